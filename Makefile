@@ -1,0 +1,44 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DATA := data/misspellings
+
+.PHONY: help setup run test compile lint typecheck clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(INSTALLED) ## Make .venv and install everything in it, once
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || { echo "Making $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing (1.5 GB, one to three minutes) ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
+	@touch $@
+
+$(DATA)/training.jsonl: examples/misspellings/make_dataset.py | $(INSTALLED)
+	$(BIN)/python examples/misspellings/make_dataset.py --output $(DATA)
+
+run: $(INSTALLED) $(DATA)/training.jsonl ## Rehearse the compiled Llama pipeline: train, evaluate, deploy, ask
+	$(BIN)/vertex-sft run compiled/pipelines/tune-llama-model.yaml --local \
+		--parameters-file examples/misspellings/parameters.yaml
+
+test: $(INSTALLED) ## Run all tests
+	$(BIN)/python -m pytest
+
+compile: $(INSTALLED) ## Write compiled/
+	$(BIN)/vertex-sft compile --output compiled
+
+lint: $(INSTALLED) ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(INSTALLED) ## Check types
+	$(BIN)/mypy
+
+clean: ## Remove what the other targets made, but for the user's cache
+	rm -rf $(VENV) data runs dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,36 @@
+"""Facts about models, machines, regions and prices: `models.yaml` and a typed look-up into it."""
+
+from sft_components.catalog.lookup import Catalog, load_catalog
+from sft_components.catalog.schema import (
+    Family,
+    Legacy,
+    LegacyAccelerator,
+    Limits,
+    Location,
+    Machine,
+    ModelSpec,
+    ModeSpec,
+    RecommendedSteps,
+    Serving,
+    Source,
+    TokenEstimate,
+    TuningMode,
+)
+
+__all__ = [
+    "Catalog",
+    "Family",
+    "Legacy",
+    "LegacyAccelerator",
+    "Limits",
+    "Location",
+    "Machine",
+    "ModeSpec",
+    "ModelSpec",
+    "RecommendedSteps",
+    "Serving",
+    "Source",
+    "TokenEstimate",
+    "TuningMode",
+    "load_catalog",
+]

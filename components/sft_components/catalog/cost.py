@@ -1,0 +1,129 @@
+"""What a tuning job costs before it is launched, and what an endpoint costs for an hour."""
+
+from typing import Any
+
+import msgspec
+
+from sft_components.catalog.lookup import load_catalog
+from sft_components.catalog.machines import known_machine
+from sft_components.catalog.schema import ModelSpec
+from sft_components.errors import UserError
+
+
+class CostEstimate(msgspec.Struct, frozen=True):
+    """Price of a tuning job: tokens in the training set x epochs x price per token.
+
+    `low`, `usd` and `high` are US dollars, equal where the tokens were counted exactly, and None
+    where the model's price is unknown.
+    """
+
+    model: str
+    tokens_per_epoch: int
+    epochs: float
+    estimated: bool
+    """Whether the number of tokens is itself an estimate."""
+    usd_per_million_tokens: float | None
+    low: float | None
+    usd: float | None
+    high: float | None
+    source: str
+    """Where the price comes from, with its date; empty where it is unknown."""
+
+    @property
+    def billed_tokens(self) -> float:
+        """Tokens over all epochs."""
+        return self.tokens_per_epoch * self.epochs
+
+    def __str__(self) -> str:
+        """One line for a log."""
+        billed = f"{self.tokens_per_epoch:,} tokens x {self.epochs:g} epochs"
+        if self.usd is None or self.low is None or self.high is None:
+            return f"{billed}: no price is known for {self.model}"
+        total = f"{billed} x ${self.usd_per_million_tokens:g} per million = ${self.usd:,.2f}"
+        if not self.estimated:
+            return total
+        return f"about {total} (between ${self.low:,.2f} and ${self.high:,.2f})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields for JSON, with the billed tokens."""
+        return {**msgspec.structs.asdict(self), "billed_tokens": self.billed_tokens}
+
+
+def estimate_tuning_cost(
+    model: ModelSpec, tokens_per_epoch: int, epochs: float, estimated: bool
+) -> CostEstimate:
+    """What tuning `model` costs.
+
+    Args:
+        model: The base model.
+        tokens_per_epoch: Tokens of the whole training set, as the model's tokenizer counts them.
+        epochs: Passes over the training set; a fraction is possible with a legacy model.
+        estimated: Whether the tokens are an estimate; then the cost is a range.
+
+    Raises:
+        UserError: No tokens or no epochs.
+    """
+    if tokens_per_epoch <= 0:
+        raise UserError(f"The training set has {tokens_per_epoch} tokens: give one with rows.")
+    if epochs <= 0:
+        raise UserError(f"epochs is {epochs:g}: give a number above 0 to estimate the cost.")
+    price = model.usd_per_million_tokens
+    low = usd = high = None
+    source = ""
+    if price is not None:
+        catalog = load_catalog()
+        spread = catalog.token_estimate
+        usd = tokens_per_epoch * epochs * price / 1e6
+        low, high = (usd * spread.low, usd * spread.high) if estimated else (usd, usd)
+        origin = catalog.sources[model.sources["price"]]
+        source = f"{origin.title} ({origin.date})"
+    return CostEstimate(
+        model=model.name,
+        tokens_per_epoch=tokens_per_epoch,
+        epochs=epochs,
+        estimated=estimated,
+        usd_per_million_tokens=price,
+        low=low,
+        usd=usd,
+        high=high,
+        source=source,
+    )
+
+
+def check_budget(estimate: CostEstimate, max_cost_usd: float) -> None:
+    """Refuse what may cost more than `max_cost_usd`; 0 means that there is no limit.
+
+    Raises:
+        UserError: The high end of the estimate is above the limit, or the price is unknown.
+    """
+    if max_cost_usd < 0:
+        raise UserError(f"max_cost_usd is {max_cost_usd:g}: give a limit, or 0 for none.")
+    if max_cost_usd == 0:
+        return
+    if estimate.high is None:
+        raise UserError(
+            f"No price is known for {estimate.model}, so max_cost_usd {max_cost_usd:g} cannot be "
+            "kept: set max_cost_usd to 0 to tune it without a limit."
+        )
+    if estimate.high > max_cost_usd:
+        may = "may cost" if estimate.estimated else "costs"
+        raise UserError(
+            f"Tuning {estimate.model} {may} ${estimate.high:,.2f} ({estimate}), which is above "
+            f"max_cost_usd {max_cost_usd:g}: use fewer epochs or rows, or raise the limit."
+        )
+
+
+def serving_cost_per_hour(model_or_machine: ModelSpec | str, replicas: int = 1) -> float | None:
+    """US dollars an hour (on demand, us-central1) for a model's machine, or a machine by name.
+
+    None for a model that the catalogue names no machine for, such as Gemini, which is billed by
+    the tokens of its answers.
+
+    Raises:
+        UserError: Unknown machine.
+    """
+    if isinstance(model_or_machine, str):
+        return known_machine(model_or_machine).usd_per_hour * replicas
+    if model_or_machine.serving is None:
+        return None
+    return known_machine(model_or_machine.serving.machine_type).usd_per_hour * replicas

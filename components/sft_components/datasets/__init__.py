@@ -1,0 +1,1 @@
+"""Tuning data sets: their formats, their rules, and reading, checking, converting, splitting."""

@@ -1,0 +1,60 @@
+"""Media types that tuning takes, told by name, by declaration and by the bytes themselves."""
+
+import base64
+import binascii
+
+IMAGES = ("image/jpeg", "image/png", "image/webp")
+DOCUMENTS = ("application/pdf", "text/plain")
+AUDIO = (
+    "audio/mpeg", "audio/mp3", "audio/wav", "audio/x-wav", "audio/flac", "audio/aac", "audio/ogg",
+    "audio/aiff", "audio/m4a", "audio/mp4", "audio/opus", "audio/pcm", "audio/webm",
+)  # fmt: skip
+
+_BY_EXTENSION = {
+    "jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp",
+    "pdf": "application/pdf", "txt": "text/plain", "mp3": "audio/mpeg", "wav": "audio/wav",
+    "flac": "audio/flac", "aac": "audio/aac", "ogg": "audio/ogg", "m4a": "audio/m4a",
+    "aiff": "audio/aiff", "opus": "audio/opus",
+}  # fmt: skip
+
+
+def mime_of_uri(uri: str) -> str:
+    """The media type that the ending of an address tells; images without one are taken as JPEG."""
+    name = uri.rpartition("/")[2].partition("?")[0]
+    return _BY_EXTENSION.get(name.rpartition(".")[2].lower(), "image/jpeg")
+
+
+def modality(mime: str) -> str:
+    """image, document or audio; empty for a type that tuning does not take."""
+    if mime in IMAGES:
+        return "image"
+    if mime in DOCUMENTS:
+        return "document"
+    return "audio" if mime in AUDIO else ""
+
+
+def recognise(head: bytes) -> str:
+    """The media type that the first bytes tell; empty when unknown."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return "audio/wav"
+    for magic, mime in (
+        (b"GIF8", "image/gif"), (b"BM", "image/bmp"), (b"%PDF", "application/pdf"),
+        (b"fLaC", "audio/flac"), (b"OggS", "audio/ogg"), (b"ID3", "audio/mpeg"),
+    ):  # fmt: skip
+        if head.startswith(magic):
+            return mime
+    return ""
+
+
+def decode_base64(data: str) -> bytes | None:
+    """The bytes, or None when the text is not base64."""
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        return None

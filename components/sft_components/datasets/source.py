@@ -1,0 +1,243 @@
+"""Where rows come from: local files and Cloud Storage objects, plain or gzip, one or many."""
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from google.api_core import exceptions as api
+
+from sft_components.errors import UserError
+from sft_components.vertex.storage import split_uri, storage_client
+
+MAX_ROW_BYTES = 64 << 20
+"""Longest line that is read; what is longer is reported, cut off and never held in memory."""
+BATCH_BYTES = 1 << 16
+"""Lines are handled in batches of about this size: small enough for the processor's cache."""
+_BUFFER = 1 << 17
+_BOM = b"\xef\xbb\xbf"
+_NOT_TEXT = {
+    b"PAR1": "a Parquet file; make rows of it with `vertex-sft convert`",
+    b"PK\x03\x04": "a ZIP archive; unpack it first",
+    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file: a local path, or a Cloud Storage object at the generation it had when found."""
+
+    name: str
+    """As the user knows it: the path or the gs:// address."""
+    size: int
+    """Bytes as stored."""
+    path: Path | None = None
+    blob: Any = None
+
+    def raw(self) -> BinaryIO:
+        """The bytes as stored, buffered."""
+        if self.path:
+            try:
+                return cast(BinaryIO, io.BufferedReader(io.FileIO(self.path), _BUFFER))
+            except OSError as error:
+                raise UserError(f"{self.name} cannot be read: {error.strerror}.") from error
+        return cast(BinaryIO, self.blob.open("rb", chunk_size=8 << 20))
+
+    def head(self, size: int = 8) -> bytes:
+        """The first bytes."""
+        with _readable(self.name), self.raw() as stream:
+            return stream.read(size)
+
+    @property
+    def is_gzip(self) -> bool:
+        """Whether the content is gzip, told by its first bytes."""
+        return self.head(2) == b"\x1f\x8b"
+
+
+class _readable:  # noqa: N801 - reads as a statement
+    """Turn the errors of reading `name` into sentences."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, EOFError | gzip.BadGzipFile | zlib.error):
+            raise UserError(
+                f"{self._name} is a damaged gzip file: {error}. Compress or copy it again."
+            ) from error
+        if isinstance(error, api.Forbidden):
+            raise _forbidden(self._name, error) from error
+        if isinstance(error, api.NotFound):
+            raise UserError(f"{self._name} was removed while it was read. Try again.") from error
+        if isinstance(error, OSError):
+            raise UserError(f"{self._name} cannot be read: {error.strerror or error}.") from error
+
+
+def find(addresses: str | Sequence[str], project: str = "") -> list[Source]:
+    """The files that `addresses` name, each of which may hold wildcards.
+
+    Args:
+        addresses: One or several local paths and gs:// addresses; a single string may hold
+            several, separated by commas.
+        project: Project that Cloud Storage requests are made in.
+
+    Raises:
+        UserError: An address names nothing, or it may not be read.
+    """
+    if isinstance(addresses, str):
+        whole = Path(addresses)
+        addresses = [addresses] if whole.exists() else addresses.split(",")
+    found: list[Source] = []
+    for address in (a.strip() for a in addresses):
+        if not address:
+            continue
+        found += _objects(address, project) if address.startswith("gs://") else _files(address)
+    if not found:
+        raise UserError("No data set is named: give a path or a gs:// address.")
+    names = [source.name for source in found]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise UserError(f"{twice[0]} is named twice. Name each file once.")
+    for source in found:
+        head = source.head(4)
+        for magic, what in _NOT_TEXT.items():
+            if head.startswith(magic):
+                raise UserError(f"{source.name} is {what}.")
+    return found
+
+
+def _files(address: str) -> list[Source]:
+    path = Path(address)
+    if has_magic(address) and not path.exists():
+        paths = sorted(Path(p) for p in glob(address, recursive=True))  # noqa: PTH207
+        paths = [p for p in paths if p.is_file()]
+        if not paths:
+            raise UserError(f"No file matches {address}.")
+    elif path.is_dir():
+        raise UserError(f"{address} is a folder: name its files, for instance {address}/*.jsonl.")
+    elif not path.exists():
+        raise UserError(f"{address} does not exist.")
+    else:
+        paths = [path]
+    return [Source(str(p), p.stat().st_size, path=p) for p in paths]
+
+
+def _objects(address: str, project: str) -> list[Source]:
+    bucket_name, name = split_uri(address)
+    client = storage_client(project)
+    try:
+        if has_magic(name):
+            prefix = name[: min(name.index(c) for c in "*?[" if c in name)]
+            blobs = [
+                b for b in client.list_blobs(bucket_name, prefix=prefix) if fnmatchcase(b.name, name)
+            ]
+            if not blobs:
+                raise UserError(f"No object matches {address}.")
+        else:
+            blob = client.bucket(bucket_name).get_blob(name) if name else None
+            if blob is None:
+                raise UserError(f"{address} does not exist. Check the bucket and the name.")
+            blobs = [blob]
+    except api.Forbidden as error:
+        raise _forbidden(address, error) from error
+    except api.NotFound as error:
+        raise UserError(f"Bucket gs://{bucket_name} does not exist.") from error
+    return [
+        Source(
+            f"gs://{bucket_name}/{b.name}",
+            b.size,
+            # The generation is pinned: a file replaced in the middle must not be read half and half.
+            blob=client.bucket(bucket_name).blob(b.name, generation=b.generation),
+        )
+        for b in blobs
+    ]
+
+
+def _forbidden(address: str, error: Any) -> UserError:
+    return UserError(
+        f"May not read {address}: {error.message} "
+        "Grant roles/storage.objectViewer on its bucket to the account that runs this."
+    )
+
+
+class _Capped(io.RawIOBase):
+    """A stream that cuts every line off at `limit` bytes, so that no line fills the memory."""
+
+    def __init__(self, stream: BinaryIO, limit: int) -> None:
+        self._stream = stream
+        self._limit = limit
+        self._open_line = 0  # bytes since the last newline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            count: int = self._stream.readinto(buffer)  # type: ignore[attr-defined]
+            if not count:
+                return 0
+            data = memoryview(buffer)[:count]
+            tail = bytes(data[-4096:])
+            if (newline := tail.rfind(b"\n")) < 0 and count > len(tail):
+                tail = bytes(data)
+                newline = tail.rfind(b"\n")
+            if self._open_line <= self._limit:
+                self._open_line = (
+                    len(tail) - newline - 1 if newline >= 0 else self._open_line + count
+                )
+                return count
+            # Inside a line that is too long: what is before its end is left out.
+            if newline < 0:
+                continue
+            whole = bytes(data)
+            rest = whole[whole.find(b"\n") :]
+            buffer[: len(rest)] = rest
+            self._open_line = len(tail) - newline - 1
+            return len(rest)
+
+
+def read_lines(
+    source: Source, start: int = 0, end: int | None = None, *, limit: int = MAX_ROW_BYTES
+) -> Iterator[list[bytes]]:
+    """Batches of the lines of a file, without its byte order mark.
+
+    Args:
+        source: The file.
+        start: Only lines whose first byte is at or after this offset (plain local files only).
+        end: Only lines whose first byte is before this offset.
+        limit: Longest line in bytes; a longer one comes cut off, still longer than this.
+
+    Raises:
+        UserError: The file cannot be read or is a damaged gzip file.
+    """
+    packed = start == 0 and source.is_gzip
+    with _readable(source.name), source.raw() as raw:
+        stream: Any = gzip.GzipFile(fileobj=raw) if packed else raw
+        if start:
+            # The line that holds the byte before `start` is the business of the part before.
+            stream.seek(start - 1)
+        lines = io.BufferedReader(_Capped(stream, limit), _BUFFER)
+        position = start
+        if start:
+            position += len(lines.readline()) - 1
+        first = start == 0
+        while end is None or position < end:
+            hint = BATCH_BYTES if end is None else min(BATCH_BYTES, end - position)
+            batch = lines.readlines(hint)
+            if not batch:
+                return
+            position += sum(map(len, batch))
+            if first:
+                batch[0] = batch[0].removeprefix(_BOM)
+                first = False
+                if not batch[0]:
+                    return
+            yield batch

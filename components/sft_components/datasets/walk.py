@@ -1,0 +1,456 @@
+"""The slow path: reads one row by hand and tells what is wrong with it, and where.
+
+Only rows that the typed decoder refuses, or that carry media, come here.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from sft_components.datasets import media
+from sft_components.datasets.rows import Conversation, Media, Turn, detect
+
+_EXCERPT = 80
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,", re.ASCII)
+_GS_URI = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/.+", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A breach of a rule inside one row."""
+
+    code: str
+    message: str
+    path: str = ""
+    column: int = 0
+    excerpt: str = ""
+
+
+@dataclass
+class Walked:
+    """A row that was read by hand; `conversation` is None when it cannot be read as one."""
+
+    problems: list[Problem] = field(default_factory=list)
+    conversation: Conversation | None = None
+    format: str = ""
+    model_roles: frozenset[str] = frozenset()
+
+
+def excerpt(text: str, around: int = 0) -> str:
+    """A short piece of `text` on one line, with dots where it was cut."""
+    start = max(0, around - _EXCERPT // 2) if around > _EXCERPT // 2 else 0
+    piece = text[start : start + _EXCERPT]
+    dots = "…" if start else ""
+    piece = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in piece)
+    return dots + piece + ("…" if start + _EXCERPT < len(text) else "")
+
+
+def walk(line: bytes, expected: str = "") -> Walked:
+    """Read one line.
+
+    Args:
+        line: The bytes of the line.
+        expected: The format of the data set; empty to take the row's own.
+    """
+    walked = Walked()
+    row = _decode(line, walked)
+    if walked.problems:
+        return walked
+    if not isinstance(row, dict):
+        walked.problems.append(
+            Problem("not-an-object", f"the row is {_kind(row)}", "$", excerpt=_show(row))
+        )
+        return walked
+    walked.format = detect(row)
+    if expected and walked.format and walked.format != expected:
+        walked.problems.append(
+            Problem(
+                "mixed-formats",
+                f"a {walked.format} row in a {expected} data set",
+                "$",
+                excerpt=_show(row),
+            )
+        )
+        return walked
+    reader = _Reader(walked)
+    form = expected or walked.format
+    if not form:
+        names = ", ".join(map(repr, list(row)[:5])) or "none"
+        walked.problems.append(
+            Problem("unknown-format", f"the row's keys are: {names}", "$", excerpt=_show(row))
+        )
+        return walked
+    conversation = reader.read(row, form)
+    if not any(p.code != "unknown-key" for p in walked.problems):
+        walked.conversation = conversation
+    return walked
+
+
+def _decode(line: bytes, walked: Walked) -> Any:
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        column = len(line[: error.start].decode("utf-8", "replace")) + 1
+        shown = excerpt(line.decode("utf-8", "replace"), column)
+        walked.problems.append(
+            Problem(
+                "bad-utf8",
+                f"byte 0x{line[error.start]:02x} is not UTF-8",
+                column=column,
+                excerpt=shown,
+            )
+        )
+        return None
+    text = text.rstrip("\r\n")
+    try:
+        row = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        walked.problems.append(Problem("too-deep", "more than 1,000 levels", excerpt=excerpt(text)))
+        return None
+    except json.JSONDecodeError as error:
+        shown = excerpt(text, error.pos)
+        message = error.msg[0].lower() + error.msg[1:]
+        walked.problems.append(Problem("bad-json", message, column=error.pos + 1, excerpt=shown))
+        return None
+    except ValueError as error:  # an integer of thousands of digits, NaN or Infinity
+        walked.problems.append(Problem("bad-json", str(error), excerpt=excerpt(text)))
+        return None
+    if "\\ud" in text or "\\uD" in text:
+        for path, value in _strings(row, "$"):
+            if found := _SURROGATE.search(value):
+                walked.problems.append(
+                    Problem(
+                        "lone-surrogate",
+                        f"the escape \\u{ord(found[0]):04x} stands alone",
+                        path,
+                        excerpt=excerpt(value, found.start()),
+                    )
+                )
+    return row
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    stack = [(path, value)]
+    while stack:
+        where, item = stack.pop()
+        if isinstance(item, str):
+            yield where, item
+        elif isinstance(item, list):
+            stack += [(f"{where}[{i}]", v) for i, v in enumerate(item)][::-1]
+        elif isinstance(item, dict):
+            stack += [(_join(where, k), v) for k, v in item.items()][::-1]
+            stack += [(where, k) for k in item]
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if key.isidentifier() else f"{path}[{json.dumps(key)}]"
+
+
+def _kind(value: Any) -> str:
+    names = {
+        dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number",
+        float: "a number", type(None): "null",
+    }  # fmt: skip
+    return names[type(value)]
+
+
+def _show(value: Any) -> str:
+    try:
+        return excerpt(json.dumps(value, ensure_ascii=False))
+    except (ValueError, RecursionError):
+        return ""
+
+
+_Message = tuple[str, str, tuple[str | Media, ...]]
+"""Path, side (system, user, assistant) and parts of one message."""
+
+
+class _Reader:
+    """Reads one decoded row, noting what is wrong on the way."""
+
+    def __init__(self, walked: Walked) -> None:
+        self._walked = walked
+
+    def _say(self, code: str, message: str, path: str, value: Any = None) -> None:
+        shown = "" if value is None else _show(value)
+        self._walked.problems.append(Problem(code, message, path, excerpt=shown))
+
+    def read(self, row: dict[str, Any], form: str) -> Conversation | None:
+        if form in ("prompt-completion", "text-to-text"):
+            first, second = (
+                ("prompt", "completion")
+                if form == "prompt-completion"
+                else ("input_text", "output_text")
+            )
+            # Text-to-text rows may carry other keys: the service is documented to ignore them.
+            self._keys(row, "$", (first, second), () if form == "prompt-completion" else None)
+            texts = [self._text(row, key, "$") for key in (first, second)]
+            if texts[0] is None or texts[1] is None:
+                return None
+            return Conversation((Turn("user", (texts[0],)), Turn("assistant", (texts[1],))))
+        if form == "generate-content":
+            return self._generate_content(row)
+        return self._chat(row, form)
+
+    # The formats with messages.
+
+    def _chat(self, row: dict[str, Any], form: str) -> Conversation | None:
+        author = form == "author-chat"
+        self._keys(row, "$", ("messages",), ("context",) if author else ())
+        system: tuple[str | Media, ...] = ()
+        context = row.get("context") if author else None
+        if context is not None:
+            if not isinstance(context, str):
+                self._say("wrong-type", f"expected a string, found {_kind(context)}", "$.context")
+            elif context:
+                system = (context,)
+        messages = self._list(row, "messages", "$", "no-messages")
+        if messages is None:
+            return None
+        who = "author" if author else "role"
+        roles = ("user", "assistant") if author else ("system", "user", "assistant")
+        read: list[_Message] = []
+        for i, message in enumerate(messages):
+            path = f"$.messages[{i}]"
+            if not isinstance(message, dict):
+                self._say("wrong-type", f"expected an object, found {_kind(message)}", path)
+                continue
+            self._keys(message, path, (who, "content"), ())
+            role = self._role(message, who, path, roles)
+            parts: tuple[str | Media, ...] | None = None
+            if author or not isinstance(message.get("content"), list):
+                text = self._text(message, "content", path)
+                parts = None if text is None else (text,)
+            else:
+                parts = self._parts(message["content"], f"{path}.content", self._message_part)
+            if role and parts is not None:
+                read.append((path, role, parts))
+        return self._conversation(read, system, len(messages))
+
+    def _message_part(self, part: dict[str, Any], path: str) -> str | Media | None:
+        kind = part.get("type")
+        if kind == "text":
+            self._keys(part, path, ("type", "text"), ())
+            return self._text(part, "text", path)
+        if kind != "image_url":
+            self._say("bad-part", f"the type is {_show(kind)}, not text or image_url", path, part)
+            return None
+        self._keys(part, path, ("type", "image_url"), ())
+        image = part.get("image_url")
+        if not isinstance(image, dict):
+            if "image_url" in part:
+                self._say(
+                    "wrong-type", f"expected an object, found {_kind(image)}", f"{path}.image_url"
+                )
+            return None
+        path = f"{path}.image_url"
+        self._keys(image, path, ("url",), ("detail",))
+        detail = image.get("detail", "")
+        if not isinstance(detail, str):
+            self._say("wrong-type", f"expected a string, found {_kind(detail)}", f"{path}.detail")
+            detail = ""
+        url = self._text(image, "url", path)
+        if url is None:
+            return None
+        path = f"{path}.url"
+        if url.startswith("data:"):
+            if not (head := _DATA_URL.match(url)):
+                self._say("bad-uri", "a data address is written data:TYPE;base64,...", path, url)
+                return None
+            return self._inline(head[1], url[head.end() :], path, detail)
+        if not _GS_URI.fullmatch(url):
+            self._say("bad-uri", "neither gs://bucket/object nor data:...", path, url)
+            return None
+        return Media(media.mime_of_uri(url), uri=url, detail=detail)
+
+    # generate-content
+
+    def _generate_content(self, row: dict[str, Any]) -> Conversation | None:
+        self._keys(row, "$", ("contents",), ("systemInstruction", "system_instruction"))
+        system: tuple[str | Media, ...] = ()
+        key = "systemInstruction" if "systemInstruction" in row else "system_instruction"
+        if (instruction := row.get(key)) is not None:
+            path = f"$.{key}"
+            if isinstance(instruction, dict):
+                self._keys(instruction, path, ("parts",), ("role",))
+                if (parts := self._list(instruction, "parts", path, "empty-parts")) is not None:
+                    system = self._parts(parts, f"{path}.parts", self._content_part) or ()
+            else:
+                self._say("wrong-type", f"expected an object, found {_kind(instruction)}", path)
+        contents = self._list(row, "contents", "$", "no-messages")
+        if contents is None:
+            return None
+        read: list[_Message] = []
+        seen: set[str] = set()
+        for i, content in enumerate(contents):
+            path = f"$.contents[{i}]"
+            if not isinstance(content, dict):
+                self._say("wrong-type", f"expected an object, found {_kind(content)}", path)
+                continue
+            self._keys(content, path, ("role", "parts"), ())
+            role = self._role(content, "role", path, ("user", "assistant", "model"))
+            seen.add(role)
+            parts = self._list(content, "parts", path, "empty-parts")
+            if parts is None:
+                continue
+            read_parts = self._parts(parts, f"{path}.parts", self._content_part)
+            if role and read_parts is not None:
+                read.append((path, "assistant" if role == "model" else role, read_parts))
+        self._walked.model_roles = frozenset(seen & {"assistant", "model"})
+        return self._conversation(read, system, len(contents))
+
+    def _content_part(self, part: dict[str, Any], path: str) -> str | Media | None:
+        kinds = [
+            k for k in ("text", "fileData", "file_data", "inlineData", "inline_data") if k in part
+        ]
+        if len(kinds) != 1:
+            found = " and ".join(kinds) if kinds else "none of them"
+            self._say("bad-part", f"needs one of text, fileData, inlineData: {found}", path, part)
+            return None
+        kind = kinds[0]
+        self._keys(part, path, (kind,), ())
+        if kind == "text":
+            return self._text(part, "text", path)
+        path = f"{path}.{kind}"
+        value = part[kind]
+        if not isinstance(value, dict):
+            self._say("wrong-type", f"expected an object, found {_kind(value)}", path)
+            return None
+        inline = kind.startswith("inline")
+        mime_key = "mime_type" if "mime_type" in value else "mimeType"
+        file_key = "file_uri" if "file_uri" in value else "fileUri"
+        body_key = "data" if inline else file_key
+        self._keys(value, path, (mime_key, body_key), ())
+        mime, body = self._text(value, mime_key, path), self._text(value, body_key, path)
+        if mime is None or body is None:
+            return None
+        if inline:
+            return self._inline(mime, body, f"{path}.{body_key}", "")
+        if not media.modality(mime):
+            self._say("media-type", f"{mime!r} is not taken", f"{path}.{mime_key}")
+            return None
+        if not _GS_URI.fullmatch(body):
+            self._say("bad-uri", "not gs://bucket/object", f"{path}.{body_key}", body)
+            return None
+        return Media(mime, uri=body)
+
+    # What the formats share.
+
+    def _inline(self, mime: str, data: str, path: str, detail: str) -> Media | None:
+        if not media.modality(mime):
+            self._say("media-type", f"{mime!r} is not taken", path)
+            return None
+        content = media.decode_base64(data)
+        if not content:
+            self._say("bad-base64", "not base64" if content is None else "no data", path, data)
+            return None
+        told = media.recognise(content[:16])
+        if told and told != mime:
+            self._say("media-mismatch", f"declared {mime}, the bytes are {told}", path)
+            return None
+        if not told and mime in media.IMAGES:
+            self._say("media-mismatch", f"declared {mime}, the bytes are no such image", path)
+            return None
+        return Media(mime, data=data, detail=detail)
+
+    def _parts(self, parts: list[Any], path: str, read: Any) -> tuple[str | Media, ...] | None:
+        if not parts:
+            self._say("empty-parts", "the list is empty", path)
+            return None
+        result: list[str | Media] = []
+        for i, part in enumerate(parts):
+            if not isinstance(part, dict):
+                self._say("wrong-type", f"expected an object, found {_kind(part)}", f"{path}[{i}]")
+            elif (value := read(part, f"{path}[{i}]")) is not None:
+                result.append(value)
+        return tuple(result) if len(result) == len(parts) else None
+
+    def _keys(
+        self, value: dict[str, Any], path: str, needed: tuple[str, ...], allowed: Any
+    ) -> None:
+        for key in needed:
+            if key not in value:
+                self._say("missing-key", f"{key!r} is missing", path, value)
+        if allowed is not None:
+            for key in value:
+                if key not in needed and key not in allowed:
+                    self._say("unknown-key", f"{key!r} is not part of the format", path)
+
+    def _text(self, value: dict[str, Any], key: str, path: str) -> str | None:
+        if key not in value:
+            return None
+        text = value[key]
+        if not isinstance(text, str):
+            self._say(
+                "wrong-type", f"expected a string, found {_kind(text)}", f"{path}.{key}", text
+            )
+            return None
+        if not text or text.isspace():
+            self._say("empty-content", "no text", f"{path}.{key}")
+            return None
+        return text
+
+    def _list(self, value: dict[str, Any], key: str, path: str, empty: str) -> list[Any] | None:
+        if key not in value:
+            return None
+        items = value[key]
+        if not isinstance(items, list):
+            self._say("wrong-type", f"expected an array, found {_kind(items)}", f"{path}.{key}")
+            return None
+        if not items:
+            self._say(empty, "the array is empty", f"{path}.{key}")
+            return None
+        return items
+
+    def _role(self, value: dict[str, Any], key: str, path: str, roles: tuple[str, ...]) -> str:
+        if key not in value:
+            return ""
+        role = value[key]
+        if not isinstance(role, str):
+            self._say("wrong-type", f"expected a string, found {_kind(role)}", f"{path}.{key}")
+            return ""
+        if role not in roles:
+            names = ", ".join(roles)
+            self._say("unknown-role", f"{role!r} is not one of {names}", f"{path}.{key}")
+            return ""
+        return role
+
+    def _conversation(
+        self, read: list[_Message], system: tuple[str | Media, ...], expected: int
+    ) -> Conversation | None:
+        if len(read) != expected:
+            return None  # a message could not be read, so the order says nothing
+        if read and read[0][1] == "system":
+            system = read[0][2]
+            read = read[1:]
+        for path, role, _ in read:
+            if role == "system":
+                self._say("system-not-first", "a system message after other messages", path)
+                return None
+        sides = [role for _, role, _ in read]
+        if "assistant" not in sides:
+            self._say("no-assistant", f"the turns are: {', '.join(sides) or 'none'}", "$")
+            return None
+        if sides[0] != "user":
+            self._say("first-not-user", f"the first turn is the {sides[0]}'s", read[0][0])
+        for before, (path, role, _) in zip(sides, read[1:], strict=False):
+            if before == role:
+                self._say("wrong-alternation", f"two {role} turns in a row", path)
+                break
+        if sides[-1] != "assistant":
+            self._say("last-not-assistant", f"the last turn is the {sides[-1]}'s", read[-1][0])
+        return Conversation(tuple(Turn(role, parts) for _, role, parts in read), system)
+
+
+def from_value(row: dict[str, Any]) -> Walked:
+    """Read a row that is already decoded, for instance from a table."""
+    return walk(msgspec.json.encode(row))

@@ -1,0 +1,1 @@
+"""Deploy a tuned checkpoint to an endpoint."""

@@ -1,0 +1,74 @@
+"""KFP interface of the deployment step."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from sft_components.embedding import step
+
+
+@step(
+    packages=["google-cloud-aiplatform", "msgspec", "pyyaml"],
+    artifact_types={
+        "endpoint": "google.VertexEndpoint@0.0.1",
+        "model": "google.VertexModel@0.0.1",
+    },
+)
+def deploy_model(
+    project: str,
+    location: str,
+    run_name: str,
+    base_model: str,
+    checkpoint_uri: str,
+    model_display_name: str,
+    endpoint: dsl.Output[dsl.Artifact],
+    model: dsl.Output[dsl.Artifact],
+    machine_type: str = "",
+    accelerator_type: str = "",
+    accelerator_count: int = 0,
+) -> NamedTuple("DeployOutputs", [("endpoint_resource_name", str), ("model_resource_name", str)]):
+    """Deploy tuned weights to an endpoint and wait until it serves.
+
+    A retry of the step adopts the endpoint that the attempt before had created.
+
+    Args:
+        project: Google Cloud project.
+        location: Region of the endpoint; not global.
+        run_name: Name of the pipeline run; the endpoint's id is made from it.
+        base_model: Model that was tuned; the catalogue names its serving machine.
+        checkpoint_uri: gs:// folder of the tuned weights.
+        model_display_name: Name of the model and the endpoint.
+        endpoint: The endpoint, as Vertex AI's own artifact type.
+        model: The model, as Vertex AI's own artifact type.
+        machine_type: For instance g2-standard-12; with the next two, all or none.
+        accelerator_type: For instance NVIDIA_L4.
+        accelerator_count: Accelerators of one replica.
+
+    Returns:
+        Resource names of the endpoint and the model.
+    """
+    from collections import namedtuple
+
+    from sft_components.deploy_model.work import deploy_model as work
+    from sft_components.steps import log, user_errors
+
+    with user_errors():
+        result = work(
+            project=project,
+            location=location,
+            run_name=run_name,
+            base_model=base_model,
+            checkpoint_uri=checkpoint_uri,
+            model_display_name=model_display_name,
+            machine_type=machine_type,
+            accelerator_type=accelerator_type,
+            accelerator_count=accelerator_count,
+            log=log,
+        )
+    host = f"https://{location}-aiplatform.googleapis.com/v1"
+    for artifact, name in ((endpoint, result.endpoint), (model, result.model)):
+        artifact.uri = f"{host}/{name}"
+        artifact.metadata["resourceName"] = name
+    endpoint.metadata["machine"] = result.machine
+    outputs = namedtuple("DeployOutputs", ["endpoint_resource_name", "model_resource_name"])
+    return outputs(result.endpoint, result.model)

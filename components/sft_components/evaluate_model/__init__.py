@@ -1,0 +1,1 @@
+"""Compare the tuned model with its base on held-out rows."""

@@ -1,0 +1,1 @@
+"""Launch a tuning job once and follow it to its end."""

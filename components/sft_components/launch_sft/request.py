@@ -1,0 +1,106 @@
+"""The tuning job that a step asks for, checked against the catalogue before anything is sent."""
+
+from google.cloud.aiplatform_v1beta1 import types
+
+from sft_components.catalog import ModelSpec
+from sft_components.errors import UserError
+
+ADAPTER_SIZES = {
+    1: "ADAPTER_SIZE_ONE",
+    2: "ADAPTER_SIZE_TWO",
+    4: "ADAPTER_SIZE_FOUR",
+    8: "ADAPTER_SIZE_EIGHT",
+    16: "ADAPTER_SIZE_SIXTEEN",
+    32: "ADAPTER_SIZE_THIRTY_TWO",
+}
+"""The values that the API's enum has (`SupervisedHyperParameters.AdapterSize`)."""
+
+
+def check_settings(
+    model: ModelSpec,
+    *,
+    location: str,
+    tuning_mode: str,
+    epochs: int,
+    learning_rate: float,
+    adapter_size: int,
+    batch_size: int,
+    output_uri: str,
+    encryption_spec_key_name: str,
+) -> None:
+    """Refuse what the service would refuse, before it costs anything.
+
+    Raises:
+        UserError: A setting does not fit the model; the message names the cure.
+    """
+    mode = model.mode(tuning_mode)
+    if location not in model.regions:
+        raise UserError(
+            f"{model.name} cannot be tuned in location {location!r}; use one of "
+            f"{', '.join(model.regions)}."
+        )
+    if location == "global" and encryption_spec_key_name:
+        raise UserError(
+            "location 'global' refuses customer-managed keys: leave encryption_spec_key_name "
+            "empty or tune in a region such as us-central1."
+        )
+    if epochs < 0:
+        raise UserError(f"epochs is {epochs}: give 1 or more, or 0 for the default.")
+    if learning_rate < 0:
+        raise UserError(f"learning_rate is {learning_rate}: give a positive number, or 0.")
+    if batch_size < 0:
+        raise UserError(f"batch_size is {batch_size}: give 1 or more, or 0 for the default.")
+    if adapter_size and mode.adapter_size is None:
+        raise UserError(
+            f"adapter_size is {adapter_size}, but tuning_mode {tuning_mode} has no adapter: "
+            "set adapter_size to 0 or tuning_mode to PEFT_ADAPTER."
+        )
+    if adapter_size and adapter_size not in (model.adapter_sizes or ADAPTER_SIZES):
+        allowed = ", ".join(str(size) for size in model.adapter_sizes or ADAPTER_SIZES)
+        raise UserError(f"adapter_size is {adapter_size}; {model.name} takes {allowed}.")
+    if not output_uri.startswith("gs://"):
+        raise UserError(f"output_uri is {output_uri!r}: give a gs:// folder for the checkpoints.")
+
+
+def tuning_job(
+    model: ModelSpec,
+    *,
+    display_name: str,
+    training_uri: str,
+    validation_uri: str,
+    tuning_mode: str,
+    epochs: int,
+    learning_rate: float,
+    adapter_size: int,
+    batch_size: int,
+    output_uri: str,
+    custom_base_model: str,
+    encryption_spec_key_name: str,
+    service_account: str,
+) -> types.TuningJob:
+    """The request for an open model, without labels. Zero means the recommended value."""
+    mode = model.mode(tuning_mode)
+    hyper = types.SupervisedHyperParameters(
+        epoch_count=epochs or model.default_epochs or 0,
+        learning_rate=learning_rate or mode.learning_rate or 0.0,
+        batch_size=batch_size,
+    )
+    rank = adapter_size or mode.adapter_size
+    if rank:
+        hyper.adapter_size = types.SupervisedHyperParameters.AdapterSize[ADAPTER_SIZES[rank]]
+    job = types.TuningJob(
+        base_model=model.name,
+        tuned_model_display_name=display_name[:128],
+        custom_base_model=custom_base_model,
+        output_uri=output_uri,
+        service_account=service_account,
+        supervised_tuning_spec=types.SupervisedTuningSpec(
+            training_dataset_uri=training_uri,
+            validation_dataset_uri=validation_uri,
+            tuning_mode=types.SupervisedTuningSpec.TuningMode[f"TUNING_MODE_{tuning_mode}"],
+            hyper_parameters=hyper,
+        ),
+    )
+    if encryption_spec_key_name:
+        job.encryption_spec = types.EncryptionSpec(kms_key_name=encryption_spec_key_name)
+    return job

@@ -1,0 +1,1 @@
+"""Take down what a failed run would leave running."""

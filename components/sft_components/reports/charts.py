@@ -1,0 +1,299 @@
+"""Charts as inline SVG, coloured by the page's style sheet, so that they follow dark mode."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from sft_components.reports.elements import number
+
+Bin = tuple[float, float, int]
+"""Lower edge, upper edge, count."""
+
+WIDTH, HEIGHT = 560, 280
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 22, 54
+MAX_POINTS = 400
+"""More points than a screen shows are thinned to the extremes of as many buckets."""
+
+
+def line_chart(
+    series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: str, y_label: str
+) -> Markup:
+    """Lines over a common numeric axis, told apart up to five.
+
+    Values that are not finite are left out, and the chart says how many.
+    """
+    finite = {
+        name: sorted(p for p in points if math.isfinite(p[0]) and math.isfinite(p[1]))
+        for name, points in series.items()
+    }
+    lost = sum(len(series[name]) - len(points) for name, points in finite.items())
+    finite = {name: points for name, points in finite.items() if points}
+    if not finite:
+        return _nothing(lost)
+    every = [point for points in finite.values() for point in points]
+    x_axis = _Axis.over((x for x, _ in every), LEFT, WIDTH - RIGHT)
+    y_axis = _Axis.over((y for _, y in every), HEIGHT - BOTTOM, TOP, nice=True)
+    marks = []
+    for index, (name, points) in enumerate(finite.items(), start=1):
+        path = " ".join(f"{x_axis(x):.1f},{y_axis(y):.1f}" for x, y in _thin(points))
+        if len(points) == 1:
+            x, y = points[0]
+            marks.append(
+                Markup('<circle class="c{} dot" cx="{:.1f}" cy="{:.1f}" r="4"/>').format(
+                    index % 6, x_axis(x), y_axis(y)
+                )
+            )
+        else:
+            marks.append(
+                Markup(
+                    '<polyline class="c{} line" points="{}"><title>{}</title></polyline>'
+                ).format(index % 6, path, name)
+            )
+    last = "; ".join(f"{name} ends at {number(points[-1][1])}" for name, points in finite.items())
+    return _figure(
+        f"{y_label} over {x_label}: {last}",
+        [*_frame(x_axis, y_axis, x_label, y_label), *marks],
+        dict(enumerate(finite, start=1)) if len(finite) > 1 else {},
+        lost,
+    )
+
+
+def bin_values(values: Iterable[float], count: int = 24) -> list[Bin]:
+    """At most `count` bins of equal, round width over the finite `values`."""
+    kept = [value for value in values if math.isfinite(value)]
+    if not kept:
+        return []
+    low, high = min(kept), max(kept)
+    width = _nice_step(max(high - low, 1e-9) / count)
+    if all(value == int(value) for value in kept):
+        width = max(1.0, width)
+    first = math.floor(low / width)
+    counts = [0] * (math.floor(high / width) - first + 1)
+    for value in kept:
+        counts[math.floor(value / width) - first] += 1
+    return [((first + i) * width, (first + i + 1) * width, n) for i, n in enumerate(counts)]
+
+
+def histogram(
+    bins: Sequence[Bin],
+    *,
+    x_label: str,
+    y_label: str = "rows",
+    limits: Mapping[str, float] | None = None,
+) -> Markup:
+    """Counts by value.
+
+    Args:
+        bins: What `bin_values` gives, or counts made while streaming.
+        x_label: What was measured, with its unit.
+        y_label: What was counted.
+        limits: Named values marked by a vertical line, such as a model's token limit.
+    """
+    if not bins:
+        return _nothing(0)
+    marked = limits or {}
+    edges = [edge for low, high, _ in bins for edge in (low, high)]
+    x_axis = _Axis.over([*edges, *marked.values()], LEFT, WIDTH - RIGHT)
+    y_axis = _Axis.over([0, *(n for _, _, n in bins)], HEIGHT - BOTTOM, TOP, nice=True)
+    marks = [
+        _bar(1, x_axis(low), x_axis(high), y_axis(0), y_axis(n), f"{_span(low, high)}: {n:,}")
+        for low, high, n in bins
+        if n
+    ]
+    for name, value in marked.items():
+        x = x_axis(value)
+        marks.append(
+            Markup(
+                '<line class="limit" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>'
+                '<text x="{3:.1f}" y="{4}" text-anchor="{5}">{6}</text>'
+            ).format(
+                x,
+                TOP,
+                HEIGHT - BOTTOM,
+                x - 5 if x > WIDTH / 2 else x + 5,
+                TOP + 12,
+                "end" if x > WIDTH / 2 else "start",
+                name,
+            )
+        )
+    low, high, _ = max(bins, key=lambda item: item[2])
+    return _figure(
+        f"{y_label} by {x_label}, most often {_span(low, high)}",
+        [*_frame(x_axis, y_axis, x_label, y_label), *marks],
+        {},
+        0,
+    )
+
+
+def bar_groups(
+    groups: Mapping[str, Mapping[str, float]], *, y_label: str, y_max: float | None = None
+) -> Markup:
+    """Bars side by side in named groups, such as base and tuned for each metric.
+
+    Args:
+        groups: Group title → bar name → value ≥ 0. The names make the legend.
+        y_label: What the height means.
+        y_max: Upper end of the axis; the largest value where it is None.
+    """
+    names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
+    values = [v for bars in groups.values() for v in bars.values() if math.isfinite(v)]
+    if not values:
+        return _nothing(0)
+    y_axis = _Axis.over(
+        [0, y_max if y_max is not None else max(values)], HEIGHT - BOTTOM, TOP, nice=True
+    )
+    slot = (WIDTH - LEFT - RIGHT) / len(groups)
+    bar = min(60.0, slot * 0.76 / len(names))
+    marks = _y_ticks(y_axis, y_label)
+    for place, (title, bars) in enumerate(groups.items()):
+        centre = LEFT + slot * (place + 0.5)
+        marks.append(
+            Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
+                centre, HEIGHT - BOTTOM + 22, title
+            )
+        )
+        for index, name in enumerate(names):
+            value = bars.get(name, math.nan)
+            if not math.isfinite(value):
+                continue
+            left = centre + (index - len(names) / 2) * bar
+            top = y_axis(value)
+            marks.append(
+                _bar(index, left, left + bar, y_axis(0), top, f"{title}, {name}: {number(value)}")
+            )
+            marks.append(
+                Markup('<text class="value" x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>')
+                .format(left + bar / 2, top - 4, f"{value:.2f}")
+            )  # fmt: skip
+    said = "; ".join(
+        f"{title} " + ", ".join(f"{name} {number(value)}" for name, value in bars.items())
+        for title, bars in groups.items()
+    )
+    return _figure(f"{y_label}: {said}", marks, dict(enumerate(names)) if len(names) > 1 else {}, 0)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Maps values to the drawing's units; called with a value."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    @classmethod
+    def over(
+        cls, values: Iterable[float], start: float, end: float, *, nice: bool = False
+    ) -> "_Axis":
+        kept = list(values)
+        low, high = min(kept), max(kept)
+        if low == high:
+            low, high = (min(low, 0.0), max(high, 0.0)) if low else (0.0, 1.0)
+        if nice:
+            step = _nice_step((high - low) / 5)
+            low, high = math.floor(low / step) * step, math.ceil(high / step - 1e-9) * step
+        return cls(low, high, start, end)
+
+    def __call__(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        step = _nice_step((self.high - self.low) / 5)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [i * step for i in range(first, last + 1)]
+
+
+def _nice_step(raw: float) -> float:
+    """The smallest of 1, 2, 5 times a power of ten that is not below `raw`."""
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(power * m for m in (1, 2, 5, 10) if power * m >= raw * (1 - 1e-9))
+
+
+def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    size = math.ceil(2 * len(points) / MAX_POINTS)
+    if size <= 2:
+        return list(points)
+    kept: list[tuple[float, float]] = [points[0]]
+    for at in range(0, len(points), size):
+        part = points[at : at + size]
+        extremes = {min(part, key=lambda p: p[1]), max(part, key=lambda p: p[1])}
+        kept.extend(sorted(extremes))
+    return [*kept, points[-1]]
+
+
+def _span(low: float, high: float) -> str:
+    return f"{number(low)} to {number(high)}"
+
+
+def _bar(series: int, left: float, right: float, base: float, top: float, title: str) -> Markup:
+    gap = min(1.0, (right - left) / 6)
+    return Markup(
+        '<rect class="c{} bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
+        "<title>{}</title></rect>"
+    ).format(series % 6, left + gap, top, right - left - 2 * gap, base - top, title)
+
+
+def _y_ticks(axis: _Axis, label: str) -> list[Markup]:
+    parts = [
+        Markup(
+            '<line class="grid" x1="{0}" x2="{1}" y1="{2:.1f}" y2="{2:.1f}"/>'
+            '<text x="{3}" y="{4:.1f}" text-anchor="end">{5}</text>'
+        ).format(LEFT, WIDTH - RIGHT, axis(tick), LEFT - 6, axis(tick) + 4, _tick(tick))
+        for tick in axis.ticks()
+    ]
+    middle = (TOP + HEIGHT - BOTTOM) / 2
+    parts.append(
+        Markup(
+            '<text class="label" transform="translate(14 {:.0f}) rotate(-90)" '
+            'text-anchor="middle">{}</text>'
+        ).format(middle, label)
+    )
+    return parts
+
+
+def _frame(x_axis: _Axis, y_axis: _Axis, x_label: str, y_label: str) -> list[Markup]:
+    floor = HEIGHT - BOTTOM
+    return [
+        *_y_ticks(y_axis, y_label),
+        *(
+            Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
+                min(x_axis(tick), WIDTH - RIGHT - 8), floor + 20, _tick(tick)
+            )
+            for tick in x_axis.ticks()
+        ),
+        Markup('<text class="label" x="{:.0f}" y="{}" text-anchor="middle">{}</text>').format(
+            (LEFT + WIDTH - RIGHT) / 2, floor + 44, x_label
+        ),
+    ]
+
+
+def _tick(value: float) -> str:
+    if abs(value) >= 10_000:
+        return f"{value / 1000:,.4g}k" if abs(value) < 1e6 else f"{value / 1e6:,.4g}M"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _figure(said: str, marks: Iterable[Markup], legend: Mapping[int, str], lost: int) -> Markup:
+    keys = Markup("").join(
+        Markup('<span class="key c{}">{}</span>').format(i % 6, name) for i, name in legend.items()
+    )
+    notes = Markup("{}{}").format(
+        keys, f" {lost:,} values that are not finite are left out." if lost else ""
+    )
+    return Markup(
+        '<figure><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>{}</figure>\n'
+    ).format(
+        WIDTH,
+        HEIGHT,
+        said,
+        Markup("").join(marks),
+        Markup("<figcaption>{}</figcaption>").format(notes) if notes else "",
+    )
+
+
+def _nothing(lost: int) -> Markup:
+    return Markup('<p class="note">{}</p>').format(
+        f"None of the {lost:,} values is finite." if lost else "No values were recorded."
+    )

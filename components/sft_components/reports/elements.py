@@ -1,0 +1,92 @@
+"""The building blocks of a report besides charts: tables, figures, a verdict."""
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from markupsafe import Markup, escape
+
+Cell = str | int | float | None
+"""What a table cell may hold; a `Markup`, which is a str, is HTML, any other text is escaped."""
+
+
+_CELL = Markup("<td>{}</td>")
+_TEXT_CELL = Markup('<td class="text">{}</td>')
+
+
+def number(value: float) -> str:
+    """`value` for people: thousands separated, about four significant digits."""
+    if not math.isfinite(value):
+        return str(value)
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) >= 0.001:
+        return f"{value:.4g}" if abs(value) >= 1 else f"{value:.3f}"
+    return f"{value:.2e}"
+
+
+def table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    caption: str = "",
+    wrap: Collection[str] = (),
+) -> Markup:
+    """A table that scrolls sideways on a narrow screen.
+
+    Args:
+        headers: The column titles.
+        rows: One sequence of cells a row. Numbers are formatted by `number` and aligned right.
+        caption: Shown above the table and read by screen readers.
+        wrap: Titles of columns whose long text may break anywhere, such as prompts and messages.
+    """
+    rows = list(rows)
+    wrapped = [title in wrap for title in headers]
+    numeric = [
+        any(isinstance(cell, int | float) for cell in column) for column in zip(*rows, strict=True)
+    ]
+    head = Markup("").join(
+        Markup('<th scope="col"{}>{}</th>').format(
+            Markup(' class="num"') if at < len(numeric) and numeric[at] else "", title
+        )
+        for at, title in enumerate(headers)
+    )
+    body = Markup("").join(
+        Markup("<tr>{}</tr>\n").format(
+            Markup("").join(_cell(cell, wide) for cell, wide in zip(row, wrapped, strict=True))
+        )
+        for row in rows
+    )
+    title = Markup("<caption>{}</caption>").format(caption) if caption else Markup("")
+    return Markup(
+        '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table>{}'
+        "<thead><tr>{}</tr></thead>\n<tbody>{}</tbody></table></div>"
+    ).format(caption or "table", title, head, body)
+
+
+def _cell(cell: Cell, wide: bool) -> Markup:
+    if cell is None:
+        return Markup("<td></td>")
+    if isinstance(cell, str):
+        return (_TEXT_CELL if wide else _CELL).format(cell)
+    return Markup('<td class="num">{}</td>').format(number(cell))
+
+
+def tiles(figures: Mapping[str, Cell]) -> Markup:
+    """A row of key figures: the value large, its name below it."""
+    return Markup('<dl class="tiles">{}</dl>').format(
+        Markup("").join(
+            Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(
+                name, value if isinstance(value, str) else "–" if value is None else number(value)
+            )
+            for name, value in figures.items()
+        )
+    )
+
+
+def verdict(passed: bool, text: str) -> Markup:
+    """The outcome in one sentence. A word says it too, for who cannot tell the colours apart."""
+    return Markup('<p class="verdict {}"><strong>{}</strong> {}</p>').format(
+        "good" if passed else "bad", "Passed" if passed else "Failed", escape(text)
+    )

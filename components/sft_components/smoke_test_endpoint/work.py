@@ -1,0 +1,124 @@
+"""Prove that an endpoint answers: real prompts, after the warm-up, with their latencies."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from google.api_core import exceptions as api
+
+from sft_components.errors import UserError
+from sft_components.vertex.connection import Connection
+from sft_components.vertex.prediction import EndpointSession
+from sft_components.vertex.retrying import TRANSIENT, backoff
+
+PROMPTS = (
+    "What is a car?",
+    "Name three colours.",
+    "Answer with one word: what is the capital of France?",
+)
+MAX_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class SmokeTestResult:
+    """What the endpoint did."""
+
+    answers: list[str]
+    """One for each prompt of `predict`, in order."""
+    metrics: dict[str, float]
+    """Seconds: `warm_up_s`, `latency_p50_s`, `latency_max_s`; and `requests`."""
+
+
+def smoke_test_endpoint(
+    *,
+    project: str,
+    location: str,
+    endpoint: str,
+    prompts: Sequence[str] = (),
+    max_latency_s: float = 0.0,
+    warm_up_timeout_s: float = 900.0,
+    log: Callable[[str], None] = print,
+) -> SmokeTestResult:
+    """Ask the endpoint through `predict` and `chat/completions`.
+
+    Args:
+        project: Google Cloud project.
+        location: Region of the endpoint.
+        endpoint: `projects/…/endpoints/…`.
+        prompts: Asked in order; empty: built-in ones.
+        max_latency_s: Fail when an answer after the warm-up takes longer; 0: no limit.
+        warm_up_timeout_s: How long the first answer may be waited for.
+        log: Called with lines of progress.
+
+    Raises:
+        UserError: No answer in time, an empty answer, or one that took too long.
+    """
+    session = EndpointSession(Connection(project, location), endpoint)
+    asked = list(prompts) or list(PROMPTS)
+    warm_up_s = _warm_up(session, asked[0], warm_up_timeout_s, log)
+    log(f"First answer after {warm_up_s:.1f} s, at {session.host}")
+    answers: list[str] = []
+    latencies: list[float] = []
+    for prompt in asked:
+        started = time.monotonic()
+        predictions = session.predict([_instance(prompt)])
+        latencies.append(time.monotonic() - started)
+        answer = str(predictions[0]) if predictions else ""
+        if not answer.strip():
+            raise UserError(f"{endpoint} answered nothing to {prompt!r}.")
+        answers.append(answer)
+        log(f"predict {latencies[-1]:.2f} s: {prompt!r} -> {answer[:80]!r}")
+    started = time.monotonic()
+    reply = session.chat(
+        {
+            "messages": [{"role": "user", "content": asked[0]}],
+            "max_tokens": MAX_TOKENS,
+            "temperature": 0.0,
+        }
+    )
+    latencies.append(time.monotonic() - started)
+    content = reply["choices"][0]["message"]["content"]
+    if not content:
+        raise UserError(f"{endpoint} answered nothing to a chat of {asked[0]!r}.")
+    log(f"chat {latencies[-1]:.2f} s: {asked[0]!r} -> {content[:80]!r}")
+    if max_latency_s and max(latencies) > max_latency_s:
+        raise UserError(
+            f"{endpoint} took {max(latencies):.2f} s for an answer, more than max_latency_s "
+            f"({max_latency_s:.2f} s)."
+        )
+    return SmokeTestResult(
+        answers=answers,
+        metrics={
+            "requests": float(len(latencies)),
+            "warm_up_s": warm_up_s,
+            "latency_p50_s": statistics.median(latencies),
+            "latency_max_s": max(latencies),
+        },
+    )
+
+
+def _instance(prompt: str) -> dict[str, object]:
+    return {"prompt": prompt, "max_tokens": MAX_TOKENS, "temperature": 0.0, "raw_response": True}
+
+
+def _warm_up(
+    session: EndpointSession, prompt: str, timeout_s: float, log: Callable[[str], None]
+) -> float:
+    """Seconds until the first answer; the first prompts after a deployment are slow."""
+    started = time.monotonic()
+    for wait in backoff(1.0, 15.0):
+        try:
+            session.predict([_instance(prompt)])
+        except TRANSIENT as error:
+            if time.monotonic() - started > timeout_s:
+                raise UserError(
+                    f"{session.endpoint} gave no answer in {timeout_s:.0f} s. Last: {error}"
+                ) from error
+            log(f"Not ready: {error}")
+            time.sleep(wait)
+        except api.GoogleAPICallError as error:
+            raise UserError(f"{session.endpoint} refused the prompt: {error.message}") from error
+        else:
+            return time.monotonic() - started
+    raise AssertionError("unreachable")

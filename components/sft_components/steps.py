@@ -1,0 +1,47 @@
+"""What every step does at its start and end."""
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from sft_components.errors import UserError
+
+
+def log(message: str) -> None:
+    """Print at once: a step's output is read while it runs."""
+    print(message, flush=True)
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """End the step with one sentence, no traceback, on a `UserError`."""
+    try:
+        yield
+    except UserError as error:
+        log(f"ERROR: {error}")
+        sys.exit(1)
+
+
+@contextlib.contextmanager
+def on_stop(action: Callable[[], None]) -> Iterator[None]:
+    """Call `action` and end the step when it is told to stop (SIGTERM or SIGINT).
+
+    Outside the main thread, where signals cannot be handled, this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        action()
+        raise SystemExit(128 + number)
+
+    before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Upload data sets to Cloud Storage under names made from their content."""

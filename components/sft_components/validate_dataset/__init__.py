@@ -1,0 +1,1 @@
+"""Check data sets against the rules of the model, convert and split them."""

@@ -1,0 +1,82 @@
+"""KFP interface of the validation step."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from sft_components.embedding import step
+
+
+@step(packages=["google-cloud-storage", "jinja2", "msgspec", "pyyaml"])
+def validate_dataset(
+    project: str,
+    base_model: str,
+    tuning_mode: str,
+    dataset_uri: str,
+    training_dataset: dsl.Output[dsl.Dataset],
+    validation_dataset: dsl.Output[dsl.Dataset],
+    evaluation_dataset: dsl.Output[dsl.Dataset],
+    report: dsl.Output[dsl.HTML],
+    statistics: dsl.Output[dsl.Metrics],
+    validation_data_uri: str = "",
+    evaluation_data_uri: str = "",
+    dataset_format: str = "auto",
+    default_context: str = "",
+    on_long: str = "fail",
+) -> NamedTuple(
+    "ValidateOutputs",
+    [
+        ("training_rows", int),
+        ("training_tokens", int),
+        ("fingerprint", str),
+    ],
+):
+    """Check data sets against the model's rules and convert them to the format it takes.
+
+    Args:
+        project: Google Cloud project that Cloud Storage requests are made in.
+        base_model: Model to be tuned, as the catalogue names it.
+        tuning_mode: PEFT_ADAPTER (LoRA) or FULL.
+        dataset_uri: Training set: gs:// address of a JSON Lines file (a local path in a rehearsal).
+        training_dataset: Checked and converted training set, JSON Lines.
+        validation_dataset: Checked validation set; split off the training set if none is given.
+        evaluation_dataset: Checked held-out rows; empty if none are given.
+        report: What was found, as a page.
+        statistics: Rows, tokens and lengths.
+        validation_data_uri: Validation set used during tuning; empty: split off.
+        evaluation_data_uri: Held-out rows for the evaluation after tuning; may be empty.
+        dataset_format: auto, messages, prompt-completion, generate-content, text-to-text or
+            author-chat.
+        default_context: System instruction for rows that have none.
+        on_long: What to do with rows that are too long: fail, warn, drop or truncate.
+
+    Returns:
+        Rows and estimated tokens of one pass over the training set, and a fingerprint of the data.
+    """
+    from collections import namedtuple
+    from pathlib import Path
+
+    from sft_components.steps import log, user_errors
+    from sft_components.validate_dataset.work import validate_dataset as work
+
+    with user_errors():
+        result = work(
+            project=project,
+            base_model=base_model,
+            tuning_mode=tuning_mode,
+            dataset_uri=dataset_uri,
+            validation_dataset_uri=validation_data_uri,
+            evaluation_data_uri=evaluation_data_uri,
+            dataset_format=dataset_format,
+            default_context=default_context,
+            on_long=on_long,
+            training_path=Path(training_dataset.path),
+            validation_path=Path(validation_dataset.path),
+            evaluation_path=Path(evaluation_dataset.path),
+            report_path=Path(report.path),
+            log=log,
+        )
+    for name, value in result.statistics.items():
+        statistics.log_metric(name, value)
+    outputs = namedtuple("ValidateOutputs", ["training_rows", "training_tokens", "fingerprint"])
+    return outputs(result.training_rows, result.training_tokens, result.fingerprint)

@@ -1,0 +1,1 @@
+"""Clients of Vertex AI and Cloud Storage: addresses, credentials, retries, keys."""

@@ -1,0 +1,72 @@
+"""Where Vertex AI is and who we are: the only place that reads addresses from the environment."""
+
+import functools
+import ipaddress
+import os
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import google.auth
+import google.auth.transport.requests
+from google.auth import credentials as ga_credentials
+
+SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+
+ClientT = TypeVar("ClientT")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether `url` (or a bare `host:port`) points at this machine."""
+    host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Connection:
+    """Vertex AI in one project and location.
+
+    The address is `GOOGLE_VERTEX_BASE_URL` if that is set, else Google's regional host. An address
+    on this machine is spoken to anonymously; any other with application default credentials.
+    """
+
+    def __init__(self, project: str, location: str) -> None:
+        self.project = project
+        self.location = location
+
+    @property
+    def parent(self) -> str:
+        """`projects/{project}/locations/{location}`."""
+        return f"projects/{self.project}/locations/{self.location}"
+
+    @property
+    def base_url(self) -> str:
+        """Scheme and host of the API, without a trailing slash."""
+        override = os.environ.get("GOOGLE_VERTEX_BASE_URL", "").rstrip("/")
+        if override:
+            return override
+        prefix = "" if self.location == "global" else f"{self.location}-"
+        return f"https://{prefix}aiplatform.googleapis.com"
+
+    @functools.cached_property
+    def credentials(self) -> Any:
+        """Anonymous for an address on this machine, else application default credentials."""
+        if is_loopback(self.base_url):
+            return ga_credentials.AnonymousCredentials()
+        found, _ = google.auth.default(scopes=SCOPES)
+        return found
+
+    def client(self, client_class: type[ClientT]) -> ClientT:
+        """A GAPIC client of `client_class`, over REST."""
+        make: Any = client_class
+        made: ClientT = make(
+            transport="rest",
+            credentials=self.credentials,
+            client_options={"api_endpoint": self.base_url},
+        )
+        return made
+
+    def session(self) -> google.auth.transport.requests.AuthorizedSession:
+        """An HTTP session for the calls that GAPIC clients cannot make over REST."""
+        return google.auth.transport.requests.AuthorizedSession(self.credentials)

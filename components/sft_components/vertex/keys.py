@@ -1,0 +1,37 @@
+"""Deterministic keys: what makes a retried step find what it had created."""
+
+import hashlib
+import json
+import re
+from typing import Any
+
+RUN_LABEL = "vertex-sft-run"
+KEY_LABEL = "vertex-sft-key"
+MANAGED_LABELS = (RUN_LABEL, KEY_LABEL)
+
+
+def digest(*parts: Any) -> str:
+    """20 hexadecimal characters (80 bits) that depend on `parts` alone."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def label_value(text: str) -> str:
+    """`text` as a label value: at most 63 of lower-case letters, digits, `_` and `-`.
+
+    What had to be changed or cut is told apart by a digest at the end.
+    """
+    clean = re.sub(r"[^a-z0-9_-]", "-", text.lower())
+    if clean == text and len(clean) <= 63:
+        return clean
+    return f"{clean[:52]}-{digest(text)[:10]}"
+
+
+def endpoint_id(run_name: str) -> str:
+    """The endpoint of a run: known before it exists, so it is found again after a crash."""
+    return f"sft-{digest('endpoint', run_name)}"
+
+
+def model_id(run_name: str) -> str:
+    """The model registry entry of a run."""
+    return f"sft-{digest('model', run_name)}"

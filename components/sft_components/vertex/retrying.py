@@ -1,0 +1,75 @@
+"""What may pass is tried again; what would create twice is looked up first."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import requests.exceptions
+from google.api_core import exceptions as api
+from google.api_core import retry as api_retry
+
+T = TypeVar("T")
+
+TRANSIENT: tuple[type[Exception], ...] = (
+    api.TooManyRequests,
+    api.InternalServerError,
+    api.BadGateway,
+    api.ServiceUnavailable,
+    api.GatewayTimeout,
+    requests.exceptions.ConnectionError,
+    requests.exceptions.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+)
+
+READ_TIMEOUT_S = 600.0
+
+
+def reading(timeout_s: float = READ_TIMEOUT_S) -> api_retry.Retry:
+    """A retry policy for calls that may be repeated freely: 1 s doubling to 30 s."""
+    return api_retry.Retry(
+        predicate=api_retry.if_exception_type(*TRANSIENT),
+        initial=1.0,
+        maximum=30.0,
+        multiplier=2.0,
+        timeout=timeout_s,
+    )
+
+
+def backoff(initial_s: float, maximum_s: float, factor: float = 1.5) -> Iterator[float]:
+    """Waiting times in seconds, growing to `maximum_s`, each with up to 10 % of jitter."""
+    wait = initial_s
+    while True:
+        yield wait * random.uniform(0.9, 1.1)  # noqa: S311 - jitter, not a secret
+        wait = min(wait * factor, maximum_s)
+
+
+def find_or_create(
+    find: Callable[[], T | None],
+    create: Callable[[], T],
+    log: Callable[[str], None],
+    attempts: int = 6,
+) -> tuple[T, bool]:
+    """What `find` finds, else what `create` makes; the flag says whether it was created here.
+
+    A create whose answer was lost is never simply repeated: `find` is asked before each attempt.
+    """
+    waits = backoff(2.0, 30.0, 2.0)
+    for attempt in range(attempts):
+        found = find()
+        if found is not None:
+            return found, False
+        try:
+            return create(), True
+        except api.AlreadyExists:
+            log("It exists already: looking it up.")
+        except TRANSIENT as error:
+            if attempt == attempts - 1:
+                raise
+            wait = next(waits)
+            log(f"{type(error).__name__}: {error}. Trying again in {wait:.0f} s.")
+            time.sleep(wait)
+    found = find()
+    if found is None:
+        raise RuntimeError("The service says it exists already, but does not find it.")
+    return found, False

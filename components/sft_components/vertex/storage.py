@@ -1,0 +1,80 @@
+"""Cloud Storage: addresses, transfers, checksums."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from google.api_core import exceptions as api
+from google.auth import credentials as ga_credentials
+from google.cloud import storage
+
+from sft_components.errors import UserError
+
+
+def storage_client(project: str) -> Any:
+    """A client of Cloud Storage, or of the emulator that `STORAGE_EMULATOR_HOST` names."""
+    if os.environ.get("STORAGE_EMULATOR_HOST"):
+        return storage.Client(project=project, credentials=ga_credentials.AnonymousCredentials())
+    return storage.Client(project=project)
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and object name (or prefix) of a `gs://` address.
+
+    Raises:
+        UserError: `uri` is not `gs://bucket[/name]`.
+    """
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    if not uri.startswith("gs://") or not bucket:
+        raise UserError(f"{uri!r} is not a Cloud Storage address: write gs://BUCKET/FOLDER.")
+    return bucket, name
+
+
+def join_uri(folder: str, *names: str) -> str:
+    """`folder` and `names` joined by single slashes."""
+    return "/".join([folder.rstrip("/"), *(name.strip("/") for name in names)])
+
+
+def need_bucket(client: Any, bucket_name: str, location: str) -> Any:
+    """The bucket.
+
+    Raises:
+        UserError: It does not exist, or we may not see it.
+    """
+    try:
+        bucket = client.lookup_bucket(bucket_name)
+    except api.Forbidden as error:
+        raise UserError(
+            f"No access to bucket gs://{bucket_name}: {error.message} "
+            "Grant roles/storage.objectAdmin on it to the account this step runs as."
+        ) from error
+    if bucket is None:
+        raise UserError(
+            f"Bucket gs://{bucket_name} does not exist. Create it with: "
+            f"gcloud storage buckets create gs://{bucket_name} --location={location}"
+        )
+    return bucket
+
+
+def download_folder(client: Any, uri: str, target: Path) -> list[Path]:
+    """Download every object under `uri` into `target`; each is verified by its checksum.
+
+    Raises:
+        UserError: There is nothing under `uri`, or an object's name leads out of `target`.
+    """
+    bucket_name, prefix = split_uri(uri)
+    prefix = prefix.rstrip("/") + "/"
+    root = target.resolve()
+    written: list[Path] = []
+    for blob in client.list_blobs(bucket_name, prefix=prefix):
+        if blob.name.endswith("/"):
+            continue
+        path = (root / blob.name.removeprefix(prefix)).resolve()
+        if not path.is_relative_to(root):
+            raise UserError(f"gs://{bucket_name}/{blob.name} leads out of {uri}: refused.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        blob.download_to_filename(str(path), checksum="crc32c")
+        written.append(path)
+    if not written:
+        raise UserError(f"Nothing is stored under {uri}.")
+    return written

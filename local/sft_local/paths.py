@@ -1,0 +1,33 @@
+"""Where the local Vertex AI keeps its things."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+HOME_VARIABLE = "VERTEX_SFT_HOME"
+CACHE_VARIABLE = "VERTEX_SFT_CACHE"
+
+
+def state_dir(override: Path | None = None) -> Path:
+    """The folder of one local Vertex AI: buckets, resources, logs.
+
+    `override`, else the environment's `VERTEX_SFT_HOME`, else the user's state folder.
+    """
+    if override is not None:
+        return override.expanduser().absolute()
+    named = os.environ.get(HOME_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    return Path(platformdirs.user_state_dir("vertex-sft"))
+
+
+def cache_dir() -> Path:
+    """The folder of what can be made again: converted base models.
+
+    The environment's `VERTEX_SFT_CACHE`, else the user's cache folder.
+    """
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    return Path(platformdirs.user_cache_dir("vertex-sft"))

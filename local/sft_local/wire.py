@@ -1,0 +1,126 @@
+"""JSON as the service speaks it, by way of the client library's own protocol buffers.
+
+Requests may write camelCase or snake_case and enums by name or number; answers are camelCase with
+enums by name and 64-bit integers as strings. What a version of the API does not know is refused.
+"""
+
+import functools
+import importlib
+from typing import Any, Literal
+
+from fastapi import Response
+from google.longrunning import operations_pb2
+from google.protobuf import json_format
+from google.rpc import code_pb2
+
+Version = Literal["v1", "v1beta1"]
+
+# https://cloud.google.com/apis/design/errors: HTTP status of each canonical code.
+HTTP_STATUS = {
+    "OK": 200,
+    "CANCELLED": 499,
+    "UNKNOWN": 500,
+    "INVALID_ARGUMENT": 400,
+    "DEADLINE_EXCEEDED": 504,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_EXHAUSTED": 429,
+    "FAILED_PRECONDITION": 400,
+    "ABORTED": 409,
+    "UNIMPLEMENTED": 501,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+}
+
+
+class ApiError(Exception):
+    """A request that is refused, or an operation that failed, with its canonical code."""
+
+    def __init__(self, status: str, message: str) -> None:
+        """`status`: a canonical code's name, such as `NOT_FOUND`."""
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+    @property
+    def code(self) -> int:
+        """The HTTP status."""
+        return HTTP_STATUS[self.status]
+
+    @property
+    def number(self) -> int:
+        """The canonical code's number, as in `google.rpc.Status`."""
+        return int(code_pb2.Code.Value(self.status))
+
+    def body(self) -> dict[str, Any]:
+        """The answer's body."""
+        return {"error": {"code": self.code, "message": self.message, "status": self.status}}
+
+
+@functools.cache
+def types(version: Version = "v1beta1") -> Any:
+    """The message types of one version of the API."""
+    return importlib.import_module(f"google.cloud.aiplatform_{version}.types")
+
+
+def parse(kind: str, body: bytes, version: Version = "v1beta1") -> Any:
+    """The message of type `kind` (of v1beta1) that `body` holds.
+
+    Raises:
+        ApiError: `body` is no JSON, or names what this version of the API does not know.
+    """
+    try:
+        text = body.decode("utf-8") if body.strip() else "{}"
+        message = _type(kind, version).from_json(text)
+    except (json_format.ParseError, UnicodeDecodeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ApiError("INVALID_ARGUMENT", f"Invalid JSON payload received. {reason}") from None
+    return message if version == "v1beta1" else _type(kind, "v1beta1").from_json(_json(message))
+
+
+def in_version(message: Any, version: Version) -> Any:
+    """`message` (of v1beta1) as that version's type, without what that version does not have."""
+    if version == "v1beta1":
+        return message
+    return _type(type(message).__name__, version).from_json(
+        _json(message), ignore_unknown_fields=True
+    )
+
+
+def _type(kind: str, version: Version) -> Any:
+    found = getattr(types(version), kind, None)
+    if found is None:
+        raise ApiError("NOT_FOUND", f"Version {version} of the API has no {kind}: use v1beta1.")
+    return found
+
+
+def _json(message: Any) -> str:
+    text: str = type(message).to_json(
+        message,
+        use_integers_for_enums=False,
+        always_print_fields_with_no_presence=False,
+        indent=None,
+    )
+    return text
+
+
+def dump(message: Any) -> str:
+    """`message` (of v1beta1, or an operation) as JSON text."""
+    if isinstance(message, operations_pb2.Operation):
+        return str(json_format.MessageToJson(message, indent=None))
+    return _json(message)
+
+
+def load(kind: str, text: str) -> Any:
+    """The message of type `kind` that `dump` wrote."""
+    if kind == "Operation":
+        return json_format.Parse(text, operations_pb2.Operation())
+    return _type(kind, "v1beta1").from_json(text, ignore_unknown_fields=True)
+
+
+def answer(message: Any, version: Version = "v1beta1") -> Response:
+    """The HTTP answer that holds `message`."""
+    if not isinstance(message, operations_pb2.Operation):
+        message = in_version(message, version)
+    return Response(dump(message), media_type="application/json; charset=UTF-8")

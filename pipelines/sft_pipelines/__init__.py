@@ -1,0 +1,1 @@
+"""Pipelines, compiled templates and the command line of vertex-sft."""

@@ -1,0 +1,49 @@
+"""The command `vertex-sft`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from sft_components import __version__
+from sft_components.errors import UserError
+from sft_pipelines.cli import compile as compile_command
+from sft_pipelines.cli import local, prompt, run
+
+app = typer.Typer(
+    name="vertex-sft",
+    help="Supervised fine-tuning on Vertex AI: validate, rehearse, compile and run its pipelines.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vertex-sft {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+
+
+run.register(app)
+compile_command.register(app)
+prompt.register(app)
+app.add_typer(local.app, name="local")
+
+
+def main() -> None:
+    """Run the command line; what a person can mend ends with a sentence and exit status 1."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,106 @@
+"""`vertex-sft local`: the Vertex AI on this machine."""
+
+import json
+import os
+import shlex
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sft_components.errors import UserError
+
+if TYPE_CHECKING:
+    from sft_local.control import LocalVertex
+
+app = typer.Typer(help="Vertex AI on this machine: it really trains and really serves.")
+
+
+def point_at_local() -> "LocalVertex | None":
+    """Let this process speak to the running local Vertex AI, unless an address is set already."""
+    if os.environ.get("GOOGLE_VERTEX_BASE_URL"):
+        return None
+    try:
+        from sft_local import control
+    except ImportError:
+        return None
+    found = control.running()
+    if found:
+        os.environ.update(found.environment())
+    return found
+
+
+def need_local() -> "LocalVertex":
+    """The running local Vertex AI.
+
+    Raises:
+        UserError: None runs.
+    """
+    from sft_local import control
+
+    found = control.running()
+    if found is None:
+        raise UserError("No local Vertex AI runs. Start it with: vertex-sft local up")
+    return found
+
+
+@app.command()
+def up(
+    base_model: Annotated[
+        str, typer.Option(help="Model that stands in: smollm2, or a folder of weights.")
+    ] = "smollm2",
+) -> None:
+    """Start the local Vertex AI; it runs until `vertex-sft local down`."""
+    from sft_local import control
+
+    found = control.running() or control.start(
+        base_model=base_model, detach=True, on_progress=lambda line: typer.echo(line, err=True)
+    )
+    typer.echo(f"Local Vertex AI at {found.api_url}, Cloud Storage at {found.storage_url}")
+    typer.echo('Point your clients at it with: eval "$(vertex-sft local env)"')
+
+
+@app.command()
+def down() -> None:
+    """Stop the local Vertex AI and everything it serves."""
+    from sft_local import control
+
+    typer.echo("Stopped." if control.stop() else "No local Vertex AI runs.")
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Say whether the local Vertex AI runs, and where."""
+    from sft_local import control
+
+    found = control.running()
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {"running": False}
+                if found is None
+                else {
+                    "running": True,
+                    "pid": found.pid,
+                    "api_url": found.api_url,
+                    "prediction_url": found.prediction_url,
+                    "storage_url": found.storage_url,
+                    "base_model": found.base_model,
+                    "state_dir": str(found.state_dir),
+                }
+            )
+        )
+    elif found is None:
+        typer.echo("No local Vertex AI runs.")
+    else:
+        typer.echo(f"Runs at {found.api_url} (process {found.pid}), state in {found.state_dir}")
+        typer.echo(f"{found.base_model} stands in for every base model.")
+    raise typer.Exit(0 if found else 1)
+
+
+@app.command()
+def env() -> None:
+    """Print the environment that points clients at the local Vertex AI, for `eval`."""
+    for name, value in need_local().environment().items():
+        typer.echo(f"export {name}={shlex.quote(value)}")

@@ -1,0 +1,1 @@
+"""Run a compiled template on this machine against the local Vertex AI."""

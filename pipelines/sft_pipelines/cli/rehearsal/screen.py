@@ -1,0 +1,94 @@
+"""The state of each step while a template runs: a live table, or plain lines when piped."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from sft_pipelines.cli.rehearsal.events import Event
+
+MARKS = {"waiting": "·", "succeeded": "✔", "failed": "✘", "skipped": "–"}
+STYLES = {"waiting": "dim", "running": "bold", "succeeded": "green", "failed": "red"}
+
+
+@dataclass
+class StepState:
+    """One row of the table."""
+
+    name: str
+    state: str = "waiting"
+    started: float = 0.0
+    seconds: float = 0.0
+    line: str = ""
+
+
+class Screen:
+    """Shows progress on `console`; use as a context manager."""
+
+    def __init__(self, console: Console, steps: Sequence[str]) -> None:
+        self.console = console
+        self.steps = {name: StepState(name) for name in steps}
+        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=4)
+        self._spinner = Spinner("dots")
+
+    def __enter__(self) -> "Screen":
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for step in self.steps.values():
+            if step.state == "waiting":
+                step.state = "skipped"
+            elif step.state == "running":
+                step.state = "failed"
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def note(self, text: str) -> None:
+        """A line above the table."""
+        self.console.print(text, style="dim", markup=False, highlight=False)
+
+    def show(self, event: Event) -> None:
+        """Take an event in."""
+        step = self.steps.setdefault(event.step, StepState(event.step))
+        if event.kind == "line":
+            step.line = event.text
+            if not self.console.is_terminal:
+                self._plain(f"{step.name} | {event.text}")
+            return
+        if event.kind == "started":
+            step.state, step.started = "running", time.monotonic()
+            if not self.console.is_terminal:
+                self._plain(f"{step.name} started")
+            return
+        step.state = event.kind
+        step.seconds = time.monotonic() - step.started
+        if not self.console.is_terminal:
+            self._plain(f"{step.name} {event.kind} after {step.seconds:.1f} s")
+
+    def _plain(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        table.add_column(width=1)
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for step in self.steps.values():
+            running = step.state == "running"
+            seconds = time.monotonic() - step.started if running else step.seconds
+            table.add_row(
+                self._spinner if running else Text(MARKS[step.state]),
+                Text(step.name),
+                Text(f"{seconds:.0f} s" if seconds else ""),
+                Text(step.line, style="dim"),
+                style=STYLES.get(step.state, "dim"),
+            )
+        return table

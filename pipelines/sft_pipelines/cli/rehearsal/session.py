@@ -1,0 +1,256 @@
+"""A rehearsal from its start to its end: local Vertex AI, worker, results, and nothing left over."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sft_components.release_endpoint.work import release_endpoint
+from sft_components.vertex.storage import split_uri
+from sft_local import control
+from sft_pipelines.cli.rehearsal.events import EventReader
+from sft_pipelines.cli.rehearsal.screen import Screen
+from sft_pipelines.parameters import Template
+
+PROJECT = "rehearsal"
+LOCATION = "us-central1"
+BUCKET = "vertex-sft-rehearsal"
+EXIT_HANDLER = "release-endpoint"
+STOP_S = 45.0
+"""How long an interrupted run may take to cancel its job and run its exit handler."""
+
+
+@dataclass
+class Rehearsal:
+    """What a run left: where its files are, and what it measured."""
+
+    folder: Path
+    """`steps/` (kfp's pipeline root), `run.log`, reports."""
+    succeeded: bool = False
+    failed_step: str = ""
+    error: str = ""
+    """The failed step's own sentence."""
+    outputs: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    """Outputs of the evaluation step; empty if there was none."""
+    predictions: list[dict[str, Any]] = field(default_factory=list)
+    reports: list[Path] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Duration of each step that ran."""
+
+
+def rehearsal_defaults(template: Template) -> dict[str, Any]:
+    """Parameters that a rehearsal fills in when they are not given."""
+    return {
+        "project": PROJECT,
+        "location": LOCATION,
+        "model_display_name": f"{template.name}-rehearsal",
+        "output_uri": f"gs://{BUCKET}/{template.name}",
+    }
+
+
+def step_names(template: Template) -> list[str]:
+    """The steps of a template as the runner names them, in the order of their dependencies."""
+    spec = template.spec
+
+    def walk(dag: dict[str, Any]) -> Iterator[str]:
+        waiting = dict(dag["tasks"])
+        done: set[str] = set()
+        while waiting:
+            ready = [n for n, t in waiting.items() if set(t.get("dependentTasks", [])) <= done]
+            for name in ready or list(waiting):
+                component = waiting.pop(name)["componentRef"]["name"]
+                inner = spec["components"][component].get("dag")
+                if inner:
+                    yield from walk(inner)
+                else:
+                    yield component.removeprefix("comp-")
+                done.add(name)
+
+    return list(walk(spec["root"]["dag"]))
+
+
+def rehearse(
+    template: Template,
+    parameters: dict[str, Any],
+    *,
+    folder: Path,
+    base_model: str,
+    keep: bool,
+    screen: Screen,
+) -> Rehearsal:
+    """Run `template` on this machine.
+
+    Args:
+        template: A compiled pipeline.
+        parameters: Checked values.
+        folder: New folder for the run's files.
+        base_model: What stands in for base models, if no local Vertex AI runs yet.
+        keep: Leave the endpoint, and the local Vertex AI with it, running.
+        screen: Shows progress.
+
+    Raises:
+        KeyboardInterrupt: Interrupted; what was started has been ended.
+    """
+    found = control.running()
+    local = found or control.start(base_model=base_model, detach=keep, on_progress=screen.note)
+    screen.note(f"Local Vertex AI at {local.api_url}: {local.base_model} stands in for the base")
+    finished = False
+    try:
+        with _environment(local.environment()):
+            if str(parameters.get("output_uri", "")).startswith("gs://"):
+                control.ensure_bucket(local, split_uri(parameters["output_uri"])[0])
+            result = _run(template, parameters, folder, screen)
+            finished = result.succeeded
+            if found and not (keep and finished):
+                _release(parameters, folder, screen)
+        return result
+    finally:
+        if found is None and not (keep and finished):
+            control.stop()
+
+
+def _run(template: Template, parameters: dict[str, Any], folder: Path, screen: Screen) -> Rehearsal:
+    steps = folder / "steps"
+    steps.mkdir(parents=True)
+    (folder / "parameters.json").write_text(json.dumps(parameters, indent=2), encoding="utf-8")
+    result = Rehearsal(folder)
+    worker = subprocess.Popen(  # noqa: S603 - our own module
+        [
+            sys.executable,
+            "-m",
+            "sft_pipelines.cli.rehearsal.worker",
+            str(template.path),
+            str(folder / "parameters.json"),
+            str(steps),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        # A step finds its requirements installed; if not, say so instead of changing them.
+        env={**os.environ, "PIP_NO_INDEX": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+    )
+    pump = _Pump(worker, folder / "run.log", screen, result)
+    try:
+        pump.start()
+        pump.join()
+        result.succeeded = worker.wait() == 0
+    except KeyboardInterrupt:
+        screen.note("Stopping: the current step is told to end, then the exit handler runs.")
+        pump.stop()
+        raise
+    finally:
+        _end_group(worker)
+    _collect(steps, result)
+    result.seconds = {s.name: s.seconds for s in screen.steps.values() if s.seconds}
+    return result
+
+
+class _Pump(threading.Thread):
+    """Reads the worker's lines: to the log, to the screen, to the result."""
+
+    def __init__(
+        self,
+        worker: subprocess.Popen[str],
+        log: Path,
+        screen: Screen,
+        result: Rehearsal,
+    ) -> None:
+        super().__init__(daemon=True)
+        self._worker = worker
+        self._log = log
+        self._screen = screen
+        self._result = result
+        self._events = EventReader()
+        self._stopping = False
+
+    def run(self) -> None:
+        assert self._worker.stdout  # noqa: S101 - it was opened as a pipe
+        with self._log.open("w", encoding="utf-8") as log:
+            for line in self._worker.stdout:
+                log.write(line)
+                event = self._events.read(line)
+                if event is None:
+                    continue
+                self._screen.show(event)
+                if event.kind == "line" and event.text.startswith("ERROR: "):
+                    self._result.error = event.text.removeprefix("ERROR: ")
+                elif event.kind == "failed" and not self._result.failed_step:
+                    self._result.failed_step = event.step
+                    self._result.error = self._result.error or self._screen.steps[event.step].line
+                elif event.kind == "started" and self._stopping and event.step != EXIT_HANDLER:
+                    self._end_step()
+
+    def stop(self) -> None:
+        """End the current step and any that follows, but let the exit handler run."""
+        self._stopping = True
+        if self._events.step != EXIT_HANDLER:
+            self._end_step()
+        with contextlib.suppress(KeyboardInterrupt):
+            self.join(STOP_S)
+
+    def _end_step(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._worker.pid, signal.SIGTERM)
+
+
+def _end_group(worker: subprocess.Popen[str]) -> None:
+    """Leave no process of the worker's group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+
+
+def _collect(steps: Path, result: Rehearsal) -> None:
+    """Read what the steps wrote below kfp's pipeline root."""
+    outputs = steps / "outputs.json"
+    if outputs.is_file():
+        result.outputs = json.loads(outputs.read_text(encoding="utf-8"))
+    for path in sorted(steps.glob("*/*/report")):
+        name = path.parent.name.removesuffix("-dataset").removesuffix("-model")
+        report = result.folder / f"{name}.html"
+        shutil.copyfile(path, report)
+        result.reports.append(report)
+    for path in steps.glob("*/evaluate-model/executor_output.json"):
+        result.evaluation = json.loads(path.read_text(encoding="utf-8"))["parameterValues"]
+    for path in steps.glob("*/evaluate-model/predictions"):
+        with path.open(encoding="utf-8") as file:
+            result.predictions = [json.loads(line) for line in file]
+
+
+def _release(parameters: dict[str, Any], folder: Path, screen: Screen) -> None:
+    """Take the run's endpoint down from a local Vertex AI that goes on running."""
+    for run in (folder / "steps").glob("*/"):
+        release_endpoint(
+            project=parameters["project"],
+            location=parameters["location"],
+            tuning_location=parameters.get("tuning_location") or parameters["location"],
+            run_name=run.name,
+            succeeded=False,
+            log=screen.note,
+        )
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

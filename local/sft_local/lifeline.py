@@ -86,6 +86,13 @@ def end(process: "subprocess.Popen[bytes]", grace: float = GRACE_SECONDS) -> int
     return process.wait()
 
 
+def reap(process: "subprocess.Popen[bytes]", patience: float = 30.0) -> int:
+    """Waits for a process that has said its last word; ends it after `patience` seconds."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(patience)
+    return end(process)
+
+
 def _close(pipe: IO[bytes] | None) -> None:
     if pipe is not None:
         with contextlib.suppress(OSError):
@@ -111,7 +118,7 @@ def main(arguments: Sequence[str]) -> int:
         list(arguments[1:]),
         stdin=subprocess.DEVNULL,
         process_group=0,
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
     )
     watch(asked.set)
     threading.Thread(target=lambda: (program.wait(), asked.set()), daemon=True).start()

@@ -17,7 +17,7 @@ from sft_local.wire import ApiError, Version
 log = logging.getLogger(__name__)
 
 
-class Cancelled(Exception):
+class OperationCancelledError(Exception):
     """The operation was cancelled; its work undoes what it began and raises this."""
 
 
@@ -69,7 +69,7 @@ class Operations:
             try:
                 response = work(cancel)
                 self._finish(name, response, version)
-            except Cancelled:
+            except OperationCancelledError:
                 self._fail(name, ApiError("CANCELLED", "The operation was cancelled."))
             except ApiError as error:
                 self._fail(name, error)

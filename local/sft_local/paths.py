@@ -31,3 +31,11 @@ def cache_dir() -> Path:
     if named:
         return Path(named).expanduser().absolute()
     return Path(platformdirs.user_cache_dir("vertex-sft"))
+
+
+STATE_FILE = "server.json"
+"""In the state folder while a server runs: its addresses, process id and nonce."""
+LOCK_FILE = "server.lock"
+"""In the state folder: held by the one server that uses it."""
+EXIT_LOCKED = 3
+"""The server's exit status when another one holds the folder."""

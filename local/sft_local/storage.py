@@ -1,4 +1,4 @@
-"""The Cloud Storage server of this machine: fake-gcs-server on 127.0.0.1, with a folder that stays."""
+"""The Cloud Storage server of this machine: fake-gcs-server on 127.0.0.1, persistent."""
 
 import platform
 import socket

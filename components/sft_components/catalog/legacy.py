@@ -91,7 +91,8 @@ def step_warnings(model: ModelSpec, steps: int, rows: int, task: str = "") -> li
         warnings.append(f"train_steps is {steps:,}; {span} are recommended for {what}.")
     if rows < least_rows:
         warnings.append(
-            f"The training set has {rows:,} rows; {least_rows:,} or more are recommended for {what}."
+            f"The training set has {rows:,} rows; "
+            f"{least_rows:,} or more are recommended for {what}."
         )
     return warnings
 

@@ -49,6 +49,10 @@ class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             UserError: No such model; the message names the nearest ones.
         """
         wanted = _short(name)
+        if not wanted:
+            raise UserError(
+                f"The name of the model is empty: write for instance {next(iter(self.models))!r}."
+            )
         for key, model in self.models.items():
             if wanted == key or wanted in model.aliases:
                 return model
@@ -79,7 +83,7 @@ class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if "@" not in key and stem == _squeezed(key):
                 return f"It has no @version: write {key!r}."
         if "@" in wanted and (versions := self._starting_with(stem)):
-            return f"There is no such @version: the catalogue holds {_one_of(versions)}."
+            return f"There is no such @version: the catalogue holds {', '.join(versions)}."
         if stem and (versions := self._starting_with(stem)):
             return f"Its version is missing: write {_one_of(versions)}."
         by_version = {_version(key).lower(): key for key in self.models}
@@ -182,7 +186,7 @@ def _why_not(wanted: str, key: str) -> str:
     write = f"write {key!r}."
     if wanted.lower() == key:
         return f"Model names are in lower case: {write}"
-    if "@" in key and "@" not in wanted:
+    if OPEN_NAME.fullmatch(key) and "@" not in wanted:
         if wanted != wanted.lower():
             return f"That looks like its name on Hugging Face; on Vertex AI {write}"
         return f"Its @version is missing: {write}"

@@ -147,6 +147,14 @@ RULES: dict[str, Rule] = _table(
         "Split or lengthen the conversation.",
         _BISON,
     ),
+    (
+        "answer-role",
+        "warning",
+        "The answers carry a role that the model does not take.",
+        "Gemini takes `model`, open models take `assistant`; the pipeline and "
+        "`vertex-sft convert` write the right one.",
+        _GEMINI,
+    ),
     # Media.
     (
         "modality",

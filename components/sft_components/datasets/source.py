@@ -137,7 +137,9 @@ def _objects(address: str, project: str) -> list[Source]:
         if has_magic(name):
             prefix = name[: min(name.index(c) for c in "*?[" if c in name)]
             blobs = [
-                b for b in client.list_blobs(bucket_name, prefix=prefix) if fnmatchcase(b.name, name)
+                b
+                for b in client.list_blobs(bucket_name, prefix=prefix)
+                if fnmatchcase(b.name, name)
             ]
             if not blobs:
                 raise UserError(f"No object matches {address}.")
@@ -154,7 +156,7 @@ def _objects(address: str, project: str) -> list[Source]:
         Source(
             f"gs://{bucket_name}/{b.name}",
             b.size,
-            # The generation is pinned: a file replaced in the middle must not be read half and half.
+            # The generation is pinned: a file replaced while it is read must not come out mixed.
             blob=client.bucket(bucket_name).blob(b.name, generation=b.generation),
         )
         for b in blobs
@@ -175,6 +177,8 @@ class _Capped(io.RawIOBase):
         self._stream = stream
         self._limit = limit
         self._open_line = 0  # bytes since the last newline
+        self.left_out = 0
+        """Bytes that were cut off the ends of lines so far."""
 
     def readable(self) -> bool:
         return True
@@ -196,9 +200,11 @@ class _Capped(io.RawIOBase):
                 return count
             # Inside a line that is too long: what is before its end is left out.
             if newline < 0:
+                self.left_out += count
                 continue
             whole = bytes(data)
             rest = whole[whole.find(b"\n") :]
+            self.left_out += count - len(rest)
             buffer[: len(rest)] = rest
             self._open_line = len(tail) - newline - 1
             return len(rest)
@@ -224,7 +230,8 @@ def read_lines(
         if start:
             # The line that holds the byte before `start` is the business of the part before.
             stream.seek(start - 1)
-        lines = io.BufferedReader(_Capped(stream, limit), _BUFFER)
+        capped = _Capped(stream, limit)
+        lines = io.BufferedReader(capped, _BUFFER)
         position = start
         if start:
             position += len(lines.readline()) - 1
@@ -235,9 +242,12 @@ def read_lines(
             if not batch:
                 return
             position += sum(map(len, batch))
+            if capped.left_out and max(map(len, batch)) > limit:
+                position += capped.left_out
+                capped.left_out = 0
+            if batch[-1][-1] != 10:
+                batch[-1] += b"\n"  # the last line, so that it equals its copies
             if first:
                 batch[0] = batch[0].removeprefix(_BOM)
                 first = False
-                if not batch[0]:
-                    return
             yield batch

@@ -38,7 +38,7 @@ class Walked:
     problems: list[Problem] = field(default_factory=list)
     conversation: Conversation | None = None
     format: str = ""
-    model_roles: frozenset[str] = frozenset()
+    answer_roles: frozenset[str] = frozenset()
 
 
 def excerpt(text: str, around: int = 0) -> str:
@@ -305,7 +305,7 @@ class _Reader:
             read_parts = self._parts(parts, f"{path}.parts", self._content_part)
             if role and read_parts is not None:
                 read.append((path, "assistant" if role == "model" else role, read_parts))
-        self._walked.model_roles = frozenset(seen & {"assistant", "model"})
+        self._walked.answer_roles = frozenset(seen & {"assistant", "model"})
         return self._conversation(read, system, len(contents))
 
     def _content_part(self, part: dict[str, Any], path: str) -> str | Media | None:

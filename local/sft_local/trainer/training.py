@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import AutoPeftModelForCausalLM, LoraConfig
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from datasets import Dataset
 from sft_local.trainer.protocol import MAX_CHECKPOINTS, Checkpoint, Metrics, TrainingJob
 from sft_local.trainer.rows import IGNORED, Example
 

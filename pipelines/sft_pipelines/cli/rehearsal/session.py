@@ -1,4 +1,4 @@
-"""A rehearsal from its start to its end: local Vertex AI, worker, results, and nothing left over."""
+"""A rehearsal, start to end: local Vertex AI, worker, results, and nothing left over."""
 
 import contextlib
 import json

@@ -1,0 +1,440 @@
+"""The checker: typed decoding of a batch of lines, cheap checks over the whole batch in C.
+
+A row that either refuses is read again by hand (`walk`), which tells what is wrong and where.
+"""
+
+import heapq
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, repeat
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from sft_components.datasets.findings import Finding
+from sft_components.datasets.length import Lengths
+from sft_components.datasets.media import modality
+from sft_components.datasets.rows import (
+    FAST_TYPES,
+    Conversation,
+    Media,
+    from_fast,
+)
+from sft_components.datasets.rules import RULES
+from sft_components.datasets.source import MAX_ROW_BYTES
+from sft_components.datasets.walk import Problem, walk
+
+Row = msgspec.Struct | Conversation | None
+"""A checked row: as the typed decoder gave it, as read by hand, or None when it is left out."""
+
+SAMPLE = 1_000
+"""Rows at the beginning of a file on which advice and languages are based."""
+
+_REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_messages = attrgetter("messages")
+_role = attrgetter("role")
+_author = attrgetter("author")
+_content = attrgetter("content")
+_PAIRS = {
+    "prompt-completion": attrgetter("prompt", "completion"),
+    "text-to-text": attrgetter("input_text", "output_text"),
+}
+
+
+@dataclass
+class Options:
+    """What the rows of one file are checked against."""
+
+    format: str
+    lengths: Lengths = field(default_factory=Lengths)
+    modalities: tuple[str, ...] = ("text", "image", "document", "audio")
+    min_pairs: int | None = None
+    max_pairs: int | None = None
+    on_long: str = "fail"
+    keep_rows: bool = False
+    """Whether `Checker.batch` gives the rows back."""
+    other_rows: dict[int, tuple[str, int]] | None = None
+    """Content key -> file and line of rows in another set that must not be in this one."""
+    keep_contents: bool = False
+    """Whether content keys are collected, for `other_rows` of the next file."""
+
+
+@dataclass
+class Statistics:
+    """What was counted over the rows of a file that are fit to be used."""
+
+    rows: int = 0
+    lines: int = 0
+    bytes: int = 0
+    chars: int = 0
+    lengths: Counter[int] = field(default_factory=Counter)
+    """Rows by their number of characters."""
+    shapes: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """Rows by the order of their roles."""
+    answer_roles: set[str] = field(default_factory=set)
+    """`assistant` and `model`, as far as generate-content rows read by hand use them."""
+    media: Counter[str] = field(default_factory=Counter)
+    """Media parts by kind; `rows` counts the rows that have any."""
+    uris: set[str] = field(default_factory=set)
+    long_rows: int = 0
+    dropped: int = 0
+    longest: list[tuple[int, int]] = field(default_factory=list)
+    """Characters and line of the longest rows."""
+    line_keys: "array[int]" = field(default_factory=lambda: array("q"))
+    """A 64-bit hash of each line, 0 for lines without a row."""
+    contents: dict[int, int] = field(default_factory=dict)
+    """Content key -> line."""
+    sample: list[Conversation] = field(default_factory=list)
+
+    def add(self, other: "Statistics") -> None:
+        """Append the statistics of the part of the file that follows."""
+        for chars, line in other.longest:
+            self.note_length(chars, line + self.lines)
+        for key, line in other.contents.items():
+            self.contents.setdefault(key, line + self.lines)
+        self.sample += other.sample[: SAMPLE - len(self.sample)]
+        for name in ("rows", "lines", "bytes", "chars", "long_rows", "dropped"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("lengths", "shapes", "media", "uris", "answer_roles"):
+            getattr(self, name).update(getattr(other, name))
+        self.line_keys.extend(other.line_keys)
+
+    def note_length(self, chars: int, line: int) -> None:
+        """Keep the row if it is one of the five longest."""
+        if len(self.longest) < 5:
+            heapq.heappush(self.longest, (chars, line))
+        elif chars > self.longest[0][0]:
+            heapq.heapreplace(self.longest, (chars, line))
+
+
+class Checker:
+    """Checks the lines of one file, batch by batch.
+
+    Args:
+        name: The file, as findings name it.
+        options: What to check against.
+        report: Called with each finding.
+    """
+
+    def __init__(self, name: str, options: Options, report: Callable[[Finding], None]) -> None:
+        self.statistics = Statistics()
+        self._name = name
+        self._options = options
+        self._report = report
+        self._decode = msgspec.json.Decoder(FAST_TYPES[options.format]).decode
+        self._columns = _columns_of(options.format)
+        self._safe = options.lengths.safe_bytes or MAX_ROW_BYTES
+        self._good_shapes: dict[tuple[str, ...], bool] = {}
+
+    def batch(self, lines: list[bytes]) -> Sequence[Row]:
+        """Check the next lines.
+
+        Returns:
+            The fit row of each line in order, None for the others; nothing without `keep_rows`.
+        """
+        rows: list[Any]
+        try:
+            rows = list(map(self._decode, lines))
+        except _REFUSED:
+            rows = list(map(self._try, lines))
+            fast = [row for row in rows if row is not None]
+        else:
+            fast = rows
+        sizes = list(map(len, lines))
+        if max(sizes) > self._safe:
+            fast = [
+                self._refuse(rows, i) if size > self._safe else rows[i]
+                for i, size in enumerate(sizes)
+            ]
+            fast = [row for row in fast if row is not None]
+        columns = self._columns(fast)
+        if not self._fit(columns):
+            for i, row in enumerate(rows):
+                if row is not None and not self._fit(self._columns([row])):
+                    rows[i] = None
+            fast = [row for row in rows if row is not None]
+            columns = self._columns(fast)
+        start = self.statistics.lines
+        if len(fast) == len(rows):
+            self.statistics.line_keys.extend(map(hash, lines))
+            self._count(columns, rows, range(len(rows)))
+        else:
+            self.statistics.line_keys.extend([0 if _blank(x) else hash(x) for x in lines])
+            self._count(columns, fast, [i for i, row in enumerate(rows) if row is not None])
+            for i, row in enumerate(rows):
+                if row is None:
+                    rows[i] = self._by_hand(lines[i], start + i + 1)
+        self.statistics.lines += len(lines)
+        self.statistics.bytes += sum(sizes)
+        return rows if self._options.keep_rows else ()
+
+    def _try(self, line: bytes) -> msgspec.Struct | None:
+        try:
+            row: msgspec.Struct = self._decode(line)
+        except _REFUSED:
+            return None
+        return row
+
+    @staticmethod
+    def _refuse(rows: list[Any], i: int) -> None:
+        rows[i] = None
+
+    def _fit(self, columns: "Columns") -> bool:
+        if any(map(str.isspace, columns.texts)):
+            return False
+        known = self._good_shapes
+        for shape in columns.shapes:
+            fit = known.get(shape)
+            if fit is None:
+                fit = known[shape] = self._fit_shape(shape)
+            if not fit:
+                return False
+        return True
+
+    def _fit_shape(self, shape: tuple[str, ...]) -> bool:
+        turns = shape[1:] if shape[:1] == ("system",) else shape
+        turns = tuple("assistant" if role == "model" else role for role in turns)
+        return (
+            len(turns) > 0
+            and len(turns) % 2 == 0
+            and set(turns[::2]) == {"user"}
+            and set(turns[1::2]) == {"assistant"}
+            and (self._options.min_pairs or 0) <= len(turns) // 2
+            and len(turns) // 2 <= (self._options.max_pairs or len(turns))
+        )
+
+    def _count(self, columns: "Columns", rows: list[Any], at: Sequence[int]) -> None:
+        if not rows:
+            return
+        statistics = self.statistics
+        sums = columns.sums()
+        statistics.rows += len(rows)
+        statistics.chars += sum(sums)
+        statistics.lengths.update(sums)
+        statistics.shapes.update(columns.shapes)
+        longest = max(sums)
+        if len(statistics.longest) < 5 or longest > statistics.longest[0][0]:
+            for i, chars in zip(at, sums, strict=True):
+                statistics.note_length(chars, statistics.lines + i + 1)
+        if len(statistics.sample) < SAMPLE:
+            for row in rows[: SAMPLE - len(statistics.sample)]:
+                statistics.sample.append(from_fast(row))
+        if self._options.keep_contents or self._options.other_rows:
+            self._compare(map(hash, columns.tuples()), at)
+
+    def _compare(self, keys: Iterable[int], at: Iterable[int]) -> None:
+        others = self._options.other_rows or {}
+        for key, i in zip(keys, at, strict=True):
+            line = self.statistics.lines + i + 1
+            if self._options.keep_contents:
+                self.statistics.contents.setdefault(key, line)
+            if key in others:
+                file, other = others[key]
+                self._say("row-in-two-sets", f"also line {line:,} of {self._name}", other, file)
+
+    def _by_hand(self, line: bytes, number: int) -> Conversation | None:
+        if _blank(line):
+            return None
+        if len(line) > MAX_ROW_BYTES:
+            limit = MAX_ROW_BYTES >> 20
+            self._say("row-too-large", f"more than {limit} MiB in one line", number)
+            return None
+        walked = walk(line, self._options.format)
+        for problem in walked.problems:
+            self._tell(problem, number)
+        row = walked.conversation
+        if row is None:
+            return None
+        self.statistics.answer_roles.update(walked.answer_roles)
+        problems = list(self._against_model(row))
+        for problem in problems:
+            self._tell(problem, number)
+        if any(RULES[p.code].severity == "error" for p in problems):
+            return None
+        row = self._fitted(row, number)
+        if row is not None:
+            self._count_by_hand(row, number)
+        return row
+
+    def _against_model(self, row: Conversation) -> Iterable[Problem]:
+        options = self._options
+        pairs = len(row.turns) // 2
+        if not (options.min_pairs or 0) <= pairs <= (options.max_pairs or pairs):
+            yield Problem(
+                "pair-count",
+                f"{pairs} pairs, where {options.min_pairs} to {options.max_pairs} are allowed",
+                "$.messages",
+            )
+        kinds = {modality(m.mime) for m in _media(row)}
+        for kind in sorted(kinds - set(options.modalities)):
+            yield Problem("modality", f"the model does not learn from {kind} parts", "$")
+
+    def _fitted(self, row: Conversation, number: int) -> Conversation | None:
+        """The row as it is used, None when it is too long and dropped."""
+        options = self._options
+        over = options.lengths.exceeded(row, options.format)
+        if over is None:
+            return row
+        self.statistics.long_rows += 1
+        about = "an estimated " if over.estimated else ""
+        done = {"drop": "; the row is dropped", "truncate": "; the end is cut off"}
+        message = (
+            f"{over.what} has {about}{over.tokens:,} tokens, the limit is {over.limit:,}"
+            + done.get(options.on_long, "")
+        )
+        severity = "error" if options.on_long == "fail" else "warning"
+        self._tell(Problem("too-long", message, over.path), number, severity)
+        if options.on_long == "truncate":
+            cut = options.lengths.truncate(row, options.format)
+            self.statistics.dropped += cut is None
+            return cut
+        if options.on_long == "drop":
+            self.statistics.dropped += 1
+            return None
+        return row
+
+    def _count_by_hand(self, row: Conversation, number: int) -> None:
+        statistics = self.statistics
+        texts = [p for p in row.system if isinstance(p, str)]
+        for turn in row.turns:
+            texts += [p if isinstance(p, str) else p.uri or p.data for p in turn.parts]
+        media = list(_media(row))
+        chars = sum(map(len, texts)) - sum(len(m.uri or m.data) for m in media)
+        statistics.rows += 1
+        statistics.chars += chars
+        statistics.lengths[chars] += 1
+        statistics.shapes[("system",) * bool(row.system) + tuple(t.role for t in row.turns)] += 1
+        if media:
+            statistics.media.update(modality(m.mime) for m in media)
+            statistics.media["rows"] += 1
+            statistics.uris.update(m.uri for m in media if m.uri)
+        statistics.note_length(chars, number)
+        if len(statistics.sample) < SAMPLE:
+            statistics.sample.append(row)
+        if self._options.keep_contents or self._options.other_rows:
+            self._compare([hash(tuple(texts))], [number - statistics.lines - 1])
+
+    def _tell(self, problem: Problem, line: int, severity: str = "") -> None:
+        self._report(
+            Finding(
+                code=problem.code,
+                severity=severity or RULES[problem.code].severity,
+                file=self._name,
+                message=problem.message,
+                line=line,
+                column=problem.column,
+                path=problem.path,
+                excerpt=problem.excerpt,
+            )
+        )
+
+    def _say(self, code: str, message: str, line: int, file: str = "") -> None:
+        self._report(
+            Finding(
+                code=code,
+                severity=RULES[code].severity,
+                file=file or self._name,
+                message=message,
+                line=line,
+            )
+        )
+
+
+def _blank(line: bytes) -> bool:
+    return not line.strip()
+
+
+def _media(row: Conversation) -> Iterable[Media]:
+    for parts in (row.system, *(turn.parts for turn in row.turns)):
+        for part in parts:
+            if isinstance(part, Media):
+                yield part
+
+
+@dataclass
+class Columns:
+    """All texts of a batch of rows, one after the other, with the rows they belong to."""
+
+    texts: list[str]
+    counts: list[int] | int
+    """Texts of each row; one number where all rows have as many."""
+    shapes: dict[tuple[str, ...], int]
+    """Rows by the order of their roles."""
+
+    def sums(self) -> list[int]:
+        """Characters of each row."""
+        sizes = list(map(len, self.texts))
+        if isinstance(self.counts, int):
+            return list(map(sum, zip(*[iter(sizes)] * self.counts, strict=True)))
+        each = iter(sizes)
+        return [sum(next(each) for _ in range(n)) for n in self.counts]
+
+    def tuples(self) -> Iterable[tuple[str, ...]]:
+        """The texts of each row."""
+        each = iter(self.texts)
+        if isinstance(self.counts, int):
+            return zip(*[each] * self.counts, strict=True)
+        return (tuple(next(each) for _ in range(n)) for n in self.counts)
+
+
+def _columns_of(form: str) -> Callable[[list[Any]], Columns]:
+    if form in _PAIRS:
+        both = _PAIRS[form]
+        shape = ("user", "assistant")
+        return lambda rows: Columns(
+            list(chain.from_iterable(map(both, rows))), 2, {shape: len(rows)}
+        )
+    if form == "messages":
+        return lambda rows: _chat_columns(rows, _role)
+    if form == "author-chat":
+        return _author_columns
+    return _generate_content_columns
+
+
+def _chat_columns(rows: list[Any], role: Callable[[Any], str]) -> Columns:
+    messages = list(map(_messages, rows))
+    flat = list(chain.from_iterable(messages))
+    texts = list(map(_content, flat))
+    roles = list(map(role, flat))
+    counts = list(map(len, messages))
+    if counts and counts.count(counts[0]) == len(counts):
+        # Most data sets have one shape: then a comparison of columns is all there is to do.
+        width = counts[0]
+        columns = [roles[i::width] for i in range(width)]
+        if all(column.count(column[0]) == len(column) for column in columns):
+            return Columns(texts, width, {tuple(roles[:width]): len(rows)})
+        return Columns(texts, width, Counter(zip(*columns, strict=True)))
+    shapes = Counter(map(tuple, map(map, repeat(role), messages)))
+    return Columns(texts, counts, shapes)
+
+
+def _author_columns(rows: list[Any]) -> Columns:
+    texts: list[str] = []
+    counts: list[int] = []
+    shapes: Counter[tuple[str, ...]] = Counter()
+    for row in rows:
+        context = [row.context] if row.context else []
+        texts += context
+        texts += map(_content, row.messages)
+        counts.append(len(context) + len(row.messages))
+        shapes[("system",) * len(context) + tuple(map(_author, row.messages))] += 1
+    return Columns(texts, counts, shapes)
+
+
+def _generate_content_columns(rows: list[Any]) -> Columns:
+    texts: list[str] = []
+    counts: list[int] = []
+    shapes: Counter[tuple[str, ...]] = Counter()
+    for row in rows:
+        before = len(texts)
+        system = row.systemInstruction
+        if system:
+            texts += [part.text for part in system.parts]
+        for content in row.contents:
+            texts += [part.text for part in content.parts]
+        counts.append(len(texts) - before)
+        shapes[("system",) * bool(system) + tuple(map(_role, row.contents))] += 1
+    return Columns(texts, counts, shapes)

@@ -1,0 +1,1 @@
+"""The routes of the local Vertex AI, one module for each service."""

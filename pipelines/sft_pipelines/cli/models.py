@@ -1,0 +1,198 @@
+"""`vertex-sft models`: what the catalogue knows."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sft_components.catalog import Catalog, Limits, ModelSpec, Serving, load_catalog
+from sft_components.errors import UserError
+
+PIPED_WIDTH = 200
+"""Columns where standard output is no terminal, so that no name is cut."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("models")(models)
+
+
+def models(
+    name: Annotated[
+        str, typer.Argument(help="Show everything known of this model, with its sources.")
+    ] = "",
+    family: Annotated[
+        str, typer.Option("--family", help="Only llama, gemma, qwen, gemini, text, chat, ...")
+    ] = "",
+    show_all: Annotated[bool, typer.Option("--all", help="Retired models too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the models that can be tuned, or show one in full."""
+    catalog = load_catalog()
+    with wrong_use():
+        if name:
+            if family or show_all:
+                raise UserError("Give a NAME, or --family and --all, not both.")
+            model = catalog.find(name)
+            print_json(_as_dict(catalog, model)) if as_json else _print_one(catalog, model)
+            return
+        families = sorted({model.family for model in catalog.models.values()})
+        if family and family not in families:
+            raise UserError(f"Unknown family {family!r}: write one of {', '.join(families)}.")
+    # Whole families are retired: asked for by name, they are shown rather than an empty table.
+    listed = catalog.in_family(family, show_all) or catalog.in_family(family, retired=True)
+    if as_json:
+        print_json([_as_dict(catalog, model) for model in listed])
+    else:
+        _print_table(listed)
+
+
+@contextmanager
+def wrong_use() -> Iterator[None]:
+    """End the command with a sentence on standard error and exit status 2."""
+    try:
+        yield
+    except UserError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def console() -> Console:
+    """Standard output: as wide as the terminal, and without colour where it is none."""
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    return Console(width=width, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as indented JSON."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def price(model: ModelSpec) -> str:
+    """Price of tuning for people."""
+    known = model.usd_per_million_tokens
+    return "unknown" if known is None else f"${known:,.2f}"
+
+
+def machine(serving: Serving) -> str:
+    """A machine with its accelerators for people."""
+    return (
+        f"{serving.machine_type}, {serving.accelerator_count} × "
+        f"{serving.accelerator_type.removeprefix('NVIDIA_')}"
+    )
+
+
+def _as_dict(catalog: Catalog, model: ModelSpec) -> dict[str, Any]:
+    sources = {group: catalog.sources[key] for group, key in model.sources.items()}
+    fields: dict[str, Any] = msgspec.to_builtins(model)
+    return {**fields, "sources": msgspec.to_builtins(sources)}
+
+
+def _max_tokens(model: ModelSpec) -> str:
+    longest = [f"{mode.max_tokens:,}" for mode in model.modes.values()]
+    return " / ".join(dict.fromkeys(longest))
+
+
+def _served_on(model: ModelSpec) -> str:
+    if model.serving is not None:
+        return machine(model.serving)
+    by_service = model.family == "gemini" or model.route == "pipeline-job"
+    return "by the service" if by_service else "not named"
+
+
+def _print_table(listed: list[ModelSpec]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Name", no_wrap=True)
+    for heading in ("Family", "Status", "Modes"):
+        table.add_column(heading)
+    table.add_column("Max tokens", justify="right")
+    table.add_column("$ per 1M tokens", justify="right")
+    table.add_column("Served on")
+    for model in listed:
+        table.add_row(
+            model.name,
+            model.family,
+            model.status,
+            ", ".join(model.modes),
+            _max_tokens(model),
+            price(model),
+            _served_on(model),
+        )
+    console().print(table)
+
+
+def _print_one(catalog: Catalog, model: ModelSpec) -> None:
+    out = console()
+    out.print(Text(f"{model.title}  ({model.name})", style="bold"))
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_column(style="dim", no_wrap=True)
+    used: dict[str, None] = {}
+    for label, value, group in _facts(model):
+        if value:
+            key = model.sources.get(group, "")
+            table.add_row(label, Text(value), key)
+            used.update({key: None} if key else {})
+    out.print(table)
+    for note in model.notes:
+        out.print(Text(f"Note: {note}"))
+    for key in used:
+        source = catalog.sources[key]
+        out.print(Text(f"{key}: {source.title}, {source.date} {source.url}".rstrip(), style="dim"))
+
+
+def _facts(model: ModelSpec) -> Iterator[tuple[str, str, str]]:
+    """Label, value and source group of everything known of `model`."""
+    yield "family", model.family, ""
+    yield "status", model.status, "status"
+    yield "successor", model.successor, ""
+    yield "tuned through", _route(model), ""
+    yield "aliases", ", ".join(model.aliases), ""
+    yield "formats", ", ".join(model.formats), "limits"
+    yield "modalities", ", ".join(model.modalities), "limits"
+    for name, mode in model.modes.items():
+        yield f"{name} max tokens", f"{mode.max_tokens:,}", "limits"
+        rate = "" if mode.learning_rate is None else f"{mode.learning_rate:g}"
+        yield f"{name} learning rate", rate, "hyperparameters"
+        yield f"{name} adapter size", str(mode.adapter_size or ""), "hyperparameters"
+        yield f"{name} tokens per character", str(mode.tokens_per_char or ""), "tokens"
+    yield "adapter sizes", ", ".join(map(str, model.adapter_sizes)), "hyperparameters"
+    yield "default epochs", str(model.default_epochs or ""), "hyperparameters"
+    batches = ", ".join(f"{region} {size}" for region, size in model.batch_size.items())
+    yield "batch size", batches, "hyperparameters"
+    yield "context length", model.context_length, "limits"
+    usual = msgspec.structs.asdict(Limits())
+    for limit, value in msgspec.structs.asdict(model.limits).items():
+        if value != usual[limit]:
+            yield limit.replace("_", " "), _limit(value), "limits"
+    yield "regions", ", ".join(model.regions), "regions"
+    yield "customer-managed keys", "yes" if model.cmek else "no", "limits"
+    yield "price of 1M tokens", price(model), "price"
+    yield "served on", _served_on(model), "serving"
+    if model.serving is not None:
+        settings = msgspec.structs.asdict(model.serving)
+        for setting in ("max_model_len", "gpu_memory_utilization", "max_num_seqs"):
+            yield f"vLLM {setting.replace('_', ' ')}", str(settings[setting] or ""), "serving"
+    others = "; ".join(machine(serving) for serving in model.serving_alternatives)
+    yield "or served on", others, "serving"
+    yield "public weights", model.weights_uri, "weights"
+
+
+def _route(model: ModelSpec) -> str:
+    if model.route == "pipeline-job":
+        return f"pipelineJobs.create with {model.template}"
+    return "tuningJobs.create"
+
+
+def _limit(value: float | bool) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.0%}"

@@ -1,0 +1,81 @@
+"""`vertex-sft run --local` on the compiled Llama pipeline, with a tiny random model."""
+
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.end_to_end.sandbox import Sandbox
+
+pytestmark = pytest.mark.slow
+
+
+def wait_until_training(process: "subprocess.Popen[str]") -> None:
+    assert process.stdout
+    for line in process.stdout:
+        if re.search(r"launch-sft \| step \d+", line):
+            return
+    pytest.fail("the training never started")
+
+
+def wait_until_gone(sandbox: Sandbox, seconds: float) -> list[psutil.Process]:
+    end = time.monotonic() + seconds
+    while (left := sandbox.processes()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return left
+
+
+def test_the_whole_way(sandbox: Sandbox):
+    done = sandbox.run(sandbox.run_command())
+    assert done.returncode == 0, done.stdout + done.stderr
+    match = re.search(r"exact match [\d.]+ -> [\d.]+ on 6 held-out rows", done.stdout)
+    assert match, done.stdout
+    assert "smoke-test-endpoint succeeded" in done.stdout
+    report = re.search(r"report: (\S+evaluate\S*\.html)", done.stdout)
+    assert report
+    assert "train_total_loss" in Path(report[1]).read_text()
+    assert wait_until_gone(sandbox, 5) == []
+
+
+def test_a_model_that_fails_the_gate_gets_no_endpoint(sandbox: Sandbox):
+    done = sandbox.run(sandbox.run_command(min_exact_match=1.0))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "deploy-model" not in done.stdout
+    assert "The run deployed nothing" in done.stdout
+    assert wait_until_gone(sandbox, 5) == []
+
+
+def test_a_bad_row_is_named_before_anything_is_launched(sandbox: Sandbox):
+    with (sandbox.folder / "training.jsonl").open("a") as file:
+        file.write('{"messages": [{"role": "user", "content": "no answer"}]}\n')
+    done = sandbox.run(sandbox.run_command())
+    assert done.returncode == 1
+    assert "validate-dataset failed" in done.stderr
+    assert "training.jsonl:41" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "launch-sft started" not in done.stdout
+    assert wait_until_gone(sandbox, 5) == []
+
+
+def test_ctrl_c_in_the_training_leaves_nothing(sandbox: Sandbox):
+    process = sandbox.start(sandbox.run_command(epochs=2000))
+    wait_until_training(process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 130, output
+    assert "cancelling projects/" in output
+    assert "Interrupted" in output
+    assert wait_until_gone(sandbox, 5) == []
+
+
+def test_a_killed_run_leaves_nothing_and_the_next_comes_through(sandbox: Sandbox):
+    process = sandbox.start(sandbox.run_command(epochs=2000))
+    wait_until_training(process)
+    process.kill()
+    process.wait()
+    assert wait_until_gone(sandbox, 30) == []
+    done = sandbox.run(sandbox.run_command())
+    assert done.returncode == 0, done.stdout + done.stderr

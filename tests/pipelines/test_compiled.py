@@ -1,0 +1,62 @@
+"""What is committed in compiled/ is what the sources compile to, and can be run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sft_components.embedding import ARGUMENT_LIMIT
+from sft_pipelines.compiling import COMPONENTS, PIPELINES
+
+ROOT = Path(__file__).parents[2]
+COMPILED = ROOT / "compiled"
+
+
+@pytest.fixture(scope="module")
+def compiled_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compiled by another process, with another hash seed."""
+    target = tmp_path_factory.mktemp("compiled")
+    subprocess.run(
+        [sys.executable, "-m", "sft_pipelines.cli", "compile", "--output", str(target)],
+        check=True,
+        env={"PYTHONHASHSEED": "7", "PATH": ""},
+        capture_output=True,
+    )
+    return target
+
+
+def test_committed_files_are_up_to_date(compiled_elsewhere: Path):
+    def content(folder: Path) -> dict[str, bytes]:
+        return {
+            file.relative_to(folder).as_posix(): file.read_bytes()
+            for file in folder.rglob("*.yaml")
+        }
+
+    fresh, committed = content(compiled_elsewhere), content(COMPILED)
+    assert fresh.keys() == committed.keys()
+    assert len(fresh) == len(COMPONENTS) + len(PIPELINES)
+    stale = [name for name in fresh if fresh[name] != committed[name]]
+    assert stale == [], "run `make compile` and commit compiled/"
+
+
+def executors() -> list[tuple[str, dict]]:
+    found = []
+    for file in sorted(COMPILED.rglob("*.yaml")):
+        spec = next(yaml.safe_load_all(file.read_text()))
+        for name, executor in spec["deploymentSpec"]["executors"].items():
+            found.append((f"{file.stem}/{name}", executor["container"]))
+    return found
+
+
+@pytest.mark.parametrize(("name", "container"), executors(), ids=lambda value: str(value)[:60])
+def test_every_executor_can_be_started(name: str, container: dict):
+    longest = max(len(part.encode()) for part in container["command"] + container["args"])
+    assert longest < ARGUMENT_LIMIT
+    image, _, tag = container["image"].partition(":")
+    assert image
+    assert tag not in {"", "latest"}, "images are pinned"
+    install = next(part for part in container["command"] if "pip install" in part)
+    assert "==" in install
+    assert ">=" not in install.split("'kfp==")[0], "requirements are pinned"

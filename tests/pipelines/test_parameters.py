@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sft_components.errors import UserError
+from sft_pipelines.parameters import Template, read_parameters, read_template
+
+SPEC = {
+    "pipelineInfo": {"name": "demo"},
+    "root": {
+        "dag": {"tasks": {}},
+        "inputDefinitions": {
+            "parameters": {
+                "project": {"parameterType": "STRING"},
+                "epochs": {"parameterType": "NUMBER_INTEGER", "defaultValue": 3.0},
+                "learning_rate": {"parameterType": "NUMBER_DOUBLE", "defaultValue": 0.1},
+                "stop": {"parameterType": "BOOLEAN", "defaultValue": True},
+                "prompts": {"parameterType": "LIST", "defaultValue": []},
+            }
+        },
+    },
+}
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Template:
+    path = tmp_path / "demo.yaml"
+    path.write_text(yaml.safe_dump(SPEC))
+    return read_template(path)
+
+
+def test_values_are_read_by_their_type(template: Template):
+    assert read_parameters(
+        template,
+        ["project=0123", "epochs=2", "learning_rate=1", "stop=False", 'prompts=["a", "b=c"]'],
+    ) == {
+        "project": "0123",
+        "epochs": 2,
+        "learning_rate": 1.0,
+        "stop": False,
+        "prompts": ["a", "b=c"],
+    }
+
+
+def test_every_mistake_is_named_at_once(template: Template):
+    with pytest.raises(UserError) as raised:
+        read_parameters(
+            template, ["epoch=2", "epochs=2.5", "stop=maybe", "learning_rate=fast", "novalue"]
+        )
+    message = str(raised.value)
+    assert "Did you mean epochs?" in message
+    assert "2.5 is not a whole number" in message
+    assert "'maybe' is not true or false" in message
+    assert "'fast' is not a number" in message
+    assert "-p novalue: write NAME=VALUE" in message
+    assert "Parameter project is required" in message
+
+
+def test_assignments_go_before_the_file_and_the_file_before_defaults(
+    template: Template, tmp_path: Path
+):
+    file = tmp_path / "values.yaml"
+    file.write_bytes("\ufeffproject: file\r\nepochs: 5\r\n".encode())
+    assert read_parameters(
+        template, ["epochs=7"], file, defaults={"project": "default", "unknown_here": 1}
+    ) == {"project": "file", "epochs": 7}
+
+
+@pytest.mark.parametrize("content", ["", "- a\n", "a: [", "text"])
+def test_files_that_are_no_template_or_no_parameters(
+    content: str, template: Template, tmp_path: Path
+):
+    file = tmp_path / "broken.yaml"
+    file.write_text(content)
+    with pytest.raises(UserError, match=r"broken\.yaml"):
+        read_template(file)
+    with pytest.raises(UserError, match=r"broken\.yaml"):
+        read_parameters(template, ["project=p"], file)

@@ -134,6 +134,7 @@ def tune_llama_model(
             tuning_mode=tuning_mode,
             output_uri=output_uri,
             training_tokens=validated.outputs["training_tokens"],
+            tokens_are_estimated=validated.outputs["tokens_are_estimated"],
             epochs=epochs,
             learning_rate=learning_rate,
             adapter_size=adapter_size,

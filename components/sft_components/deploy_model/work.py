@@ -15,6 +15,8 @@ from google.cloud.aiplatform_v1beta1.services.model_garden_service import (
 from google.protobuf import field_mask_pb2
 
 from sft_components.catalog import ModelSpec, load_catalog
+from sft_components.catalog.cost import serving_cost_per_hour
+from sft_components.catalog.machines import check_machine, suggest
 from sft_components.errors import UserError
 from sft_components.steps import on_stop
 from sft_components.vertex.connection import Connection
@@ -71,14 +73,19 @@ def deploy_model(
     Raises:
         UserError: The machine is not complete or does not fit, or the service refused it.
     """
-    if location == "global":
-        raise UserError("An endpoint needs a region such as us-central1, not 'global'.")
-    spec = load_catalog().find(base_model)
+    catalog = load_catalog()
+    place = catalog.locations.get(location)
+    if place is not None and not place.deployment:
+        raise UserError(f"An endpoint needs a region such as us-central1, not {location!r}.")
+    spec = catalog.find(base_model)
     machine = machine_spec(spec, machine_type, accelerator_type, accelerator_count)
     described = (
         f"{machine.machine_type}, {machine.accelerator_count} x "
         f"{types.AcceleratorType(machine.accelerator_type).name}"
     )
+    if machine.machine_type in catalog.machines:
+        hourly = serving_cost_per_hour(machine.machine_type)
+        log(f"{described}: ${hourly:.2f} an hour until the endpoint is deleted")
     connection = Connection(project, location)
     endpoints = connection.client(EndpointServiceClient)
     name = f"{connection.parent}/endpoints/{endpoint_id(run_name)}"
@@ -112,30 +119,12 @@ def machine_spec(
     Raises:
         UserError: Only some of the three are given, or they do not fit one another.
     """
-    given = [bool(machine_type), bool(accelerator_type), accelerator_count > 0]
-    if any(given) and not all(given):
-        raise UserError(
-            "Give all of serving_machine_type, serving_accelerator_type and "
-            "serving_accelerator_count, or none of them."
-        )
-    if not any(given):
-        if model.serving is None:
-            raise UserError(
-                f"The catalogue names no machine for {model.name}: give serving_machine_type, "
-                "serving_accelerator_type and serving_accelerator_count."
-            )
-        machine_type = model.serving.machine_type
-        accelerator_type = model.serving.accelerator_type
-        accelerator_count = model.serving.accelerator_count
-    known = load_catalog().machines.get(machine_type)
-    if known and (known.accelerator_type, known.accelerator_count) != (
-        accelerator_type,
-        accelerator_count,
-    ):
-        raise UserError(
-            f"{machine_type} has {known.accelerator_count} x {known.accelerator_type}, not "
-            f"{accelerator_count} x {accelerator_type}."
-        )
+    check_machine(machine_type, accelerator_type, accelerator_count, allow_unlisted=True)
+    if not machine_type:
+        serving = suggest(model)
+        machine_type = serving.machine_type
+        accelerator_type = serving.accelerator_type
+        accelerator_count = serving.accelerator_count
     try:
         accelerator = types.AcceleratorType[accelerator_type]
     except KeyError:

@@ -20,6 +20,7 @@ def launch_sft(
     tuning_mode: str,
     output_uri: str,
     training_tokens: int,
+    tokens_are_estimated: bool,
     training_curve: dsl.Output[dsl.Dataset],
     training_metrics: dsl.Output[dsl.Metrics],
     tuned_checkpoint: dsl.Output[dsl.Model],
@@ -52,6 +53,7 @@ def launch_sft(
         tuning_mode: PEFT_ADAPTER (LoRA) or FULL.
         output_uri: gs:// folder; checkpoints go to OUTPUT_URI/RUN_NAME/postprocess/node-0/.
         training_tokens: Tokens of one pass over the training set, for the cost estimate.
+        tokens_are_estimated: Whether that number is itself an estimate.
         training_curve: Metrics by step, JSON Lines.
         training_metrics: Last value of each training metric.
         tuned_checkpoint: The tuned weights in Cloud Storage.
@@ -91,6 +93,7 @@ def launch_sft(
             batch_size=batch_size,
             output_uri=output_uri,
             training_tokens=training_tokens,
+            tokens_are_estimated=tokens_are_estimated,
             max_cost_usd=max_cost_usd,
             custom_base_model=custom_base_model,
             encryption_spec_key_name=encryption_spec_key_name,

@@ -2,7 +2,7 @@
 
 from google.cloud.aiplatform_v1beta1 import types
 
-from sft_components.catalog import ModelSpec
+from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.errors import UserError
 
 ADAPTER_SIZES = {
@@ -33,16 +33,18 @@ def check_settings(
     Raises:
         UserError: A setting does not fit the model; the message names the cure.
     """
-    mode = model.mode(tuning_mode)
+    model.mode(tuning_mode)
     if location not in model.regions:
         raise UserError(
             f"{model.name} cannot be tuned in location {location!r}; use one of "
             f"{', '.join(model.regions)}."
         )
-    if location == "global" and encryption_spec_key_name:
+    place = load_catalog().locations.get(location)
+    if encryption_spec_key_name and not (model.cmek and (place is None or place.cmek)):
         raise UserError(
-            "location 'global' refuses customer-managed keys: leave encryption_spec_key_name "
-            "empty or tune in a region such as us-central1."
+            f"Tuning {model.name} in {location!r} refuses customer-managed keys: leave "
+            "encryption_spec_key_name empty"
+            + (", or tune in a region such as us-central1." if model.cmek else ".")
         )
     if epochs < 0:
         raise UserError(f"epochs is {epochs}: give 1 or more, or 0 for the default.")
@@ -50,9 +52,9 @@ def check_settings(
         raise UserError(f"learning_rate is {learning_rate}: give a positive number, or 0.")
     if batch_size < 0:
         raise UserError(f"batch_size is {batch_size}: give 1 or more, or 0 for the default.")
-    if adapter_size and mode.adapter_size is None:
+    if adapter_size and tuning_mode == "FULL":
         raise UserError(
-            f"adapter_size is {adapter_size}, but tuning_mode {tuning_mode} has no adapter: "
+            f"adapter_size is {adapter_size}, but tuning_mode FULL has no adapter: "
             "set adapter_size to 0 or tuning_mode to PEFT_ADAPTER."
         )
     if adapter_size and adapter_size not in (model.adapter_sizes or ADAPTER_SIZES):

@@ -14,6 +14,7 @@ from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import (
 )
 
 from sft_components.catalog import load_catalog
+from sft_components.catalog.cost import check_budget, estimate_tuning_cost
 from sft_components.errors import UserError
 from sft_components.launch_sft.metrics import MetricsReader
 from sft_components.launch_sft.request import check_settings, tuning_job
@@ -69,6 +70,7 @@ def launch_sft(
     batch_size: int,
     output_uri: str,
     training_tokens: int,
+    tokens_are_estimated: bool,
     max_cost_usd: float,
     custom_base_model: str = "",
     encryption_spec_key_name: str = "",
@@ -96,6 +98,7 @@ def launch_sft(
         output_uri: `gs://` folder; the run writes below `output_uri`/`run_name`, so that a
             scheduled run never overwrites the checkpoint of the one before.
         training_tokens: Tokens of one pass, for the cost estimate.
+        tokens_are_estimated: Whether that number is itself an estimate.
         max_cost_usd: Refuse to launch above this estimate, US dollars; 0: no limit.
         custom_base_model: `gs://` folder of weights to start from, of the same architecture.
         encryption_spec_key_name: Customer-managed key for what the job creates.
@@ -121,8 +124,11 @@ def launch_sft(
         encryption_spec_key_name=encryption_spec_key_name,
     )
     run_output_uri = join_uri(output_uri, run_name)
-    passes = epochs or model.default_epochs or 1
-    _check_cost(model.usd_per_million_tokens, training_tokens * passes, max_cost_usd, log)
+    cost = estimate_tuning_cost(
+        model, training_tokens, epochs or model.default_epochs or 1, tokens_are_estimated
+    )
+    log(f"Cost of tuning: {cost}")
+    check_budget(cost, max_cost_usd)
     request = tuning_job(
         model,
         display_name=model_display_name,
@@ -172,26 +178,6 @@ def launch_sft(
         model=job.tuned_model.model if job.tuned_model else "",
         metrics={**reader.latest(), **_statistics(job, log)},
     )
-
-
-def _check_cost(
-    usd_per_million: float | None, tokens: int, limit: float, log: Callable[[str], None]
-) -> None:
-    if usd_per_million is None:
-        if limit:
-            raise UserError(
-                "The price of tuning this model is unknown, so max_cost_usd cannot be kept: "
-                "set it to 0 to launch without a limit."
-            )
-        log("Estimated cost: unknown (no published price).")
-        return
-    cost = tokens * usd_per_million / 1e6
-    log(f"Estimated cost: {tokens:,} tokens at ${usd_per_million}/million: ${cost:.2f}")
-    if limit and cost > limit:
-        raise UserError(
-            f"Tuning would cost about ${cost:.2f}, above max_cost_usd (${limit:.2f}): "
-            "raise the limit, lower epochs, or use fewer rows."
-        )
 
 
 def _find(client: Any, parent: str, key: str) -> types.TuningJob | None:

@@ -28,6 +28,7 @@ def validate_dataset(
     [
         ("training_rows", int),
         ("training_tokens", int),
+        ("tokens_are_estimated", bool),
         ("fingerprint", str),
     ],
 ):
@@ -51,7 +52,8 @@ def validate_dataset(
         on_long: What to do with rows that are too long: fail, warn, drop or truncate.
 
     Returns:
-        Rows and estimated tokens of one pass over the training set, and a fingerprint of the data.
+        Rows and tokens of one pass over the training set, whether the tokens are an estimate, and
+        a fingerprint of the data.
     """
     from collections import namedtuple
     from pathlib import Path
@@ -78,5 +80,13 @@ def validate_dataset(
         )
     for name, value in result.statistics.items():
         statistics.log_metric(name, value)
-    outputs = namedtuple("ValidateOutputs", ["training_rows", "training_tokens", "fingerprint"])
-    return outputs(result.training_rows, result.training_tokens, result.fingerprint)
+    outputs = namedtuple(
+        "ValidateOutputs",
+        ["training_rows", "training_tokens", "tokens_are_estimated", "fingerprint"],
+    )
+    return outputs(
+        result.training_rows,
+        result.training_tokens,
+        result.tokens_are_estimated,
+        result.fingerprint,
+    )

@@ -8,7 +8,7 @@ import typer
 from sft_components import __version__
 from sft_components.errors import UserError
 from sft_pipelines.cli import compile as compile_command
-from sft_pipelines.cli import local, prompt, run
+from sft_pipelines.cli import estimate, local, models, prompt, run
 
 app = typer.Typer(
     name="vertex-sft",
@@ -37,6 +37,8 @@ def options(
 run.register(app)
 compile_command.register(app)
 prompt.register(app)
+models.register(app)
+estimate.register(app)
 app.add_typer(local.app, name="local")
 
 

@@ -65,8 +65,8 @@ def _test(match: "re.Match[str]", expression: str) -> Callable[[Any], bool]:
         raise ApiError("INVALID_ARGUMENT", f"Invalid filter {expression!r}: unknown {field!r}.")
 
     def compare(message: Any) -> bool:
-        found = getattr(message, name, "")
-        text = found.name if name == "state" and found != "" else str(found)
+        found: Any = getattr(message, name, "")
+        text = getattr(found, "name", found)
         return (text == value) is (operator != "!=")
 
     return compare

@@ -121,7 +121,12 @@ def main(arguments: Sequence[str]) -> int:
         preexec_fn=_die_with_parent if sys.platform == "linux" else None,
     )
     watch(asked.set)
-    threading.Thread(target=lambda: (program.wait(), asked.set()), daemon=True).start()
+
+    def follow() -> None:
+        program.wait()
+        asked.set()
+
+    threading.Thread(target=follow, daemon=True).start()
     asked.wait()
     if program.poll() is None:
         _signal_group(program.pid, signal.SIGTERM)

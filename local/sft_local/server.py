@@ -207,7 +207,11 @@ def run(folder: Path, name: str, *, tied: bool) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, ended.set)
             if tied:
-                lifeline.watch(lambda: loop.call_soon_threadsafe(ended.set))
+
+                def end() -> None:
+                    loop.call_soon_threadsafe(ended.set)
+
+                lifeline.watch(end)
             apps = [
                 (make_app(vertex, dedicated=False), api),
                 (make_app(vertex, dedicated=True), dedicated),

@@ -87,14 +87,7 @@ class ModelServers:
         folder = self._folder / "models" / name
         process = None
         try:
-            names = self._storage.names(gcs_uri)
-            if "config.json" not in names or not any(n.endswith(".safetensors") for n in names):
-                raise ApiError(
-                    "INVALID_ARGUMENT",
-                    f"The model at {gcs_uri} is not valid: it needs a config.json and "
-                    ".safetensors files.",
-                )
-            self._storage.download_folder(gcs_uri, folder)
+            self._download(gcs_uri, folder)
             port = free_port()
             path = self._folder / f"{name}.log"
             process = lifeline.spawn(
@@ -120,6 +113,16 @@ class ModelServers:
         with self._lock:
             self._servers[model_id] = server
         return server
+
+    def _download(self, gcs_uri: str, folder: Path) -> None:
+        names = self._storage.names(gcs_uri)
+        if "config.json" not in names or not any(n.endswith(".safetensors") for n in names):
+            raise ApiError(
+                "INVALID_ARGUMENT",
+                f"The model at {gcs_uri} is not valid: it needs a config.json and .safetensors "
+                "files.",
+            )
+        self._storage.download_folder(gcs_uri, folder)
 
     def _wait(self, server: ModelServer, path: Path, cancel: threading.Event) -> None:
         until = time.monotonic() + START_SECONDS

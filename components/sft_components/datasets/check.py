@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
+from google_crc32c import value as crc32c
 
 from sft_components.datasets.findings import Finding
 from sft_components.datasets.length import Lengths
@@ -32,6 +33,9 @@ Row = msgspec.Struct | Conversation | None
 
 SAMPLE = 1_000
 """Rows at the beginning of a file on which advice and languages are based."""
+
+LONGEST = 5
+"""How many of the longest rows are named."""
 
 _REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _messages = attrgetter("messages")
@@ -70,8 +74,8 @@ class Statistics:
     lines: int = 0
     bytes: int = 0
     chars: int = 0
-    lengths: Counter[int] = field(default_factory=Counter)
-    """Rows by their number of characters."""
+    sizes: Counter[int] = field(default_factory=Counter)
+    """Rows by the bytes of their line."""
     shapes: Counter[tuple[str, ...]] = field(default_factory=Counter)
     """Rows by the order of their roles."""
     answer_roles: set[str] = field(default_factory=set)
@@ -82,32 +86,32 @@ class Statistics:
     long_rows: int = 0
     dropped: int = 0
     longest: list[tuple[int, int]] = field(default_factory=list)
-    """Characters and line of the longest rows."""
-    line_keys: "array[int]" = field(default_factory=lambda: array("q"))
-    """A 64-bit hash of each line, 0 for lines without a row."""
+    """Bytes and line of the longest rows."""
+    line_keys: "array[int]" = field(default_factory=lambda: array("Q"))
+    """Checksum and size of each line in one number, 0 for lines without a row."""
     contents: dict[int, int] = field(default_factory=dict)
     """Content key -> line."""
     sample: list[Conversation] = field(default_factory=list)
 
     def add(self, other: "Statistics") -> None:
         """Append the statistics of the part of the file that follows."""
-        for chars, line in other.longest:
-            self.note_length(chars, line + self.lines)
+        for size, line in other.longest:
+            self.note_size(size, line + self.lines)
         for key, line in other.contents.items():
             self.contents.setdefault(key, line + self.lines)
         self.sample += other.sample[: SAMPLE - len(self.sample)]
         for name in ("rows", "lines", "bytes", "chars", "long_rows", "dropped"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("lengths", "shapes", "media", "uris", "answer_roles"):
+        for name in ("sizes", "shapes", "media", "uris", "answer_roles"):
             getattr(self, name).update(getattr(other, name))
         self.line_keys.extend(other.line_keys)
 
-    def note_length(self, chars: int, line: int) -> None:
+    def note_size(self, size: int, line: int) -> None:
         """Keep the row if it is one of the five longest."""
-        if len(self.longest) < 5:
-            heapq.heappush(self.longest, (chars, line))
-        elif chars > self.longest[0][0]:
-            heapq.heapreplace(self.longest, (chars, line))
+        if len(self.longest) < LONGEST:
+            heapq.heappush(self.longest, (size, line))
+        elif size > self.longest[0][0]:
+            heapq.heapreplace(self.longest, (size, line))
 
 
 class Checker:
@@ -140,16 +144,12 @@ class Checker:
             rows = list(map(self._decode, lines))
         except _REFUSED:
             rows = list(map(self._try, lines))
-            fast = [row for row in rows if row is not None]
-        else:
-            fast = rows
         sizes = list(map(len, lines))
         if max(sizes) > self._safe:
-            fast = [
-                self._refuse(rows, i) if size > self._safe else rows[i]
-                for i, size in enumerate(sizes)
-            ]
-            fast = [row for row in fast if row is not None]
+            for i, size in enumerate(sizes):
+                if size > self._safe and rows[i] is not None and self._too_long(rows[i]):
+                    rows[i] = None
+        fast = rows if None not in rows else [row for row in rows if row is not None]
         columns = self._columns(fast)
         if not self._fit(columns):
             for i, row in enumerate(rows):
@@ -159,17 +159,32 @@ class Checker:
             columns = self._columns(fast)
         start = self.statistics.lines
         if len(fast) == len(rows):
-            self.statistics.line_keys.extend(map(hash, lines))
-            self._count(columns, rows, range(len(rows)))
+            self._note_keys(map(crc32c, lines), sizes)
+            self._count(columns, rows, sizes, range(len(rows)))
         else:
-            self.statistics.line_keys.extend([0 if _blank(x) else hash(x) for x in lines])
-            self._count(columns, fast, [i for i, row in enumerate(rows) if row is not None])
+            blank = [not line.strip() for line in lines]
+            self._note_keys(
+                (0 if b else crc32c(x) for b, x in zip(blank, lines, strict=True)),
+                (0 if b else n for b, n in zip(blank, sizes, strict=True)),
+            )
+            at = [i for i, row in enumerate(rows) if row is not None]
+            self._count(columns, fast, [sizes[i] for i in at], at)
             for i, row in enumerate(rows):
-                if row is None:
+                if row is None and not blank[i]:
                     rows[i] = self._by_hand(lines[i], start + i + 1)
         self.statistics.lines += len(lines)
         self.statistics.bytes += sum(sizes)
         return rows if self._options.keep_rows else ()
+
+    def _note_keys(self, checksums: Iterable[int], sizes: Iterable[int]) -> None:
+        sums = array("I", checksums)
+        pairs = array("I", bytes(8 * len(sums)))
+        pairs[0::2] = sums
+        pairs[1::2] = array("I", sizes)
+        self.statistics.line_keys.frombytes(pairs.tobytes())
+
+    def _too_long(self, row: Any) -> bool:
+        return self._options.lengths.exceeded(from_fast(row), self._options.format) is not None
 
     def _try(self, line: bytes) -> msgspec.Struct | None:
         try:
@@ -177,10 +192,6 @@ class Checker:
         except _REFUSED:
             return None
         return row
-
-    @staticmethod
-    def _refuse(rows: list[Any], i: int) -> None:
-        rows[i] = None
 
     def _fit(self, columns: "Columns") -> bool:
         if any(map(str.isspace, columns.texts)):
@@ -206,19 +217,19 @@ class Checker:
             and len(turns) // 2 <= (self._options.max_pairs or len(turns))
         )
 
-    def _count(self, columns: "Columns", rows: list[Any], at: Sequence[int]) -> None:
+    def _count(
+        self, columns: "Columns", rows: list[Any], sizes: list[int], at: Sequence[int]
+    ) -> None:
         if not rows:
             return
         statistics = self.statistics
-        sums = columns.sums()
         statistics.rows += len(rows)
-        statistics.chars += sum(sums)
-        statistics.lengths.update(sums)
+        statistics.chars += sum(map(len, columns.texts))
+        statistics.sizes.update(sizes)
         statistics.shapes.update(columns.shapes)
-        longest = max(sums)
-        if len(statistics.longest) < 5 or longest > statistics.longest[0][0]:
-            for i, chars in zip(at, sums, strict=True):
-                statistics.note_length(chars, statistics.lines + i + 1)
+        if len(statistics.longest) < LONGEST or max(sizes) > statistics.longest[0][0]:
+            for i, size in zip(at, sizes, strict=True):
+                statistics.note_size(size, statistics.lines + i + 1)
         if len(statistics.sample) < SAMPLE:
             for row in rows[: SAMPLE - len(statistics.sample)]:
                 statistics.sample.append(from_fast(row))
@@ -236,8 +247,6 @@ class Checker:
                 self._say("row-in-two-sets", f"also line {line:,} of {self._name}", other, file)
 
     def _by_hand(self, line: bytes, number: int) -> Conversation | None:
-        if _blank(line):
-            return None
         if len(line) > MAX_ROW_BYTES:
             limit = MAX_ROW_BYTES >> 20
             self._say("row-too-large", f"more than {limit} MiB in one line", number)
@@ -256,7 +265,7 @@ class Checker:
             return None
         row = self._fitted(row, number)
         if row is not None:
-            self._count_by_hand(row, number)
+            self._count_by_hand(row, len(line), number)
         return row
 
     def _against_model(self, row: Conversation) -> Iterable[Problem]:
@@ -296,7 +305,7 @@ class Checker:
             return None
         return row
 
-    def _count_by_hand(self, row: Conversation, number: int) -> None:
+    def _count_by_hand(self, row: Conversation, size: int, number: int) -> None:
         statistics = self.statistics
         texts = [p for p in row.system if isinstance(p, str)]
         for turn in row.turns:
@@ -305,13 +314,13 @@ class Checker:
         chars = sum(map(len, texts)) - sum(len(m.uri or m.data) for m in media)
         statistics.rows += 1
         statistics.chars += chars
-        statistics.lengths[chars] += 1
+        statistics.sizes[size] += 1
         statistics.shapes[("system",) * bool(row.system) + tuple(t.role for t in row.turns)] += 1
         if media:
             statistics.media.update(modality(m.mime) for m in media)
             statistics.media["rows"] += 1
             statistics.uris.update(m.uri for m in media if m.uri)
-        statistics.note_length(chars, number)
+        statistics.note_size(size, number)
         if len(statistics.sample) < SAMPLE:
             statistics.sample.append(row)
         if self._options.keep_contents or self._options.other_rows:
@@ -343,10 +352,6 @@ class Checker:
         )
 
 
-def _blank(line: bytes) -> bool:
-    return not line.strip()
-
-
 def _media(row: Conversation) -> Iterable[Media]:
     for parts in (row.system, *(turn.parts for turn in row.turns)):
         for part in parts:
@@ -363,14 +368,6 @@ class Columns:
     """Texts of each row; one number where all rows have as many."""
     shapes: dict[tuple[str, ...], int]
     """Rows by the order of their roles."""
-
-    def sums(self) -> list[int]:
-        """Characters of each row."""
-        sizes = list(map(len, self.texts))
-        if isinstance(self.counts, int):
-            return list(map(sum, zip(*[iter(sizes)] * self.counts, strict=True)))
-        each = iter(sizes)
-        return [sum(next(each) for _ in range(n)) for n in self.counts]
 
     def tuples(self) -> Iterable[tuple[str, ...]]:
         """The texts of each row."""

@@ -2,7 +2,8 @@
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import compress
+from hashlib import blake2b
+from itertools import compress, islice
 
 import msgspec
 
@@ -65,7 +66,7 @@ def check_set(
                 take(rows)
         bounds.append((total.lines, source.name))
         total.add(checker.statistics)
-    _report_duplicates(total.line_keys, bounds, findings)
+    _report_duplicates(sources, total.line_keys, bounds, findings)
     return total
 
 
@@ -81,24 +82,47 @@ def _one_document(batch: list[bytes]) -> bool:
 
 
 def _report_duplicates(
-    keys: "array[int]", bounds: list[tuple[int, str]], findings: Findings
+    sources: Sequence[Source],
+    keys: "array[int]",
+    bounds: list[tuple[int, str]],
+    findings: Findings,
 ) -> None:
     def place(line: int) -> tuple[str, int]:
         start, name = next(b for b in reversed(bounds) if b[0] < line)
         return name, line - start
 
-    for line, first in duplicates(keys):
-        name, number = place(line)
-        other, other_number = place(first)
-        where = "" if other == name else f" of {other}"
-        message = f"the same as line {other_number:,}{where}"
-        findings.add(whole_finding("duplicate-row", message, name, number))
+    candidates = duplicates(keys)
+    while some := dict(islice(candidates, _PART)):
+        for line, first in _confirmed(sources, some):
+            (name, number), (other, other_number) = place(line), place(first)
+            where = "" if other == name else f" of {other}"
+            message = f"the same as line {other_number:,}{where}"
+            findings.add(whole_finding("duplicate-row", message, name, number))
+
+
+def _confirmed(sources: Sequence[Source], pairs: dict[int, int]) -> Iterator[tuple[int, int]]:
+    """The pairs of line and earlier line that are equal indeed; reads the files again."""
+    firsts = set(pairs.values())
+    digests: dict[int, bytes] = {}
+    number = 0
+    for source in sources:
+        for batch in read_lines(source):
+            for line in batch:
+                number += 1
+                first = pairs.get(number)
+                if first is None and number not in firsts:
+                    continue
+                digest = blake2b(line, digest_size=16).digest()
+                if first is None:
+                    digests[number] = digest
+                elif digests[first] == digest:
+                    yield number, first
 
 
 def duplicates(keys: "array[int]") -> Iterator[tuple[int, int]]:
-    """Line and first equal line of every line that repeats an earlier one; lines count from 1.
+    """Line and first line of the same key, for every line whose key came before.
 
-    The keys are compared in parts chosen by their low byte, so that a set of 10 million lines needs
+    Lines count from 1; key 0 stands for no row. The keys are compared in parts chosen by their low byte, so that a set of 10 million lines needs
     no more memory than one of half a million.
     """
     parts = min(256, 1 + len(keys) // _PART)

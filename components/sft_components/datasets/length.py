@@ -66,12 +66,8 @@ class Lengths:
         if model is None:
             return cls(count=count)
         mode = model.mode(tuning_mode)
-        whole = mode.max_tokens
-        if model.limits.max_input_tokens and model.limits.max_output_tokens:
-            # Where both halves have a limit of their own, the row may be as long as both.
-            whole = max(whole, model.limits.max_input_tokens)
         return cls(
-            max_tokens=whole,
+            max_tokens=mode.max_tokens,
             max_input=model.limits.max_input_tokens,
             max_output=model.limits.max_output_tokens,
             tokens_per_char=mode.tokens_per_char or TOKENS_PER_CHAR,
@@ -109,7 +105,7 @@ class Lengths:
 
     def _over(self, texts: list[str], limit: int) -> int:
         """The tokens of the texts if they are over the limit, else 0."""
-        if sum(len(text.encode("utf-8", "replace")) for text in texts) <= limit:
+        if sum(map(_bytes, texts)) <= limit:
             return 0
         tokens = sum(map(self.tokens, texts))
         return tokens if tokens > limit else 0
@@ -151,6 +147,10 @@ class Lengths:
         while kept and self.tokens(kept) > limit:
             kept = kept[: int(len(kept) * 0.95)]
         return kept
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def _texts(row: Conversation, form: str) -> list[tuple[str, str, str]]:

@@ -20,7 +20,7 @@ from sft_components.catalog.machines import check_machine, suggest
 from sft_components.errors import UserError
 from sft_components.steps import on_stop
 from sft_components.vertex.connection import Connection
-from sft_components.vertex.endpoints import delete_endpoint, get_endpoint
+from sft_components.vertex.endpoints import delete_endpoint, delete_model, get_endpoint
 from sft_components.vertex.keys import RUN_LABEL, endpoint_id, label_value, model_id
 from sft_components.vertex.retrying import TRANSIENT, backoff, reading
 
@@ -91,6 +91,8 @@ def deploy_model(
     name = f"{connection.parent}/endpoints/{endpoint_id(run_name)}"
     endpoint = get_endpoint(endpoints, name)
     if endpoint is None:
+        # What an attempt that failed had registered: the id is ours, so a new upload needs it free.
+        delete_model(connection, f"{connection.parent}/models/{model_id(run_name)}", log)
         log(f"Deploying {checkpoint_uri} on {described}")
         operation = connection.client(ModelGardenServiceClient).deploy(
             request=_request(connection, run_name, checkpoint_uri, model_display_name, machine),

@@ -1,1 +1,1 @@
-"""Compare the tuned model with its base on held-out rows."""
+"""Tuned model against base model on held-out rows."""

@@ -11,8 +11,8 @@ from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import (
 )
 
 from sft_components.vertex.connection import Connection
-from sft_components.vertex.endpoints import delete_endpoint, get_endpoint
-from sft_components.vertex.keys import RUN_LABEL, endpoint_id, label_value
+from sft_components.vertex.endpoints import delete_endpoint, delete_model, get_endpoint
+from sft_components.vertex.keys import RUN_LABEL, endpoint_id, label_value, model_id
 from sft_components.vertex.retrying import reading
 
 RUNNING = {
@@ -62,6 +62,7 @@ def release_endpoint(
     _cancel_jobs(Connection(project, tuning_location), run_name, log)
     if not delete_endpoint(endpoints, name, log):
         log("The run left no endpoint.")
+    delete_model(connection, f"{connection.parent}/models/{model_id(run_name)}", log)
     return ReleaseResult("", "")
 
 
@@ -76,5 +77,5 @@ def _cancel_jobs(connection: Connection, run_name: str, log: Callable[[str], Non
             log(f"Cancelling {job.name}")
             try:
                 client.cancel_tuning_job(name=job.name, retry=reading(60.0))
-            except api.FailedPrecondition as error:
+            except api.BadRequest as error:  # over REST, FAILED_PRECONDITION is a plain 400
                 log(f"It had ended already: {error.message}")

@@ -1,11 +1,13 @@
-"""Endpoints: look up, take down."""
+"""Endpoints and the models they serve: look up, take down."""
 
 from collections.abc import Callable
 from typing import Any
 
 from google.api_core import exceptions as api
 from google.cloud.aiplatform_v1beta1 import types
+from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
 
+from sft_components.vertex.connection import Connection
 from sft_components.vertex.retrying import reading
 
 OPERATION_TIMEOUT_S = 1800.0
@@ -32,6 +34,17 @@ def delete_endpoint(endpoints: Any, name: str, log: Callable[[str], None]) -> bo
         ).result(timeout=OPERATION_TIMEOUT_S)
     try:
         endpoints.delete_endpoint(name=name, retry=reading()).result(timeout=OPERATION_TIMEOUT_S)
+    except api.NotFound:
+        return False
+    log(f"Deleted {name}")
+    return True
+
+
+def delete_model(connection: Connection, name: str, log: Callable[[str], None]) -> bool:
+    """Delete a model from the registry; its weights stay in Cloud Storage. False: there is none."""
+    models = connection.client(ModelServiceClient)
+    try:
+        models.delete_model(name=name, retry=reading()).result(timeout=OPERATION_TIMEOUT_S)
     except api.NotFound:
         return False
     log(f"Deleted {name}")

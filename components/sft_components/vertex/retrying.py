@@ -61,7 +61,7 @@ def find_or_create(
             return found, False
         try:
             return create(), True
-        except api.AlreadyExists:
+        except api.Conflict:  # over REST, 409 is not told apart as AlreadyExists
             log("It exists already: looking it up.")
         except TRANSIENT as error:
             if attempt == attempts - 1:

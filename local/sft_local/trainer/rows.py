@@ -132,10 +132,9 @@ def _parts(turn: Any) -> str:
     parts = [parts] if isinstance(parts, dict) else parts
     if not isinstance(parts, list) or not parts:
         raise RowError("'parts' must be a list that is not empty.")
-    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
-    if not all(isinstance(text, str) for text in texts):
+    if any(not isinstance(p, dict) or not isinstance(p.get("text"), str) for p in parts):
         raise RowError("only text parts can be trained on this machine.")
-    text = "".join(texts)
+    text = "".join(part["text"] for part in parts)
     if not text:
         raise RowError("the text of 'parts' must not be empty.")
     return text

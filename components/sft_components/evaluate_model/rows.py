@@ -1,0 +1,131 @@
+"""Held-out rows: the question put to both models, and the answer wanted."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sft_components.errors import UserError
+
+ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One row of the evaluation file."""
+
+    line: int
+    """Line of the file, from 1."""
+    messages: tuple[dict[str, str], ...]
+    """What precedes the reference, for the chat template. Empty for prompt/completion rows: these
+    are plain text to the model, as they are in training and to an endpoint's `predict`."""
+    prompt: str
+    """The prompt of a prompt/completion row; of a conversation, its text for people."""
+    reference: str
+    """The last answer of the assistant."""
+
+
+def read_rows(path: Path, max_rows: int = 0) -> list[EvaluationRow]:
+    """The rows of a JSON Lines file in the messages, prompt/completion or GenerateContent format.
+
+    Args:
+        path: The file; a byte order mark, CRLF and blank lines do not matter.
+        max_rows: At most so many rows, spread evenly over the file; 0: all.
+
+    Raises:
+        UserError: The file is missing or empty, or a row cannot be used; names the line.
+    """
+    try:
+        rows = list(_read(path))
+    except FileNotFoundError:
+        raise UserError(f"The evaluation file {path} does not exist.") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder: name the evaluation file in it.") from None
+    if not rows:
+        raise UserError(
+            f"The evaluation file {path} has no rows: give held-out rows with evaluation_data_uri."
+        )
+    if 0 < max_rows < len(rows):
+        return [rows[i * len(rows) // max_rows] for i in range(max_rows)]
+    return rows
+
+
+def _read(path: Path) -> Iterator[EvaluationRow]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            text = line.removeprefix(b"\xef\xbb\xbf").strip()
+            if not text:
+                continue
+            try:
+                yield _row(msgspec.json.decode(text), number)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise UserError(f"{path} line {number} is not valid JSON: {error}.") from None
+            except _RowError as error:
+                raise UserError(f"{path} line {number}: {error}") from None
+
+
+class _RowError(ValueError):
+    """What is wrong with a row; the caller knows the line."""
+
+
+def _row(row: Any, line: int) -> EvaluationRow:
+    if not isinstance(row, dict):
+        raise _RowError("a row must be a JSON object.")
+    if "prompt" in row and "completion" in row:
+        prompt, completion = row["prompt"], row["completion"]
+        if not (isinstance(prompt, str) and isinstance(completion, str) and prompt and completion):
+            raise _RowError("'prompt' and 'completion' must be texts that are not empty.")
+        return EvaluationRow(line, (), prompt, completion)
+    if "messages" in row:
+        turns = [_turn(turn, "content") for turn in _list(row, "messages")]
+    elif "contents" in row:
+        turns = [_turn(turn, "parts") for turn in _list(row, "contents")]
+        system = row.get("systemInstruction", row.get("system_instruction"))
+        if isinstance(system, dict):
+            turns.insert(0, {"role": "system", "content": _text(system.get("parts"))})
+    else:
+        raise _RowError("a row needs 'messages', 'contents', or 'prompt' and 'completion'.")
+    last = max((i for i, turn in enumerate(turns) if turn["role"] == ASSISTANT), default=-1)
+    if last < 0:
+        raise _RowError("no turn of the assistant, so there is no reference to compare with.")
+    before = tuple(turns[:last])
+    if not any(turn["role"] == "user" for turn in before):
+        raise _RowError("no turn of the user precedes the assistant's last turn.")
+    return EvaluationRow(line, before, for_people(before), turns[last]["content"])
+
+
+def for_people(messages: tuple[dict[str, str], ...]) -> str:
+    """A conversation as one text; roles are named where there is more than one turn."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in messages)
+
+
+def _list(row: dict[str, Any], key: str) -> list[Any]:
+    turns = row[key]
+    if not isinstance(turns, list) or not turns:
+        raise _RowError(f"{key!r} must be a list of turns that is not empty.")
+    return turns
+
+
+def _turn(turn: Any, key: str) -> dict[str, str]:
+    role = turn.get("role") if isinstance(turn, dict) else None
+    if role not in ("system", "user", ASSISTANT, "model"):
+        raise _RowError("every turn needs a 'role': system, user, assistant or model.")
+    return {"role": ASSISTANT if role == "model" else role, "content": _text(turn.get(key))}
+
+
+def _text(content: Any) -> str:
+    """The text of a string, a part or a list of parts."""
+    if isinstance(content, dict):
+        content = [content]
+    if isinstance(content, list):
+        texts = [part.get("text") if isinstance(part, dict) else None for part in content]
+        if not all(isinstance(text, str) for text in texts):
+            raise _RowError("only parts of text can be evaluated; leave rows with media out.")
+        content = "".join(texts)
+    if not isinstance(content, str) or not content:
+        raise _RowError("every turn needs a text that is not empty.")
+    return content

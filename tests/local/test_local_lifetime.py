@@ -1,0 +1,111 @@
+"""The server's life: found, adopted, stopped, and never left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sft_components.errors import UserError
+from sft_local import control
+
+PARENT_PROGRAM = """
+import json, sys, time
+from sft_local import control
+local = control.start(state_dir=__import__("pathlib").Path(sys.argv[1]), base_model="tiny",
+                      detach=False)
+print(json.dumps([local.pid, local.api_url, local.storage_url]), flush=True)
+time.sleep(600)
+"""
+
+
+def gone(pids: list[int], seconds: float = 15) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        living = [p for p in pids if psutil.pid_exists(p)]
+        if all(psutil.Process(p).status() == psutil.STATUS_ZOMBIE for p in living):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def listening(url: str) -> bool:
+    import socket
+
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def start_parent(folder: Path) -> "tuple[subprocess.Popen[bytes], int, list[str]]":
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT_PROGRAM, str(folder)], stdout=subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    pid, *urls = json.loads(parent.stdout.readline())
+    return parent, pid, urls
+
+
+def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
+    parent, server, urls = start_parent(tmp_path)
+    family = [server, *(p.pid for p in psutil.Process(server).children(recursive=True))]
+    assert len(family) > 2, "server, wrapper and storage program"
+    parent.kill()
+    parent.wait()
+    assert gone(family)
+    assert not any(map(listening, urls))
+    assert control.running(tmp_path) is None
+
+
+def test_stale_state_of_a_killed_server_is_recognised(tmp_path: Path) -> None:
+    parent, server, _ = start_parent(tmp_path)
+    children = [p.pid for p in psutil.Process(server).children(recursive=True)]
+    os.kill(server, signal.SIGKILL)
+    try:
+        assert gone([server, *children])
+        state = json.loads((tmp_path / "server.json").read_text())
+        assert state["pid"] == server
+        assert control.running(tmp_path) is None
+        assert control.stop(tmp_path) is False
+        second = control.start(state_dir=tmp_path, base_model="tiny", detach=True)
+        try:
+            assert second.pid != server
+        finally:
+            assert control.stop(tmp_path) is True
+        assert control.running(tmp_path) is None
+        assert gone([second.pid])
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def test_second_start_adopts_or_refuses(local_vertex: control.LocalVertex, tmp_path: Path) -> None:
+    folder = local_vertex.state_dir
+    assert control.start(state_dir=folder, base_model="tiny", detach=False) == local_vertex
+    with pytest.raises(UserError, match="runs already"):
+        control.start(state_dir=folder, base_model="smollm2", detach=False)
+    with pytest.raises(UserError, match="neither"):
+        control.start(state_dir=tmp_path, base_model="no-such-model", detach=False)
+
+
+def test_wrapper_hands_on_the_exit_status_and_ends_what_it_runs() -> None:
+    wrapper = [sys.executable, "-m", "sft_local.lifeline", "--"]
+    status = subprocess.run([*wrapper, "sh", "-c", "exit 7"], stdin=subprocess.PIPE)
+    # Standard input of `run` ends at once, so either the program's own status or its end by us.
+    assert status.returncode in (7, 128 + signal.SIGTERM)
+    with subprocess.Popen(
+        [*wrapper, "sh", "-c", "echo $$; exec sleep 600"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        program = int(process.stdout.readline())
+        process.stdin.close()
+        assert process.wait(10) == 128 + signal.SIGTERM
+        assert gone([program])

@@ -1,0 +1,124 @@
+"""Rows, tokens and labels; filters and pages."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sft_local import base_model
+from sft_local.filters import compile_filter
+from sft_local.store import paginate
+from sft_local.trainer.rows import IGNORED, RowError, encode, parse_row, read_rows
+from sft_local.wire import ApiError
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(base_model.prepare("tiny").folder)
+
+
+texts = st.text(min_size=1).filter(lambda text: text.strip() != "")
+
+
+@given(turns=st.lists(st.tuples(texts, texts), min_size=1, max_size=3))
+def test_every_answer_and_nothing_else_is_learnt(tokenizer: Any, turns: Any) -> None:
+    messages = []
+    for question, answer in turns:
+        messages += [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+        ]
+    example = encode(parse_row({"messages": messages}), tokenizer, 10_000)
+    learnt = tokenizer.decode([label for label in example.labels if label != IGNORED])
+    assert learnt == "".join(f"{answer}<|im_end|>\n" for _, answer in turns)
+
+
+def test_prompt_and_completion(tokenizer: Any) -> None:
+    example = encode(parse_row({"prompt": "ab", "completion": "cd"}), tokenizer, 4)
+    assert example.truncated
+    assert tokenizer.decode(example.input_ids) == "abcd"
+    assert example.labels[:2] == [IGNORED, IGNORED]
+
+
+def test_generate_content_rows_become_conversations() -> None:
+    row = parse_row(
+        {
+            "systemInstruction": {"parts": [{"text": "be kind"}]},
+            "contents": [
+                {"role": "user", "parts": [{"text": "a"}, {"text": "b"}]},
+                {"role": "model", "parts": [{"text": "c"}]},
+            ],
+        }
+    )
+    assert [m["role"] for m in row.messages] == ["system", "user", "assistant"]
+    assert row.messages[1]["content"] == "ab"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [],
+        {},
+        {"messages": []},
+        {"messages": [{"role": "user", "content": "unanswered"}]},
+        {"messages": [{"role": "assistant", "content": "unasked"}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        {"prompt": "a", "completion": ""},
+        {"contents": [{"role": "user", "parts": [{"file_data": {}}]}]},
+    ],
+)
+def test_bad_rows_are_refused(row: Any) -> None:
+    with pytest.raises(RowError):
+        parse_row(row)
+
+
+@given(content=st.recursive(st.none() | st.booleans() | st.text(), st.lists, max_leaves=5))
+def test_any_json_gives_a_row_or_a_row_error(content: Any) -> None:
+    for row in (
+        content,
+        {"messages": content},
+        {"messages": [{"role": "user", "content": content}]},
+    ):
+        with pytest.raises(RowError):
+            parse_row(row)
+
+
+def test_empty_and_binary_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    for content in (b"", b"\n\n", b"\xff\xfe\x00", json.dumps([1]).encode()):
+        path.write_bytes(content)
+        with pytest.raises(RowError, match="gs://b/x"):
+            list(read_rows(path, "gs://b/x"))
+
+
+label_values = st.text(min_size=1).filter(lambda v: v.isprintable())
+
+
+@given(value=label_values, other=label_values)
+def test_filter_compares_any_quoted_value(value: str, other: str) -> None:
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    passes = compile_filter(f'labels.key="{quoted}" AND labels.key:*')
+    assert passes(SimpleNamespace(labels={"key": value}))
+    assert passes(SimpleNamespace(labels={"key": other})) is (other == value)
+    assert not passes(SimpleNamespace(labels={}))
+
+
+@pytest.mark.parametrize("expression", ["nonsense", 'sheep="1"', 'labels.a="b" OR x="y"'])
+def test_filters_that_are_none_are_refused(expression: str) -> None:
+    with pytest.raises(ApiError):
+        compile_filter(expression)
+
+
+@given(count=st.integers(0, 30), size=st.integers(1, 7))
+def test_pages_hold_everything_once(count: int, size: int) -> None:
+    items, token = paginate(list(range(count)), size, "")
+    while token:
+        more, token = paginate(list(range(count)), size, token)
+        items += more
+    assert items == list(range(count))

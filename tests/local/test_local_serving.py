@@ -1,0 +1,133 @@
+"""A deployment from Model Garden's request to the endpoint's deletion."""
+
+from typing import Any
+
+import pytest
+import requests
+from far_side import BUCKET, PARENT, Far
+from google.api_core import exceptions
+
+WEIGHTS = f"gs://{BUCKET}/lora/postprocess/node-0/checkpoints/final"
+MACHINE = {
+    "machine_type": "g2-standard-12",
+    "accelerator_type": "NVIDIA_L4",
+    "accelerator_count": 1,
+}
+
+
+def deploy(far: Far, name: str, uri: str = WEIGHTS, **machine: Any) -> Any:
+    return far.client("ModelGardenServiceClient").deploy(
+        {
+            "destination": PARENT,
+            "custom_model": {"gcs_uri": uri},
+            "endpoint_config": {"endpoint_user_id": name, "endpoint_display_name": "Ask me"},
+            "deploy_config": {
+                "dedicated_resources": {"machine_spec": machine or MACHINE, "min_replica_count": 1}
+            },
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def endpoint(far: Far, lora: Any) -> Any:
+    endpoints = far.client("EndpointServiceClient")
+    operation = deploy(far, "test-endpoint")
+    name = f"{PARENT}/endpoints/test-endpoint"
+    with pytest.raises(exceptions.FailedPrecondition, match="being-deployed"):
+        endpoints.delete_endpoint(name=name)
+    response = operation.result(timeout=90)
+    assert response.endpoint == name
+    return endpoints.get_endpoint(name=name)
+
+
+def address(endpoint: Any) -> str:
+    return f"http://{endpoint.dedicated_endpoint_dns}/v1beta1/{endpoint.name}"
+
+
+def test_endpoint_says_what_it_is(far: Far, endpoint: Any) -> None:
+    (deployed,) = endpoint.deployed_models
+    assert deployed.dedicated_resources.machine_spec.machine_type == "g2-standard-12"
+    assert "instead of g2-standard-12 with 1 × NVIDIA_L4" in endpoint.description
+    assert dict(endpoint.traffic_split) == {deployed.id: 100}
+    endpoints = far.client("EndpointServiceClient")
+    endpoint.labels["run"] = "7"
+    endpoints.update_endpoint(endpoint=endpoint, update_mask={"paths": ["labels"]})
+    found = endpoints.list_endpoints(request={"parent": PARENT, "filter": 'labels.run="7"'})
+    assert [e.name for e in found] == [endpoint.name]
+
+
+def test_predict_answers_as_model_gardens_image_does(endpoint: Any) -> None:
+    instance = {"prompt": " number 3 ", "max_tokens": 6, "temperature": 0}
+    answer = requests.post(
+        f"{address(endpoint)}:predict",
+        json={"instances": [instance, {**instance, "raw_response": True}]},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    framed, raw = answer.json()["predictions"]
+    assert framed == f"Prompt:\nnumber 3\nOutput:\n{raw}"
+    assert raw
+    empty = requests.post(f"{address(endpoint)}:predict", json={"instances": []}, timeout=10)
+    assert empty.status_code == 400
+
+
+def test_dedicated_endpoint_is_refused_at_the_shared_address(far: Far, endpoint: Any) -> None:
+    url = f"{far.local.api_url}/v1beta1/{endpoint.name}:predict"
+    answer = requests.post(url, json={"instances": [{"prompt": "x"}]}, timeout=10)
+    assert answer.status_code == 400
+    assert endpoint.dedicated_endpoint_dns in answer.json()["error"]["message"]
+    gone = requests.post(
+        f"http://{endpoint.dedicated_endpoint_dns}/v1/{PARENT}/endpoints/none:predict",
+        json={},
+        timeout=10,
+    )
+    assert gone.status_code == 404
+
+
+def test_chat_completions_plain_and_streamed(endpoint: Any) -> None:
+    body = {
+        "model": "",
+        "messages": [{"role": "user", "content": "number 3"}],
+        "max_tokens": 5,
+        "temperature": 0,
+        "top_k": 4,
+    }
+    url = f"{address(endpoint)}/chat/completions"
+    plain = requests.post(url, json=body, timeout=60)
+    assert plain.status_code == 200, plain.text
+    assert plain.json()["choices"][0]["message"]["role"] == "assistant"
+    assert plain.json()["usage"]["completion_tokens"] == 5
+    with requests.post(url, json={**body, "stream": True}, timeout=60, stream=True) as streamed:
+        lines = [line for line in streamed.iter_lines() if line]
+    assert lines[0].startswith(b'data: {"id"')
+    assert lines[-1] == b"data: [DONE]"
+
+
+def test_wrong_deployments_are_refused_or_fail(far: Far, endpoint: Any) -> None:
+    with pytest.raises(exceptions.AlreadyExists):
+        deploy(far, "test-endpoint")
+    with pytest.raises(exceptions.InvalidArgument, match="or none"):
+        deploy(far, "half-a-machine", machine_type="g2-standard-12")
+    with pytest.raises(exceptions.GoogleAPICallError, match=r"config\.json"):
+        deploy(far, "no-weights", f"gs://{BUCKET}/nowhere").result(timeout=30)
+    with pytest.raises(exceptions.NotFound):
+        far.client("EndpointServiceClient").get_endpoint(name=f"{PARENT}/endpoints/no-weights")
+
+
+def test_undeploy_then_delete(far: Far, endpoint: Any) -> None:
+    endpoints = far.client("EndpointServiceClient")
+    models = far.client("ModelServiceClient")
+    (deployed,) = endpoint.deployed_models
+    with pytest.raises(exceptions.FailedPrecondition):
+        endpoints.delete_endpoint(name=endpoint.name)
+    with pytest.raises(exceptions.FailedPrecondition):
+        models.delete_model(name=deployed.model)
+    endpoints.undeploy_model(endpoint=endpoint.name, deployed_model_id=deployed.id).result(30)
+    silent = requests.post(
+        f"{address(endpoint)}:predict", json={"instances": [{"prompt": "x"}]}, timeout=10
+    )
+    assert silent.status_code == 503
+    endpoints.delete_endpoint(name=endpoint.name).result(30)
+    models.delete_model(name=deployed.model).result(30)
+    with pytest.raises(exceptions.NotFound):
+        endpoints.get_endpoint(name=endpoint.name)

@@ -1,0 +1,43 @@
+"""Steps against the local Vertex AI, over HTTP."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sft_local import control
+from sft_local.control import LocalVertex
+
+BUCKET = "steps-under-test"
+
+
+@pytest.fixture(scope="session")
+def vertex(local_vertex: LocalVertex) -> Iterator[LocalVertex]:
+    """The environment points at the local Vertex AI, and a bucket is there."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in local_vertex.environment().items():
+            patch.setenv(name, value)
+        control.ensure_bucket(local_vertex, BUCKET)
+        yield local_vertex
+
+
+@pytest.fixture(scope="session")
+def output_uri() -> str:
+    return f"gs://{BUCKET}/out"
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Training, validation and evaluation rows; the last file is empty."""
+    folder = tmp_path_factory.mktemp("rows")
+    made = {}
+    for name, count in (("training", 24), ("validation", 4), ("evaluation", 0)):
+        made[name] = folder / f"{name}.jsonl"
+        made[name].write_text(
+            "".join(
+                json.dumps({"prompt": f"{name} {n}", "completion": str(n)}) + "\n"
+                for n in range(count)
+            )
+        )
+    return made

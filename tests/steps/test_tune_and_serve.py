@@ -1,0 +1,183 @@
+"""One tuning job and one endpoint, each asked for twice."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import GenAiTuningServiceClient
+
+from sft_components.deploy_model.work import deploy_model
+from sft_components.errors import UserError
+from sft_components.launch_sft.work import LaunchResult, launch_sft
+from sft_components.release_endpoint.work import release_endpoint
+from sft_components.smoke_test_endpoint.work import smoke_test_endpoint
+from sft_components.upload_to_gcs.work import upload_to_gcs
+from sft_components.vertex.connection import Connection
+from sft_components.vertex.keys import RUN_LABEL
+from sft_components.vertex.prediction import EndpointSession
+
+PROJECT = "p"
+LOCATION = "us-central1"
+MODEL = "meta/llama3_1@llama-3.1-8b-instruct"
+RUN = "tune-llama-model-2026-01-01"
+
+
+def launch_arguments(output_uri: str, curve: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "project": PROJECT,
+        "location": LOCATION,
+        "run_name": RUN,
+        "base_model": MODEL,
+        "model_display_name": "steps under test",
+        "training_uri": "gs://nowhere/training.jsonl",
+        "validation_uri": "",
+        "tuning_mode": "PEFT_ADAPTER",
+        "epochs": 1,
+        "learning_rate": 1e-3,
+        "adapter_size": 4,
+        "batch_size": 8,
+        "output_uri": output_uri,
+        "training_tokens": 1_000,
+        "tokens_are_estimated": True,
+        "max_cost_usd": 1.0,
+        "curve_path": curve,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base_model": "meta/llama-3.1-8b-instruct"}, "llama3_1@llama-3.1-8b-instruct"),
+        ({"tuning_mode": "LORA"}, "PEFT_ADAPTER and FULL"),
+        ({"tuning_mode": "FULL"}, "set adapter_size to 0"),
+        ({"adapter_size": 5}, "takes 1, 2, 4, 8, 16, 32"),
+        ({"location": "mars-north1"}, "us-central1"),
+        ({"epochs": -1}, "epochs is -1"),
+        ({"learning_rate": -0.1}, "learning_rate"),
+        ({"output_uri": "/tmp/out"}, "gs:// folder"),
+        ({"training_tokens": 10**9}, "max_cost_usd"),
+        ({"location": "global", "encryption_spec_key_name": "k"}, "encryption_spec_key_name"),
+    ],
+)
+def test_what_the_service_would_refuse_is_refused_before(
+    changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=message):
+        launch_sft(**{**launch_arguments("gs://b/out", tmp_path / "curve"), **changes})
+
+
+@pytest.fixture(scope="module")
+def tuned(vertex, files, output_uri: str, tmp_path_factory) -> tuple[LaunchResult, dict[str, Any]]:
+    uploaded = upload_to_gcs(
+        project=PROJECT,
+        location=LOCATION,
+        output_uri=output_uri,
+        training_path=files["training"],
+        validation_path=files["validation"],
+        evaluation_path=files["evaluation"],
+    )
+    arguments = launch_arguments(
+        output_uri,
+        tmp_path_factory.mktemp("curve") / "curve.jsonl",
+        training_uri=uploaded.training_uri,
+        validation_uri=uploaded.validation_uri,
+    )
+    return launch_sft(**arguments), arguments
+
+
+def test_a_launched_job_is_adopted_by_a_retry(tuned):
+    result, arguments = tuned
+    assert result.checkpoint_uri == (
+        f"gs://steps-under-test/out/{RUN}/postprocess/node-0/checkpoints/final"
+    )
+    assert result.metrics["tuning_rows"] == 24
+    points = [json.loads(line) for line in arguments["curve_path"].read_text().splitlines()]
+    losses = [p for p in points if p["metric"] == "/train_total_loss"]
+    assert losses
+    assert losses[-1]["step"] == 3
+    assert losses[-1]["value"] == result.metrics["/train_total_loss"]
+
+    lines: list[str] = []
+    again = launch_sft(**arguments, log=lines.append)
+    assert again == result
+    assert f"Adopted tuning job {result.tuning_job}" in lines
+    client = Connection(PROJECT, LOCATION).client(GenAiTuningServiceClient)
+    jobs = list(client.list_tuning_jobs(parent=f"projects/{PROJECT}/locations/{LOCATION}"))
+    assert [j.name for j in jobs if j.labels[RUN_LABEL] == RUN] == [result.tuning_job]
+
+
+def test_an_endpoint_is_deployed_once_answers_and_is_released(tuned):
+    result, _ = tuned
+    arguments = {
+        "project": PROJECT,
+        "location": LOCATION,
+        "run_name": RUN,
+        "base_model": MODEL,
+        "checkpoint_uri": result.checkpoint_uri,
+        "model_display_name": "steps under test",
+        "machine_type": "",
+        "accelerator_type": "",
+        "accelerator_count": 0,
+    }
+    deployed = deploy_model(**arguments)
+    lines: list[str] = []
+    assert deploy_model(**arguments, log=lines.append) == deployed
+    assert f"Adopted endpoint {deployed.endpoint}" in lines
+
+    session = EndpointSession(Connection(PROJECT, LOCATION), deployed.endpoint)
+    assert session.describe()["labels"][RUN_LABEL] == RUN
+    test = smoke_test_endpoint(
+        project=PROJECT, location=LOCATION, endpoint=deployed.endpoint, prompts=["one", "two"]
+    )
+    assert len(test.answers) == 2
+    assert test.metrics["requests"] == 3
+    assert 0 < test.metrics["latency_p50_s"] <= test.metrics["latency_max_s"]
+    with pytest.raises(UserError, match="max_latency_s"):
+        smoke_test_endpoint(
+            project=PROJECT, location=LOCATION, endpoint=deployed.endpoint, max_latency_s=1e-6
+        )
+
+    released = {"project": PROJECT, "location": LOCATION, "tuning_location": LOCATION}
+    kept = release_endpoint(**released, run_name=RUN, succeeded=True)
+    assert (kept.endpoint, kept.model) == (deployed.endpoint, deployed.model)
+    for _ in range(2):
+        gone = release_endpoint(**released, run_name=RUN, succeeded=False)
+        assert (gone.endpoint, gone.model) == ("", "")
+    # A run that is repeated under its name finds the ids free again.
+    assert deploy_model(**arguments) == deployed
+    release_endpoint(**released, run_name=RUN, succeeded=False)
+
+
+def test_a_deployment_that_fails_leaves_no_endpoint(vertex, output_uri: str):
+    arguments = {
+        "project": PROJECT,
+        "location": LOCATION,
+        "run_name": "fails",
+        "base_model": MODEL,
+        "checkpoint_uri": f"{output_uri}/no-weights",
+        "model_display_name": "fails",
+    }
+    own = {"machine_type": "", "accelerator_type": "", "accelerator_count": 0}
+    lines: list[str] = []
+    with pytest.raises(UserError, match="deployment failed"):
+        deploy_model(**arguments, **own, log=lines.append)
+    released = release_endpoint(
+        project=PROJECT,
+        location=LOCATION,
+        tuning_location=LOCATION,
+        run_name="fails",
+        succeeded=False,
+        log=lines.append,
+    )
+    assert released.endpoint == ""
+    assert "The run left no endpoint." in lines
+    with pytest.raises(UserError, match="1 x NVIDIA_L4"):
+        deploy_model(
+            **arguments,
+            machine_type="g2-standard-12",
+            accelerator_type="NVIDIA_L4",
+            accelerator_count=2,
+        )

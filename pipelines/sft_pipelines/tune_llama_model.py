@@ -4,13 +4,12 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from sft_components.deploy_model.component import deploy_model
 from sft_components.evaluate_model.component import evaluate_model
 from sft_components.launch_sft.component import launch_sft
 from sft_components.release_endpoint.component import release_endpoint
-from sft_components.smoke_test_endpoint.component import smoke_test_endpoint
 from sft_components.upload_to_gcs.component import upload_to_gcs
 from sft_components.validate_dataset.component import validate_dataset
+from sft_pipelines.deployment_graph import deployment_graph
 
 
 @dsl.pipeline(name="tune-llama-model")
@@ -161,27 +160,20 @@ def tune_llama_model(
         evaluated.set_accelerator_type("NVIDIA_L4").set_accelerator_limit(1)
         evaluated.set_cpu_limit("12").set_memory_limit("48G")
 
-        with dsl.If(evaluated.outputs["passed"] == True, name="gate"):  # noqa: E712
-            deployed = deploy_model(
-                project=project,
-                location=location,
-                run_name=run_name,
-                base_model=large_model_reference,
-                checkpoint_uri=launched.outputs["checkpoint_uri"],
-                model_display_name=model_display_name,
-                machine_type=serving_machine_type,
-                accelerator_type=serving_accelerator_type,
-                accelerator_count=serving_accelerator_count,
-            )
-            deployed.set_caching_options(False)
-            tested = smoke_test_endpoint(
-                project=project,
-                location=location,
-                endpoint_resource_name=deployed.outputs["endpoint_resource_name"],
-                prompts=smoke_test_prompts,
-                max_latency_s=max_latency_s,
-            )
-            tested.set_caching_options(False)
+        deployment_graph(
+            project=project,
+            location=location,
+            run_name=run_name,
+            passed=evaluated.outputs["passed"],
+            base_model=large_model_reference,
+            checkpoint_uri=launched.outputs["checkpoint_uri"],
+            model_display_name=model_display_name,
+            machine_type=serving_machine_type,
+            accelerator_type=serving_accelerator_type,
+            accelerator_count=serving_accelerator_count,
+            smoke_test_prompts=smoke_test_prompts,
+            max_latency_s=max_latency_s,
+        )
 
     outputs = namedtuple("TuneLlamaModelOutputs", ["model_resource_name", "endpoint_resource_name"])
     return outputs(

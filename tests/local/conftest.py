@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from far_side import BUCKET, Far, rows
 from google.cloud import storage
+from tests.local.far_side import BUCKET, Far, rows
 
 from sft_local import control
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import requests
-from far_side import BUCKET, PARENT, Far
 from google.api_core import exceptions
+from tests.local.far_side import BUCKET, PARENT, Far
 
 WEIGHTS = f"gs://{BUCKET}/lora/postprocess/node-0/checkpoints/final"
 MACHINE = {
@@ -33,7 +33,7 @@ def endpoint(far: Far, lora: Any) -> Any:
     endpoints = far.client("EndpointServiceClient")
     operation = deploy(far, "test-endpoint")
     name = f"{PARENT}/endpoints/test-endpoint"
-    with pytest.raises(exceptions.FailedPrecondition, match="being-deployed"):
+    with pytest.raises(exceptions.BadRequest, match="being-deployed"):
         endpoints.delete_endpoint(name=name)
     response = operation.result(timeout=90)
     assert response.endpoint == name
@@ -104,9 +104,9 @@ def test_chat_completions_plain_and_streamed(endpoint: Any) -> None:
 
 
 def test_wrong_deployments_are_refused_or_fail(far: Far, endpoint: Any) -> None:
-    with pytest.raises(exceptions.AlreadyExists):
+    with pytest.raises(exceptions.Conflict):
         deploy(far, "test-endpoint")
-    with pytest.raises(exceptions.InvalidArgument, match="or none"):
+    with pytest.raises(exceptions.BadRequest, match="or none"):
         deploy(far, "half-a-machine", machine_type="g2-standard-12")
     with pytest.raises(exceptions.GoogleAPICallError, match=r"config\.json"):
         deploy(far, "no-weights", f"gs://{BUCKET}/nowhere").result(timeout=30)
@@ -118,9 +118,9 @@ def test_undeploy_then_delete(far: Far, endpoint: Any) -> None:
     endpoints = far.client("EndpointServiceClient")
     models = far.client("ModelServiceClient")
     (deployed,) = endpoint.deployed_models
-    with pytest.raises(exceptions.FailedPrecondition):
+    with pytest.raises(exceptions.BadRequest):
         endpoints.delete_endpoint(name=endpoint.name)
-    with pytest.raises(exceptions.FailedPrecondition):
+    with pytest.raises(exceptions.BadRequest):
         models.delete_model(name=deployed.model)
     endpoints.undeploy_model(endpoint=endpoint.name, deployed_model_id=deployed.id).result(30)
     silent = requests.post(

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import requests
-from far_side import BUCKET, PARENT, Far, rows
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1beta1 as vertex
+from tests.local.far_side import BUCKET, PARENT, Far, rows
 
 FINAL = "postprocess/node-0/checkpoints/final/"
 CHECKPOINT_FILES = {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"}
@@ -104,7 +104,7 @@ def test_jobs_are_found_by_label_page_by_page(far: Far, lora: Any) -> None:
     everything = find("")
     assert len(everything) > 1
     assert find("labels.case:*", size=1) == everything
-    with pytest.raises(exceptions.InvalidArgument):
+    with pytest.raises(exceptions.BadRequest):
         find("labels.case=")
 
 
@@ -119,11 +119,11 @@ def test_jobs_are_found_by_label_page_by_page(far: Far, lora: Any) -> None:
     ],
 )
 def test_wrong_requests_are_refused(far: Far, change: dict[str, Any], phrase: str) -> None:
-    body = far.request("gs://x/train.jsonl", "refused", adapter_size="ADAPTER_SIZE_FOUR")
+    body = far.request("gs://some-bucket/train.jsonl", "refused", adapter_size="ADAPTER_SIZE_FOUR")
     mode = change.pop("mode", None)
     if mode:
         body["supervised_tuning_spec"]["tuning_mode"] = mode
-    with pytest.raises(exceptions.InvalidArgument, match=phrase):
+    with pytest.raises(exceptions.BadRequest, match=phrase):
         far.create({**body, **change})
 
 

@@ -72,6 +72,11 @@ def answer_rows(
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = _load(folder, device)
     room = _context(model) - max_new_tokens
+    if room < 2:
+        raise UserError(
+            f"max_new_tokens is {max_new_tokens}, which leaves no room for a prompt in the "
+            f"{_context(model)} tokens that the {name} model takes."
+        )
     coded = [_code(i, row, tokenizer, name) for i, row in enumerate(rows)]
     # A reference counts in the loss as far as the context reaches.
     coded = [_Coded(c.index, c.prompt, c.reference[: max(1, room // 2)]) for c in coded]

@@ -1,4 +1,4 @@
-"""Held-out rows: the question put to both models, and the answer wanted."""
+"""Held-out rows: the question put to both models, the answer wanted, and the answers given."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +25,20 @@ class EvaluationRow:
     """The prompt of a prompt/completion row; of a conversation, its text for people."""
     reference: str
     """The last answer of the assistant."""
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """One line of the predictions file."""
+
+    row: int
+    """Line of the evaluation file, from 1."""
+    prompt: str
+    reference: str
+    base: str | None
+    """None where no base model was evaluated."""
+    tuned: str
+    base_exact: bool | None
+    tuned_exact: bool
 
 
 def read_rows(path: Path, max_rows: int = 0) -> list[EvaluationRow]:
@@ -122,8 +136,8 @@ def _text(content: Any) -> str:
     if isinstance(content, dict):
         content = [content]
     if isinstance(content, list):
-        texts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        if not all(isinstance(text, str) for text in texts):
+        texts = [part["text"] for part in content if isinstance(part, dict) and "text" in part]
+        if len(texts) < len(content) or not all(isinstance(text, str) for text in texts):
             raise _RowError("only parts of text can be evaluated; leave rows with media out.")
         content = "".join(texts)
     if not isinstance(content, str) or not content:

@@ -1,8 +1,7 @@
 """Evaluate a tuned model against its base model: answers, metrics, report, verdict."""
 
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import msgspec
 
 from sft_components.errors import UserError
 from sft_components.evaluate_model.checkpoint import Checkpoint
-from sft_components.evaluate_model.rows import EvaluationRow, read_rows
+from sft_components.evaluate_model.rows import Prediction, read_rows
 
 
 @dataclass(frozen=True)
@@ -28,20 +27,6 @@ class EvaluateResult:
     `rouge_l` (0 to 1) and `loss` (nats a token). With a base model, the same with the prefix
     `base_`, the `improvement` in exact match and its 95 % interval `improvement_low` to
     `improvement_high`. A value that is not finite is left out."""
-
-
-class Prediction(msgspec.Struct, frozen=True):
-    """One line of the predictions file."""
-
-    row: int
-    """Line of the evaluation file."""
-    prompt: str
-    reference: str
-    base: str | None
-    """None where no base model was evaluated."""
-    tuned: str
-    base_exact: bool | None
-    tuned_exact: bool
 
 
 def evaluate_model(
@@ -129,10 +114,20 @@ def evaluate_model(
         )
     metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
     passed, reason = gate(metrics, min_exact_match, min_improvement)
-    base = answers["base"].texts if "base" in answers else None
-    predictions = _predictions(rows, base, answers["tuned"].texts)
-    lines = msgspec.json.Encoder().encode_lines(predictions)
-    _write(predictions_path, lines)
+    base = answers.get("base")
+    predictions = [
+        Prediction(
+            row=row.line,
+            prompt=row.prompt,
+            reference=row.reference,
+            base=base.texts[i] if base else None,
+            tuned=answers["tuned"].texts[i],
+            base_exact=scores["base"][i].exact_match == 1 if base else None,
+            tuned_exact=scores["tuned"][i].exact_match == 1,
+        )
+        for i, row in enumerate(rows)
+    ]
+    _write(predictions_path, msgspec.json.Encoder().encode_lines(predictions))
     report = build_report(
         passed=passed,
         reason=reason,
@@ -194,32 +189,12 @@ def _check(
         raise UserError("batch_size and max_rows must not be negative; 0 means automatic and all.")
 
 
-def _predictions(
-    rows: Sequence[EvaluationRow], base: Sequence[str] | None, tuned: Sequence[str]
-) -> list[Prediction]:
-    def exact(text: str, row: EvaluationRow) -> bool:
-        return text.strip() == row.reference.strip()
-
-    return [
-        Prediction(
-            row=row.line,
-            prompt=row.prompt,
-            reference=row.reference,
-            base=base[i] if base is not None else None,
-            tuned=tuned[i],
-            base_exact=exact(base[i], row) if base is not None else None,
-            tuned_exact=exact(tuned[i], row),
-        )
-        for i, row in enumerate(rows)
-    ]
-
-
 def _write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _summary(metrics: dict[str, float]) -> str:

@@ -66,7 +66,8 @@ def bin_values(values: Iterable[float], count: int = 24) -> list[Bin]:
     if not kept:
         return []
     low, high = min(kept), max(kept)
-    width = _nice_step(max(high - low, 1e-9) / count)
+    # Never so narrow that two edges round to the same number.
+    width = _nice_step(max(high - low, 1e-9, 1e-9 * abs(low), 1e-9 * abs(high)) / count)
     if all(value == int(value) for value in kept):
         width = max(1.0, width)
     first = math.floor(low / width)

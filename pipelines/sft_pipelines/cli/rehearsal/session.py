@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,10 @@ PROJECT = "rehearsal"
 LOCATION = "us-central1"
 BUCKET = "vertex-sft-rehearsal"
 EXIT_HANDLER = "release-endpoint"
+UNREAD_CONDITION = re.compile(
+    r"Could not resolve CEL parameter: (\S+)|Condition evaluation failed.*"
+)
+"""kfp's local runner takes a condition that it cannot read for false, and the run for a success."""
 STOP_S = 45.0
 """How long an interrupted run may take to cancel its job and run its exit handler."""
 
@@ -145,7 +150,7 @@ def _run(template: Template, parameters: dict[str, Any], folder: Path, screen: S
     try:
         pump.start()
         pump.join()
-        result.succeeded = worker.wait() == 0
+        result.succeeded = worker.wait() == 0 and not result.error
     except KeyboardInterrupt:
         screen.note("Stopping: the current step is told to end, then the exit handler runs.")
         pump.stop()
@@ -180,6 +185,10 @@ class _Pump(threading.Thread):
         with self._log.open("w", encoding="utf-8") as log:
             for line in self._worker.stdout:
                 log.write(line)
+                if match := UNREAD_CONDITION.search(line):
+                    self._result.error = (
+                        f"kfp's local runner could not read a condition: {match[0]}"
+                    )
                 event = self._events.read(line)
                 if event is None:
                     continue

@@ -1,0 +1,49 @@
+"""The part of every pipeline that deploys: behind the gate, and only there."""
+
+from kfp import dsl
+
+from sft_components.deploy_model.component import deploy_model
+from sft_components.smoke_test_endpoint.component import smoke_test_endpoint
+
+
+@dsl.pipeline(name="deployment-graph")
+def deployment_graph(
+    project: str,
+    location: str,
+    run_name: str,
+    passed: bool,
+    base_model: str,
+    checkpoint_uri: str,
+    model_display_name: str,
+    machine_type: str,
+    accelerator_type: str,
+    accelerator_count: int,
+    smoke_test_prompts: list,
+    max_latency_s: float,
+):
+    """Deploy the tuned weights and test the endpoint, if the evaluation passed.
+
+    The verdict comes in as an input: kfp's local runner reads a condition from an input of the
+    graph that holds it, and takes any other for false without a word.
+    """
+    with dsl.If(passed == True, name="gate"):  # noqa: E712 - kfp records the comparison
+        deployed = deploy_model(
+            project=project,
+            location=location,
+            run_name=run_name,
+            base_model=base_model,
+            checkpoint_uri=checkpoint_uri,
+            model_display_name=model_display_name,
+            machine_type=machine_type,
+            accelerator_type=accelerator_type,
+            accelerator_count=accelerator_count,
+        )
+        deployed.set_caching_options(False)
+        tested = smoke_test_endpoint(
+            project=project,
+            location=location,
+            endpoint_resource_name=deployed.outputs["endpoint_resource_name"],
+            prompts=smoke_test_prompts,
+            max_latency_s=max_latency_s,
+        )
+        tested.set_caching_options(False)

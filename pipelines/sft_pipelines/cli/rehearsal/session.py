@@ -179,6 +179,7 @@ class _Pump(threading.Thread):
         self._result = result
         self._events = EventReader()
         self._stopping = False
+        self._error_step = ""
 
     def run(self) -> None:
         assert self._worker.stdout  # noqa: S101 - it was opened as a pipe
@@ -193,13 +194,21 @@ class _Pump(threading.Thread):
                 if event is None:
                     continue
                 self._screen.show(event)
-                if event.kind == "line" and event.text.startswith("ERROR: "):
-                    self._result.error = event.text.removeprefix("ERROR: ")
+                if event.kind == "line":
+                    self._read_error(event.text)
                 elif event.kind == "failed" and not self._result.failed_step:
                     self._result.failed_step = event.step
                     self._result.error = self._result.error or self._screen.steps[event.step].line
                 elif event.kind == "started" and self._stopping and event.step != EXIT_HANDLER:
                     self._end_step()
+
+    def _read_error(self, text: str) -> None:
+        """A step's error is its last words: it may have more than one line."""
+        if text.startswith("ERROR: "):
+            self._result.error = text.removeprefix("ERROR: ")
+            self._error_step = self._events.step
+        elif self._error_step == self._events.step:
+            self._result.error += f"\n{text}"
 
     def stop(self) -> None:
         """End the current step and any that follows, but let the exit handler run."""

@@ -1,0 +1,120 @@
+"""`vertex-sft convert`: rows of any format, or a table, to the format that a model takes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sft_components.catalog import load_catalog
+from sft_components.datasets import limits
+from sft_components.datasets.convert import convert_set
+from sft_components.datasets.findings import Findings
+from sft_components.datasets.rows import FORMATS
+from sft_components.errors import UserError
+from sft_pipelines.cli.models import print_json, wrong_use
+from sft_pipelines.cli.validate import print_findings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("convert")(convert)
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="IN", help="JSON Lines (path, gs://, wildcards), CSV or Parquet."),
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="JSON Lines file to write.")],
+    to: Annotated[
+        str, typer.Option("--to", help=f"{', '.join(FORMATS)}; empty: the model's.")
+    ] = "",
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="Model that the rows are for, as `models` lists it."),
+    ] = "",
+    source_format: Annotated[
+        str, typer.Option("--format", help="Format of IN; auto: detected.")
+    ] = "auto",
+    default_context: Annotated[
+        str, typer.Option("--default-context", help="System instruction of rows without one.")
+    ] = "",
+    split: Annotated[
+        float, typer.Option("--split", help="Share of the rows to split off, such as 0.1.")
+    ] = 0,
+    split_to: Annotated[
+        Path | None,
+        typer.Option("--split-to", help="File for them; default: OUT with .validation in it."),
+    ] = None,
+    deduplicate: Annotated[
+        bool, typer.Option("--deduplicate", help="Leave out copies of rows.")
+    ] = False,
+    columns: Annotated[
+        str,
+        typer.Option("--columns", help="Keys and table columns: prompt=question,completion=answer"),
+    ] = "",
+    project: Annotated[
+        str, typer.Option("--project", help="Project for requests to Cloud Storage.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Convert rows to another format. Nothing is written when a row is wrong or does not fit.
+
+    Exit status: 0 written, 1 the data have errors, 2 wrong use.
+    """
+    with wrong_use():
+        if not to and not model:
+            raise UserError("Name the format with --to, or the model with --model.")
+        spec = load_catalog().find(model) if model else None
+        if to and spec and to not in spec.formats:
+            raise UserError(f"{spec.name} takes {', '.join(spec.formats)}, not {to}.")
+        if split_to and not split:
+            raise UserError("--split-to needs --split, for instance --split 0.1.")
+        validation = None
+        if split:
+            validation = split_to or output.with_name(f"{output.stem}.validation{output.suffix}")
+        target = to or (spec.formats[0] if spec else "")
+        findings = Findings()
+        done = convert_set(
+            source,
+            target,
+            output,
+            findings,
+            source_format=source_format,
+            default_context=default_context,
+            answer_role=limits.answer_role(spec) if spec else "assistant",
+            validation=validation,
+            share=split or 0.1,
+            deduplicate=deduplicate,
+            columns=_columns(columns),
+            project=project,
+        )
+    print_findings(findings, "warning")
+    print_findings(findings, "error")
+    if as_json:
+        print_json(
+            {
+                "errors": findings.errors,
+                "source_format": done.source_format,
+                "format": target,
+                "rows": 0 if findings.errors else done.rows,
+                "validation_rows": 0 if findings.errors else done.validation_rows,
+            }
+        )
+    if findings.errors:
+        typer.echo(f"{findings.errors:,} errors: nothing was written.", err=True)
+        raise typer.Exit(1)
+    if not as_json:
+        typer.echo(f"{output}: {done.rows:,} rows ({done.source_format} -> {target})")
+        if validation:
+            typer.echo(f"{validation}: {done.validation_rows:,} rows")
+
+
+def _columns(text: str) -> dict[str, str]:
+    columns: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, column = pair.partition("=")
+        if not equals or not key or not column:
+            raise UserError(f"--columns has {pair!r}: write KEY=COLUMN,KEY=COLUMN.")
+        columns[key.strip()] = column.strip()
+    return columns

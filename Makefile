@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 $(DATA)/training.jsonl: examples/misspellings/make_dataset.py | $(INSTALLED)
-	$(BIN)/python examples/misspellings/make_dataset.py --output $(DATA)
+	$(BIN)/python examples/misspellings/make_dataset.py $(DATA)
 
 run: $(INSTALLED) $(DATA)/training.jsonl ## Rehearse the compiled Llama pipeline: train, evaluate, deploy, ask
 	$(BIN)/vertex-sft run compiled/pipelines/tune-llama-model.yaml --local \

@@ -94,15 +94,18 @@ class ModelServers:
                 lifeline.wrapped(_command(name, port)),
                 log=path,
                 folder=folder.parent,
-                environment={**os.environ, "HF_HUB_OFFLINE": "1"},
+                environment={
+                    **os.environ,
+                    "HF_HUB_OFFLINE": "1",
+                    "OMP_WAIT_POLICY": "PASSIVE",
+                },
             )
-            settings = folder / "generation_config.json"
             server = ModelServer(
                 name,
                 f"http://127.0.0.1:{port}",
                 folder,
                 process,
-                json.loads(settings.read_text()) if settings.is_file() else {},
+                _generation(folder),
             )
             self._wait(server, path, cancel)
         except BaseException:
@@ -167,6 +170,15 @@ class ModelServers:
         """Ends every server."""
         for model_id in list(self._servers):
             self.stop(model_id)
+
+
+def _generation(folder: Path) -> dict[str, Any]:
+    """The model's generation settings; without an end token it would never stop by itself."""
+    config = json.loads((folder / "config.json").read_text())
+    tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
+    settings = {key: config[key] for key in tokens if config.get(key) is not None}
+    own = folder / "generation_config.json"
+    return settings | (json.loads(own.read_text()) if own.is_file() else {})
 
 
 def _command(name: str, port: int) -> list[str]:

@@ -29,6 +29,9 @@ class StandIn:
             "STORAGE_EMULATOR_HOST": self._storage_url,
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
+            # OpenMP's threads spin at every barrier; with more of them than free cores (a model
+            # server beside the trainer, say) that makes a step many times slower.
+            "OMP_WAIT_POLICY": "PASSIVE",
             "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         }
 

@@ -1,5 +1,6 @@
 """The Cloud Storage server of this machine: fake-gcs-server on 127.0.0.1, persistent."""
 
+import os
 import platform
 import socket
 import subprocess
@@ -12,6 +13,9 @@ from sft_components.errors import UserError
 from sft_local import lifeline
 
 START_SECONDS = 15.0
+# The server holds an object in memory while it is uploaded. Go's garbage collector, left alone,
+# lets that grow to several times a checkpoint's size; this halves it and costs no time.
+_FRUGAL = {"GOGC": "25", "GOMEMLIMIT": "600MiB"}
 
 
 def binary() -> Path:
@@ -76,6 +80,7 @@ class StorageServer:
                     ]
                 ),
                 log=log,
+                environment={**os.environ, **_FRUGAL},
             )
             if self._ready():
                 return

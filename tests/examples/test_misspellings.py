@@ -85,6 +85,6 @@ def test_one_edit_apart(wrong: str, right: str, one: bool) -> None:
 
 def test_parameters_suit_the_model() -> None:
     parameters = yaml.safe_load((EXAMPLE / "parameters.yaml").read_text())
-    model = load_catalog().find(parameters["base_model"])
+    model = load_catalog().find(parameters["large_model_reference"])
     assert parameters["tuning_mode"] in model.modes
     assert parameters["adapter_size"] in model.adapter_sizes

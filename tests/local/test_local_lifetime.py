@@ -10,13 +10,18 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 from sft_components.errors import UserError
-from sft_local import control
+from sft_local import control, wire
+from sft_local.gcs import Storage
+from sft_local.store import Store
 
 PARENT_PROGRAM = """
 import json, sys, time
-from sft_local import control
+from sft_local import control, wire
+from sft_local.gcs import Storage
+from sft_local.store import Store
 local = control.start(state_dir=__import__("pathlib").Path(sys.argv[1]), base_model="tiny",
                       detach=False)
 print(json.dumps([local.pid, local.api_url, local.storage_url]), flush=True)
@@ -63,11 +68,22 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
 
 
 def test_stale_state_of_a_killed_server_is_recognised(tmp_path: Path) -> None:
-    parent, server, _ = start_parent(tmp_path)
+    parent, server, urls = start_parent(tmp_path)
     children = [p.pid for p in psutil.Process(server).children(recursive=True)]
+    files = Storage(urls[1])
+    files.create_bucket("left-over")
+    files.write_text("gs://left-over/out/final/model.safetensors", "half of it")
     os.kill(server, signal.SIGKILL)
     try:
         assert gone([server, *children])
+        # As the server leaves it when it is killed while a checkpoint is being written.
+        job = "projects/p/locations/us-central1/tuningJobs/1"
+        store = Store(tmp_path / "resources.sqlite")
+        store.create(job, wire.types().TuningJob(name=job, state="JOB_STATE_RUNNING"))
+        store.close()
+        mark = tmp_path / "jobs" / "running" / "1" / "uploading"
+        mark.parent.mkdir(parents=True)
+        mark.write_text("gs://left-over/out")
         state = json.loads((tmp_path / "server.json").read_text())
         assert state["pid"] == server
         assert control.running(tmp_path) is None
@@ -75,6 +91,10 @@ def test_stale_state_of_a_killed_server_is_recognised(tmp_path: Path) -> None:
         second = control.start(state_dir=tmp_path, base_model="tiny", detach=True)
         try:
             assert second.pid != server
+            found = requests.get(f"{second.api_url}/v1beta1/{job}", timeout=10).json()
+            assert found["state"] == "JOB_STATE_FAILED"
+            assert "stopped in the middle" in found["error"]["message"]
+            assert Storage(second.storage_url).names("gs://left-over/out") == []
         finally:
             assert control.stop(tmp_path) is True
         assert control.running(tmp_path) is None

@@ -114,6 +114,21 @@ def test_wrong_deployments_are_refused_or_fail(far: Far, endpoint: Any) -> None:
         far.client("EndpointServiceClient").get_endpoint(name=f"{PARENT}/endpoints/no-weights")
 
 
+def test_third_deployment_meets_the_quota_and_a_cancelled_one_leaves_nothing(
+    far: Far, endpoint: Any
+) -> None:
+    second = deploy(far, "second")
+    with pytest.raises(exceptions.TooManyRequests, match="custom_model_serving_nvidia_l4_gpus"):
+        deploy(far, "third")
+    # `second.cancel()` of google-api-core fails over REST with a KeyError, before any request.
+    garden = far.client("ModelGardenServiceClient")
+    garden.cancel_operation({"name": second.operation.name})
+    with pytest.raises(exceptions.GoogleAPICallError, match="cancelled"):
+        second.result(timeout=30)
+    found = far.client("EndpointServiceClient").list_endpoints(parent=PARENT)
+    assert [e.name for e in found] == [endpoint.name]
+
+
 def test_undeploy_then_delete(far: Far, endpoint: Any) -> None:
     endpoints = far.client("EndpointServiceClient")
     models = far.client("ModelServiceClient")

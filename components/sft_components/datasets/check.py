@@ -53,8 +53,10 @@ class Options:
     """What the rows of one file are checked against."""
 
     format: str
+    sample: int = SAMPLE
+    """How many of the first rows are kept for advice."""
     lengths: Lengths = field(default_factory=Lengths)
-    modalities: tuple[str, ...] = ("text", "image", "document", "audio")
+    modalities: tuple[str, ...] = ("text", "image", "document", "audio", "video")
     min_pairs: int | None = None
     max_pairs: int | None = None
     on_long: str = "fail"
@@ -72,23 +74,26 @@ class Statistics:
 
     rows: int = 0
     lines: int = 0
+    blank: int = 0
+    """Lines without anything."""
     bytes: int = 0
     chars: int = 0
     sizes: Counter[int] = field(default_factory=Counter)
-    """Rows by the bytes of their line."""
+    """Rows by the bytes of their line, embedded media not counted."""
     shapes: Counter[tuple[str, ...]] = field(default_factory=Counter)
     """Rows by the order of their roles."""
     answer_roles: set[str] = field(default_factory=set)
     """`assistant` and `model`, as far as generate-content rows read by hand use them."""
     media: Counter[str] = field(default_factory=Counter)
     """Media parts by kind; `rows` counts the rows that have any."""
-    uris: set[str] = field(default_factory=set)
+    uris: dict[str, int] = field(default_factory=dict)
+    """Cloud Storage objects that rows refer to -> line."""
     long_rows: int = 0
     dropped: int = 0
     longest: list[tuple[int, int]] = field(default_factory=list)
     """Bytes and line of the longest rows."""
     line_keys: "array[int]" = field(default_factory=lambda: array("Q"))
-    """Checksum and size of each line in one number, 0 for lines without a row."""
+    """Checksum and size of each line in one number, 0 for lines without a good row."""
     contents: dict[int, int] = field(default_factory=dict)
     """Content key -> line."""
     sample: list[Conversation] = field(default_factory=list)
@@ -99,10 +104,12 @@ class Statistics:
             self.note_size(size, line + self.lines)
         for key, line in other.contents.items():
             self.contents.setdefault(key, line + self.lines)
+        for uri, line in other.uris.items():
+            self.uris.setdefault(uri, line + self.lines)
         self.sample += other.sample[: SAMPLE - len(self.sample)]
-        for name in ("rows", "lines", "bytes", "chars", "long_rows", "dropped"):
+        for name in ("rows", "lines", "blank", "bytes", "chars", "long_rows", "dropped"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("sizes", "shapes", "media", "uris", "answer_roles"):
+        for name in ("sizes", "shapes", "media", "answer_roles"):
             getattr(self, name).update(getattr(other, name))
         self.line_keys.extend(other.line_keys)
 
@@ -172,6 +179,9 @@ class Checker:
             for i, row in enumerate(rows):
                 if row is None and not blank[i]:
                     rows[i] = self._by_hand(lines[i], start + i + 1)
+                    if rows[i] is None:  # copies of what is not used are no news
+                        self.statistics.line_keys[start + i] = 0
+            self.statistics.blank += sum(blank)
         self.statistics.lines += len(lines)
         self.statistics.bytes += sum(sizes)
         return rows if self._options.keep_rows else ()
@@ -230,8 +240,8 @@ class Checker:
         if len(statistics.longest) < LONGEST or max(sizes) > statistics.longest[0][0]:
             for i, size in zip(at, sizes, strict=True):
                 statistics.note_size(size, statistics.lines + i + 1)
-        if len(statistics.sample) < SAMPLE:
-            for row in rows[: SAMPLE - len(statistics.sample)]:
+        if len(statistics.sample) < self._options.sample:
+            for row in rows[: self._options.sample - len(statistics.sample)]:
                 statistics.sample.append(from_fast(row))
         if self._options.keep_contents or self._options.other_rows:
             self._compare(map(hash, columns.tuples()), at)
@@ -265,7 +275,8 @@ class Checker:
             return None
         row = self._fitted(row, number)
         if row is not None:
-            self._count_by_hand(row, len(line), number)
+            answer = "model" if "model" in walked.answer_roles else "assistant"
+            self._count_by_hand(row, len(line), number, answer)
         return row
 
     def _against_model(self, row: Conversation) -> Iterable[Problem]:
@@ -305,23 +316,28 @@ class Checker:
             return None
         return row
 
-    def _count_by_hand(self, row: Conversation, size: int, number: int) -> None:
+    def _count_by_hand(self, row: Conversation, size: int, number: int, answer: str) -> None:
         statistics = self.statistics
         texts = [p for p in row.system if isinstance(p, str)]
         for turn in row.turns:
             texts += [p if isinstance(p, str) else p.uri or p.data for p in turn.parts]
         media = list(_media(row))
-        chars = sum(map(len, texts)) - sum(len(m.uri or m.data) for m in media)
+        embedded = sum(len(m.data) for m in media)
+        chars = sum(map(len, texts)) - sum(len(m.uri) for m in media) - embedded
         statistics.rows += 1
         statistics.chars += chars
+        size -= embedded
         statistics.sizes[size] += 1
-        statistics.shapes[("system",) * bool(row.system) + tuple(t.role for t in row.turns)] += 1
+        roles = tuple("user" if turn.role == "user" else answer for turn in row.turns)
+        statistics.shapes[("system",) * bool(row.system) + roles] += 1
         if media:
             statistics.media.update(modality(m.mime) for m in media)
             statistics.media["rows"] += 1
-            statistics.uris.update(m.uri for m in media if m.uri)
+            for part in media:
+                if part.uri:
+                    statistics.uris.setdefault(part.uri, number)
         statistics.note_size(size, number)
-        if len(statistics.sample) < SAMPLE:
+        if len(statistics.sample) < self._options.sample:
             statistics.sample.append(row)
         if self._options.keep_contents or self._options.other_rows:
             self._compare([hash(tuple(texts))], [number - statistics.lines - 1])

@@ -61,10 +61,8 @@ class Lengths:
     count: Count | None = None
 
     @classmethod
-    def of(cls, model: ModelSpec | None, tuning_mode: str, count: Count | None) -> "Lengths":
+    def of(cls, model: ModelSpec, tuning_mode: str, count: Count | None) -> "Lengths":
         """The limits that the catalogue holds for the model."""
-        if model is None:
-            return cls(count=count)
         mode = model.mode(tuning_mode)
         return cls(
             max_tokens=mode.max_tokens,

@@ -12,27 +12,30 @@ Role = Literal["training", "validation", "evaluation"]
 
 
 def options_for(
-    model: ModelSpec | None, tuning_mode: str, form: str, on_long: str, count: Count | None = None
+    model: ModelSpec, tuning_mode: str, form: str, on_long: str, count: Count | None = None
 ) -> Options:
     """What the rows of a file are checked against."""
-    options = Options(form, lengths=Lengths.of(model, tuning_mode, count), on_long=on_long)
-    if model:
-        options.modalities = model.modalities
-        options.min_pairs, options.max_pairs = model.limits.min_pairs, model.limits.max_pairs
-    return options
+    return Options(
+        form,
+        lengths=Lengths.of(model, tuning_mode, count),
+        on_long=on_long,
+        modalities=model.modalities,
+        min_pairs=model.limits.min_pairs,
+        max_pairs=model.limits.max_pairs,
+    )
 
 
-def answer_role(model: ModelSpec | None) -> str:
+def answer_role(model: ModelSpec) -> str:
     """The role of the answers in generate-content rows: `model` for Gemini, else `assistant`."""
-    return "model" if model and model.family == "gemini" else "assistant"
+    return "model" if model.family == "gemini" else "assistant"
 
 
-def target_format(model: ModelSpec | None, source: str, default_context: str = "") -> str:
+def target_format(model: ModelSpec, source: str, default_context: str = "") -> str:
     """The format that a data set is converted to: its own if the model takes it.
 
     A default context needs a format with a place for a system instruction.
     """
-    taken = model.formats if model else (source,)
+    taken = model.formats
     with_system = [f for f in taken if f not in ("prompt-completion", "text-to-text")]
     if default_context and source == "prompt-completion" and with_system:
         return with_system[0]
@@ -40,25 +43,22 @@ def target_format(model: ModelSpec | None, source: str, default_context: str = "
 
 
 def whole_set(
-    statistics: Statistics, form: str, model: ModelSpec | None, role: Role
+    statistics: Statistics, form: str, model: ModelSpec, role: Role, answers: str = ""
 ) -> Iterator[tuple[str, str]]:
     """Code and message of the rules that the set breaks as a whole.
 
     Args:
         statistics: What was counted over the set.
-        form: The format of its rows.
-        model: The model to be tuned, None if the catalogue does not know it.
+        form: The format that its rows have, or are converted to.
+        model: The model to be tuned.
         role: What the set is for.
+        answers: The role that answers are given in generate-content rows, if they are converted.
     """
     rows = statistics.rows
-    if not statistics.lines or not any(statistics.line_keys):
+    if statistics.lines == statistics.blank:
         yield "empty-file", "no rows"
-        return
-    with_system = sum(n for shape, n in statistics.shapes.items() if shape[:1] == ("system",))
-    if 0 < with_system < rows:
-        yield "system-inconsistent", f"{with_system:,} of {rows:,} rows have a system instruction"
-    if model is None:
-        return
+    if not rows:
+        return  # nothing could be read, which has been told
     limits = model.limits
     if form not in model.formats:
         yield "format-not-taken", f"{form}, where {model.name} takes {', '.join(model.formats)}"
@@ -66,6 +66,7 @@ def whole_set(
         used = statistics.answer_roles | {
             r for shape in statistics.shapes for r in shape if r in ("assistant", "model")
         }
+        used = {answers} if answers else used
         if used - {answer_role(model)}:
             yield "answer-role", f"{model.name} takes the role {answer_role(model)!r}"
     with_media = statistics.media["rows"]
@@ -112,10 +113,10 @@ def _evaluation(rows: int, model: ModelSpec) -> Iterator[tuple[str, str]]:
 
 
 def validation_share(
-    training: Statistics, validation: Statistics, model: ModelSpec | None
+    training: Statistics, validation: Statistics, model: ModelSpec
 ) -> Iterator[tuple[str, str]]:
     """Code and message of the rules between a training and a validation set."""
-    if model is None or not validation.rows:
+    if not validation.rows:
         return
     limits = model.limits
     share = limits.validation_max_bytes_share

@@ -9,12 +9,17 @@ AUDIO = (
     "audio/mpeg", "audio/mp3", "audio/wav", "audio/x-wav", "audio/flac", "audio/aac", "audio/ogg",
     "audio/aiff", "audio/m4a", "audio/mp4", "audio/opus", "audio/pcm", "audio/webm",
 )  # fmt: skip
+VIDEO = (
+    "video/mp4", "video/mpeg", "video/mov", "video/quicktime", "video/avi", "video/x-flv",
+    "video/mpg", "video/webm", "video/wmv", "video/3gpp",
+)  # fmt: skip
 
 _BY_EXTENSION = {
     "jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp",
     "pdf": "application/pdf", "txt": "text/plain", "mp3": "audio/mpeg", "wav": "audio/wav",
     "flac": "audio/flac", "aac": "audio/aac", "ogg": "audio/ogg", "m4a": "audio/m4a",
-    "aiff": "audio/aiff", "opus": "audio/opus",
+    "aiff": "audio/aiff", "opus": "audio/opus", "mp4": "video/mp4",
+    "mov": "video/mov", "webm": "video/webm",
 }  # fmt: skip
 
 
@@ -25,11 +30,13 @@ def mime_of_uri(uri: str) -> str:
 
 
 def modality(mime: str) -> str:
-    """image, document or audio; empty for a type that tuning does not take."""
+    """image, document, audio or video; empty for a type that tuning does not take."""
     if mime in IMAGES:
         return "image"
     if mime in DOCUMENTS:
         return "document"
+    if mime in VIDEO:
+        return "video"
     return "audio" if mime in AUDIO else ""
 
 

@@ -155,6 +155,13 @@ RULES: dict[str, Rule] = _table(
         "`vertex-sft convert` write the right one.",
         _GEMINI,
     ),
+    (
+        "inexpressible",
+        "error",
+        "The row has something that the format it is converted to has no place for.",
+        "Choose a model that takes the row's own format, or remove what is named.",
+        _PROJECT,
+    ),
     # Media.
     (
         "modality",

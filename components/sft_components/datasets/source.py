@@ -17,7 +17,7 @@ from sft_components.vertex.storage import split_uri, storage_client
 
 MAX_ROW_BYTES = 64 << 20
 """Longest line that is read; what is longer is reported, cut off and never held in memory."""
-BATCH_BYTES = 1 << 16
+BATCH_BYTES = 1 << 17
 """Lines are handled in batches of about this size: small enough for the processor's cache."""
 _BUFFER = 1 << 17
 _BOM = b"\xef\xbb\xbf"
@@ -237,9 +237,10 @@ def read_lines(
             position += len(lines.readline()) - 1
         first = start == 0
         while end is None or position < end:
-            hint = BATCH_BYTES if end is None else min(BATCH_BYTES, end - position)
-            batch = lines.readlines(hint)
-            if not batch:
+            # `readlines` goes on until it has more bytes than its hint.
+            hint = BATCH_BYTES if end is None else min(BATCH_BYTES, end - position) - 1
+            batch = lines.readlines(hint) if hint else [lines.readline()]
+            if not batch or not batch[0]:
                 return
             position += sum(map(len, batch))
             if capped.left_out and max(map(len, batch)) > limit:

@@ -67,7 +67,7 @@ def walk(line: bytes, expected: str = "") -> Walked:
         )
         return walked
     walked.format = detect(row)
-    if expected and walked.format and walked.format != expected:
+    if expected and walked.format not in ("", expected):
         walked.problems.append(
             Problem(
                 "mixed-formats",
@@ -77,15 +77,13 @@ def walk(line: bytes, expected: str = "") -> Walked:
             )
         )
         return walked
-    reader = _Reader(walked)
-    form = expected or walked.format
-    if not form:
+    if not walked.format:
         names = ", ".join(map(repr, list(row)[:5])) or "none"
         walked.problems.append(
             Problem("unknown-format", f"the row's keys are: {names}", "$", excerpt=_show(row))
         )
         return walked
-    conversation = reader.read(row, form)
+    conversation = _Reader(walked).read(row, walked.format)
     if not any(p.code != "unknown-key" for p in walked.problems):
         walked.conversation = conversation
     return walked

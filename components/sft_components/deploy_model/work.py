@@ -94,12 +94,13 @@ def deploy_model(
         # What an attempt that failed had registered: the id is ours, so a new upload needs it free.
         delete_model(connection, f"{connection.parent}/models/{model_id(run_name)}", log)
         log(f"Deploying {checkpoint_uri} on {described}")
-        operation = connection.client(ModelGardenServiceClient).deploy(
+        garden = connection.client(ModelGardenServiceClient)
+        operation = garden.deploy(
             request=_request(connection, run_name, checkpoint_uri, model_display_name, machine),
             retry=None,
             timeout=120,
         )
-        with on_stop(lambda: _cancel(operation, log)):
+        with on_stop(lambda: _cancel(garden, operation.operation.name, log)):
             _wait(operation, endpoints, name, log)
         endpoint = get_endpoint(endpoints, name)
     else:
@@ -164,10 +165,11 @@ def _request(
     )
 
 
-def _cancel(operation: Any, log: Callable[[str], None]) -> None:
-    log(f"Told to stop: cancelling {operation.operation.name}")
+def _cancel(garden: Any, operation: str, log: Callable[[str], None]) -> None:
+    log(f"Told to stop: cancelling {operation}")
     with contextlib.suppress(api.GoogleAPICallError, OSError):
-        operation.cancel()
+        # Not `operation.cancel()`: over REST it fails before it sends anything.
+        garden.cancel_operation({"name": operation})
 
 
 def _wait(operation: Any, endpoints: Any, name: str, log: Callable[[str], None]) -> None:

@@ -20,7 +20,7 @@ from sft_components.evaluate_model.rows import EvaluationRow
 PROGRESS_SECONDS = 5.0
 IGNORED = -100
 """Label of a token that does not count in the loss (PyTorch's convention)."""
-BATCH_ROWS = {"cuda": 64, "cpu": 16}
+BATCH_ROWS = {"cuda": 64, "cpu": 32}
 BATCH_TOKENS = {"cuda": 16_384, "cpu": 8_192}
 """Most tokens of a batch, padding included: bounds the memory that long rows take."""
 

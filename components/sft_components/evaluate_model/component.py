@@ -73,9 +73,7 @@ def evaluate_model(
         )
     for name, value in result.metrics.items():
         metrics.log_metric(name, value)
-    outputs = namedtuple(
-        "EvaluateOutputs", ["passed", "reason", "exact_match", "base_exact_match"]
-    )
+    outputs = namedtuple("EvaluateOutputs", ["passed", "reason", "exact_match", "base_exact_match"])
     return outputs(
         result.passed,
         result.reason,

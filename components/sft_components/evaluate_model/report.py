@@ -126,7 +126,7 @@ def _metric_table(metrics: Mapping[str, float], compared: bool) -> Markup:
         # Only a loss can be missing: it is not finite where a checkpoint is broken.
         tuned, base = metrics.get(key), metrics.get(f"base_{key}")
         change = f"{tuned - base:+.3f}" if tuned is not None and base is not None else "–"
-        cells = [_three(base), _three(tuned), Markup('<span class="num">{}</span>').format(change)]
+        cells = [_three(base), _three(tuned), change]
         rows.append([title, *cells] if compared else [title, cells[1]])
     headers = ["Metric", "base", "tuned", "change"] if compared else ["Metric", "tuned"]
     return table(headers, rows)

@@ -148,22 +148,14 @@ def gate(
 ) -> tuple[bool, str]:
     """Whether the tuned model is good enough, and why, in one sentence."""
     exact = metrics["exact_match"]
-    said = f"exact match {exact:.3f} is %s the least of {min_exact_match:.3f}"
-    if exact < min_exact_match - 1e-9:
-        return False, f"The tuned model's {said % 'below'}."
-    said %= "not below"
+    good = exact >= min_exact_match - 1e-9
+    said = f"The tuned model's exact match is {exact:.3f} (at least {min_exact_match:.3f} wanted)"
     if "improvement" not in metrics:
-        return True, f"The tuned model's {said}; it was not compared with a base model."
+        return good, f"{said}; it was not compared with a base model."
     gain = metrics["improvement"]
-    against = f"{gain:+.3f} against the base model's {metrics['base_exact_match']:.3f}"
-    if gain < min_improvement - 1e-9:
-        return False, (
-            f"The tuned model's {said}, but its gain of {against} "
-            f"is below the least of {min_improvement:+.3f}."
-        )
-    return True, (
-        f"The tuned model's {said}, and its gain of {against} "
-        f"is not below the least of {min_improvement:+.3f}."
+    said += f", {gain:+.3f} against the base model's {metrics['base_exact_match']:.3f}"
+    return good and gain >= min_improvement - 1e-9, (
+        f"{said} (at least {min_improvement:+.3f} wanted)."
     )
 
 

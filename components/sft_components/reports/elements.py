@@ -62,7 +62,7 @@ def table(
     return Markup(
         '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table>{}'
         "<thead><tr>{}</tr></thead>\n<tbody>{}</tbody></table></div>"
-    ).format(caption or "table", title, head, body)
+    ).format(caption or ", ".join(headers), title, head, body)
 
 
 def _cell(cell: Cell, wide: bool) -> Markup:

@@ -1,20 +1,17 @@
 """Check data sets against the model's rules, convert them to its format, split them, report."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.datasets import limits
-from sft_components.datasets.check import Options, Row, Statistics
-from sft_components.datasets.check_set import check_set, detect_format, whole_finding
+from sft_components.datasets.check import Row
+from sft_components.datasets.check_set import Take
 from sft_components.datasets.findings import SHOWN, Findings
-from sft_components.datasets.rows import FORMATS
-from sft_components.datasets.source import Source, find
-from sft_components.datasets.split import Splitter, Writer, converter, digest, fingerprint
+from sft_components.datasets.output import SetWriter, Splitter, Writer, converter, fingerprint
+from sft_components.datasets.sets import DataSet, Job, check_sets, job_for, open_sets
+from sft_components.datasets.summary import figures, report_page
 from sft_components.errors import UserError
-
-ON_LONG = ("fail", "warn", "drop", "truncate")
 
 
 @dataclass(frozen=True)
@@ -33,21 +30,6 @@ class ValidateResult:
     """The format that the rows had."""
     statistics: dict[str, float]
     """Flat figures, for KFP Metrics."""
-
-
-@dataclass
-class _Set:
-    """One of the three data sets on its way."""
-
-    role: limits.Role
-    sources: Sequence[Source]
-    format: str = ""
-    statistics: Statistics = field(default_factory=Statistics)
-
-    @property
-    def name(self) -> str:
-        more = len(self.sources) - 1
-        return self.sources[0].name + (f" and {more} more" if more else "")
 
 
 def validate_dataset(
@@ -86,7 +68,7 @@ def validate_dataset(
         validation_split: Whether a validation set is split off when none is given.
         deduplicate: Whether copies of a training row are left out. Needs 100 bytes a row.
         allow_unlisted_model: Whether a model that the catalogue does not know is checked against
-            the rules of the format alone.
+            the limits of its family's nearest model.
         training_path: Where the training rows are written, JSON Lines.
         validation_path: Where the validation rows are written; an empty file when there are none.
         evaluation_path: Where the evaluation rows are written; an empty file when there are none.
@@ -97,131 +79,133 @@ def validate_dataset(
         UserError: The data have errors, a path is wrong, or an argument is. No data file is written
             then.
     """
-    if on_long not in ON_LONG:
-        raise UserError(f"on_long is {on_long!r}: write one of {', '.join(ON_LONG)}.")
-    if dataset_format not in ("auto", *FORMATS):
-        raise UserError(
-            f"dataset_format is {dataset_format!r}: write auto or {', '.join(FORMATS)}."
-        )
-    model = find_model(base_model, tuning_mode, allow_unlisted_model)
-    sets: list[_Set] = [_Set("training", find(dataset_uri, project))]
-    given: tuple[tuple[limits.Role, str], ...] = (
-        ("validation", validation_dataset_uri),
-        ("evaluation", evaluation_data_uri),
+    job = job_for(
+        base_model,
+        tuning_mode,
+        on_long=on_long,
+        allow_unlisted_model=allow_unlisted_model,
+        default_context=default_context,
+        converts=True,
+        check_objects=True,
+        project=project,
     )
-    sets += [_Set(role, find(uri, project)) for role, uri in given if uri]
-    findings = Findings()
-    writers = {
-        "training": Writer(training_path),
-        "validation": Writer(validation_path),
-        "evaluation": Writer(evaluation_path),
+    named: dict[limits.Role, str] = {
+        "training": dataset_uri,
+        "validation": validation_dataset_uri,
+        "evaluation": evaluation_data_uri,
     }
+    if not dataset_uri:
+        raise UserError("No training set is named: give dataset_uri a path or a gs:// address.")
+    sets = open_sets(named, dataset_format, project)
+    files = _Files(training_path, validation_path, evaluation_path)
     splits = validation_split and not validation_dataset_uri
-    bounds = model.limits if model else None
-    splitter = Splitter(
-        writers["training"],
-        writers["validation"] if splits else None,
-        max_rows=bounds and bounds.validation_max_rows,
-        max_bytes_share=bounds and bounds.validation_max_bytes_share,
-        max_rows_share=bounds and bounds.validation_max_rows_share,
-    )
-    seen: set[int] | None = set() if deduplicate else None
-    left_out = 0
-    try:
-        others: dict[int, tuple[str, int]] = {}
-        for one in sorted(sets, key=lambda s: s.role == "training"):
-            one.format = dataset_format if dataset_format != "auto" else detect_format(one.sources)
-            options = limits.options_for(model, tuning_mode, one.format or "messages", on_long)
-            options.keep_rows = True
-            training = one.role == "training"
-            options.keep_contents = not training
-            options.other_rows = others if training else None
-            convert = converter(
-                options.format,
-                target := limits.target_format(model, options.format, default_context),
-                default_context=default_context,
-                answer_role=limits.answer_role(model),
-            )
-            sink = splitter.write if training else writers[one.role].write
-
-            def take(
-                rows: Sequence[Row], training: bool = training, sink=sink, convert=convert
-            ) -> None:  # type: ignore[no-untyped-def]
-                nonlocal left_out
-                for row in rows:
-                    if row is None:
-                        continue
-                    line = convert(row)
-                    if training and seen is not None:
-                        if (key := digest(line)) in seen:
-                            left_out += 1
-                            continue
-                        seen.add(key)
-                        splitter.write(line, key)
-                    else:
-                        sink(line)
-
-            log(f"{one.role}: reading {one.name} ({one.format or 'unknown format'} -> {target})")
-            one.statistics = check_set(one.sources, options, findings, take=take)
-            others.update({k: (one.name, n) for k, n in one.statistics.contents.items()})
-            for code, message in limits.whole_set(one.statistics, target, model, one.role):
-                findings.add(whole_finding(code, message, one.name))
-        by_role = {one.role: one for one in sets}
-        if "validation" in by_role:
-            for code, message in limits.validation_share(
-                by_role["training"].statistics, by_role["validation"].statistics, model
-            ):
-                findings.add(whole_finding(code, message, by_role["validation"].name))
+    findings = Findings()
+    with files:
+        output = _Output(files, job, findings, splits=splits, deduplicate=deduplicate)
+        check_sets(sets, job, findings, take=output.take, log=log)
+        report_path.parent.mkdir(parents=True, exist_ok=True)
+        report_path.write_text(report_page(sets, job, findings), encoding="utf-8")
         if findings.warnings:
-            log(findings.text("warning", shown=SHOWN))
-        if findings.errors:
-            raise UserError(
-                f"The data sets have {findings.errors:,} errors.\n{findings.text('error', SHOWN)}"
-            )
-        splitter.finish()
-        training_rows = writers["training"].rows
-        for writer in writers.values():
-            writer.finish()
-    except BaseException:
-        splitter.discard()
-        for writer in writers.values():
-            writer.discard()
-        raise
-    whole = by_role["training"].statistics
-    lengths = limits.options_for(model, tuning_mode, by_role["training"].format, on_long).lengths
-    tokens = round(whole.chars * lengths.tokens_per_char * training_rows / max(1, whole.rows))
+            log(findings.text("warning", SHOWN))
+        _stop_at_errors(findings)
+        output.finish()
+        if not files.writers["training"].rows:
+            raise UserError("No training row is left: every one was dropped.")
+        files.finish()
+    rows = {role: writer.rows for role, writer in files.writers.items()}
+    training = sets[0]
+    statistics = figures(training, job, findings, rows=rows["training"])
+    statistics |= {f"{role}_rows": count for role, count in rows.items()}
+    statistics["duplicates_left_out"] = output.left_out
     result = ValidateResult(
-        training_rows=training_rows,
-        validation_rows=writers["validation"].rows,
-        evaluation_rows=writers["evaluation"].rows,
-        training_tokens=tokens,
+        training_rows=rows["training"],
+        validation_rows=rows["validation"],
+        evaluation_rows=rows["evaluation"],
+        training_tokens=round(statistics["training_tokens"]),
         tokens_are_estimated=True,
         fingerprint=fingerprint(training_path, validation_path),
-        format=by_role["training"].format,
-        statistics={"training_rows": training_rows, "training_tokens": tokens},
+        format=training.format,
+        statistics=statistics,
     )
-    report_path.write_text("<!doctype html><title>Data set</title>", encoding="utf-8")
     log(
         f"{result.training_rows:,} training, {result.validation_rows:,} validation and "
-        f"{result.evaluation_rows:,} evaluation rows; about {tokens:,} tokens an epoch"
+        f"{result.evaluation_rows:,} evaluation rows; an estimated "
+        f"{result.training_tokens:,} tokens an epoch"
     )
     return result
 
 
-def find_model(base_model: str, tuning_mode: str, allow_unlisted: bool) -> ModelSpec | None:
-    """The model, or None for one that the catalogue does not know if that is allowed.
-
-    Raises:
-        UserError: Unknown model, or it cannot be tuned in that mode.
-    """
-    try:
-        model = load_catalog().find(base_model)
-    except UserError:
-        if allow_unlisted:
-            return None
-        raise
-    model.mode(tuning_mode)
-    return model
+def _stop_at_errors(findings: Findings) -> None:
+    if findings.errors:
+        count = "1 error" if findings.errors == 1 else f"{findings.errors:,} errors"
+        raise UserError(f"The data sets have {count}.\n{findings.text('error', SHOWN)}")
 
 
-__all__ = ["Options", "ValidateResult", "find_model", "validate_dataset"]
+class _Files:
+    """The three files that are written; all of them appear at the end, or none."""
+
+    def __init__(self, training: Path, validation: Path, evaluation: Path) -> None:
+        self.writers: dict[str, Writer] = {}
+        self._paths = {"training": training, "validation": validation, "evaluation": evaluation}
+
+    def __enter__(self) -> None:
+        self.writers = {role: Writer(path) for role, path in self._paths.items()}
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self.writers.values():
+            writer.discard()
+
+    def finish(self) -> None:
+        """Give the files their names."""
+        for writer in self.writers.values():
+            writer.finish()
+
+
+class _Output:
+    """Converts checked rows and writes each data set to its file."""
+
+    def __init__(
+        self, files: _Files, job: Job, findings: Findings, *, splits: bool, deduplicate: bool
+    ) -> None:
+        self._files = files
+        self._job = job
+        self._findings = findings
+        bounds = job.model.limits
+        self._splitter = Splitter(
+            files.writers["training"],
+            files.writers["validation"] if splits else None,
+            max_rows=bounds.validation_max_rows,
+            max_bytes_share=bounds.validation_max_bytes_share,
+            max_rows_share=bounds.validation_max_rows_share,
+        )
+        self._deduplicate = deduplicate
+        self.left_out = 0
+        """Copies of training rows that were not written."""
+
+    def take(self, one: DataSet) -> Take:
+        """What takes the rows of one data set."""
+        form = one.format or "messages"
+        convert = converter(
+            form,
+            self._job.target(form),
+            default_context=self._job.default_context,
+            answer_role=limits.answer_role(self._job.model),
+        )
+        training = one.role == "training"
+        writer = SetWriter(
+            convert,
+            self._splitter if training else self._files.writers[one.role],
+            self._findings,
+            deduplicate=training and self._deduplicate,
+        )
+
+        def take(rows: Sequence[Row], file: str, line: int) -> None:
+            if self._findings.errors:
+                return  # nothing will be kept, so only the checking goes on
+            self.left_out += writer.take(rows, file, line)
+
+        return take
+
+    def finish(self) -> None:
+        """Divide the training rows."""
+        self._splitter.finish()

@@ -1,7 +1,6 @@
-"""Cloud Storage: addresses, transfers, checksums."""
+"""Cloud Storage: addresses, client, bucket."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 from google.api_core import exceptions as api
@@ -54,27 +53,3 @@ def need_bucket(client: Any, bucket_name: str, location: str) -> Any:
             f"gcloud storage buckets create gs://{bucket_name} --location={location}"
         )
     return bucket
-
-
-def download_folder(client: Any, uri: str, target: Path) -> list[Path]:
-    """Download every object under `uri` into `target`; each is verified by its checksum.
-
-    Raises:
-        UserError: There is nothing under `uri`, or an object's name leads out of `target`.
-    """
-    bucket_name, prefix = split_uri(uri)
-    prefix = prefix.rstrip("/") + "/"
-    root = target.resolve()
-    written: list[Path] = []
-    for blob in client.list_blobs(bucket_name, prefix=prefix):
-        if blob.name.endswith("/"):
-            continue
-        path = (root / blob.name.removeprefix(prefix)).resolve()
-        if not path.is_relative_to(root):
-            raise UserError(f"gs://{bucket_name}/{blob.name} leads out of {uri}: refused.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        blob.download_to_filename(str(path), checksum="crc32c")
-        written.append(path)
-    if not written:
-        raise UserError(f"Nothing is stored under {uri}.")
-    return written

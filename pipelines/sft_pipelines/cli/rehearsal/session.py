@@ -144,7 +144,14 @@ def _run(template: Template, parameters: dict[str, Any], folder: Path, screen: S
         errors="replace",
         start_new_session=True,
         # A step finds its requirements installed; if not, say so instead of changing them.
-        env={**os.environ, "PIP_NO_INDEX": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+        env={
+            **os.environ,
+            "PIP_NO_INDEX": "1",
+            "PYTHONUNBUFFERED": "1",
+            "NO_COLOR": "1",
+            # Threads that wait must not spin: trainer, model server and steps share the cores.
+            "OMP_WAIT_POLICY": "PASSIVE",
+        },
     )
     pump = _Pump(worker, folder / "run.log", screen, result)
     try:

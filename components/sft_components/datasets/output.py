@@ -1,24 +1,33 @@
 """Writing the checked rows: converted, without duplicates if wanted, and split by row digest."""
 
+import contextlib
 import hashlib
 import heapq
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
 from sft_components.datasets.check import Row
-from sft_components.datasets.rows import FAST_TYPES, Conversation, encode, from_fast, render
+from sft_components.datasets.check_set import whole_finding
+from sft_components.datasets.findings import Findings
+from sft_components.datasets.rows import (
+    FAST_TYPES,
+    Conversation,
+    InexpressibleError,
+    encode,
+    from_fast,
+    render,
+)
 
 SHARE = 0.1
 """Part of the rows that goes to a validation set which the user did not give: nine to one stays
 below a quarter of the bytes, four to one does not."""
 MAX_ROWS = 5_000
 """Largest validation set that is split off; more rows make every evaluation dearer, not better."""
-
-_THRESHOLD = int(SHARE * (1 << 64))
 
 
 def converter(
@@ -89,17 +98,20 @@ class Writer:
         self._part.replace(self.path)
 
     def discard(self) -> None:
-        """Leave nothing behind."""
-        self._stream.close()
+        """Leave nothing behind, unless the file is finished."""
+        # After a full disk the buffer cannot be written; that must not hide the first error.
+        with contextlib.suppress(OSError):
+            self._stream.close()
         self._part.unlink(missing_ok=True)
 
 
 class Splitter:
     """Divides rows between a training and a validation file by their digest.
 
-    A row goes to the validation set when its digest is in the lowest tenth. So the same row always
-    falls on the same side, copies fall on one side, and appending rows moves none of the others,
-    as long as neither limit is reached. Where one is, the rows of the lowest digests stay.
+    A row goes to the validation set when its digest is in the lowest tenth (or `share`). So the
+    same row always falls on the same side, copies fall on one side, and appending rows moves none
+    of the others, as long as no limit is reached. Where one is, the rows of the lowest digests
+    stay.
 
     Args:
         training: Takes the rows to train on.
@@ -107,6 +119,7 @@ class Splitter:
         max_rows: Most rows of the validation set.
         max_bytes_share: Most bytes of the validation set as a share of the training set's.
         max_rows_share: Most rows as a share of the training set's.
+        share: Part of the rows that goes to the validation set while no limit is reached.
     """
 
     def __init__(
@@ -117,31 +130,37 @@ class Splitter:
         max_rows: int | None = None,
         max_bytes_share: float | None = None,
         max_rows_share: float | None = None,
+        share: float = SHARE,
     ) -> None:
         self._training = training
+        self._threshold = int(share * (1 << 64))
         self._validation = validation
         self._max_rows = min(max_rows or MAX_ROWS, MAX_ROWS)
         self._bytes_share = max_bytes_share
         self._rows_share = max_rows_share
-        self._spool = Writer(validation.path.with_suffix(".candidates")) if validation else None
+        self._spool: IO[bytes] | None = None
+        if validation:
+            self._spool = tempfile.TemporaryFile(dir=validation.path.parent)  # noqa: SIM115
+        self._spooled = 0
         self._waiting: list[tuple[int, int, int]] = []
         """Candidates with the lowest digests: negated digest, negated place in the spool, size."""
         self._lowest = (1 << 64, 0, 0)
         """Digest, place and size of the training row with the lowest digest."""
 
-    def write(self, line: bytes, key: int | None = None) -> None:
-        """Take one row, with its digest if it is known."""
+    def write(self, line: bytes) -> None:
+        """Take one row."""
         if self._spool is None:
             self._training.write(line)
             return
-        key = digest(line) if key is None else key
-        if key >= _THRESHOLD:
+        key = digest(line)
+        if key >= self._threshold:
             if key < self._lowest[0]:
                 self._lowest = (key, self._training.bytes, len(line) + 1)
             self._training.write(line)
             return
-        heapq.heappush(self._waiting, (-key, -self._spool.bytes, len(line) + 1))
+        heapq.heappush(self._waiting, (-key, -self._spooled, len(line)))
         self._spool.write(line)
+        self._spooled += len(line)
         if len(self._waiting) > self._max_rows:
             self._training.write(self._read(heapq.heappop(self._waiting)))
 
@@ -151,34 +170,81 @@ class Splitter:
             return
         if not self._waiting and self._training.rows > 1:
             _, start, size = self._lowest
-            if not self._too_much(1, size):
+            if not self._too_much(1, size, leaving=size):
                 self._validation.write(self._training.remove(start, size)[:-1])
-        size = sum(candidate[2] for candidate in self._waiting)
+        size = sum(candidate[2] + 1 for candidate in self._waiting)
         while self._waiting and self._too_much(len(self._waiting), size):
             candidate = heapq.heappop(self._waiting)
-            size -= candidate[2]
+            size -= candidate[2] + 1
             self._training.write(self._read(candidate))
         for candidate in sorted(self._waiting, key=lambda c: -c[1]):
             self._validation.write(self._read(candidate))
         self._waiting = []
-        self._spool.discard()
-
-    def discard(self) -> None:
-        """Leave nothing behind."""
-        if self._spool:
-            self._spool.discard()
+        self._spool.close()
 
     def _read(self, candidate: tuple[int, int, int]) -> bytes:
         if self._spool is None:
             raise ValueError("no validation set is split off")
-        return self._spool.read(-candidate[1], candidate[2])[:-1]
+        self._spool.seek(-candidate[1])
+        line = self._spool.read(candidate[2])
+        self._spool.seek(self._spooled)
+        return line
 
-    def _too_much(self, rows: int, size: int) -> bool:
-        if not self._training.rows:
+    def _too_much(self, rows: int, size: int, leaving: int = 0) -> bool:
+        left = self._training.bytes - leaving
+        if not left:
             return True
-        if self._bytes_share and size > self._bytes_share * self._training.bytes:
+        if self._bytes_share and size > self._bytes_share * left:
             return True
         return bool(self._rows_share and rows > self._rows_share * self._training.rows)
+
+
+class SetWriter:
+    """Converts the checked rows of one data set and hands them on.
+
+    Args:
+        convert: From `converter`.
+        target: Takes the lines.
+        findings: Takes the rows that the format cannot express.
+        deduplicate: Whether copies are left out.
+    """
+
+    def __init__(
+        self,
+        convert: Callable[[Row], bytes],
+        target: Writer | Splitter,
+        findings: Findings,
+        *,
+        deduplicate: bool = False,
+    ) -> None:
+        self._convert = convert
+        self._target = target
+        self._findings = findings
+        self._seen: set[int] | None = set() if deduplicate else None
+
+    def take(self, rows: Sequence[Row], file: str, line: int) -> int:
+        """Write the rows after line `line` of `file`.
+
+        Returns:
+            The number of copies that were left out.
+        """
+        left_out = 0
+        for i, row in enumerate(rows, line + 1):
+            if row is None:
+                continue
+            try:
+                converted = self._convert(row)
+            except InexpressibleError as error:
+                self._findings.add(whole_finding("inexpressible", str(error), file, i))
+                continue
+            if self._seen is not None:
+                key = digest(converted)
+                if key in self._seen:
+                    left_out += 1
+                    continue
+                self._seen.add(key)
+            self._target.write(converted)
+        return left_out
 
 
 def fingerprint(*paths: Path) -> str:

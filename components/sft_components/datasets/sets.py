@@ -1,0 +1,183 @@
+"""The data sets of one tuning job, checked together: training, validation, evaluation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sft_components.catalog import ModelSpec, load_catalog
+from sft_components.datasets import advice, limits
+from sft_components.datasets.check import Options, Statistics
+from sft_components.datasets.check_set import Take, check_set, detect_format, whole_finding
+from sft_components.datasets.findings import Findings
+from sft_components.datasets.length import Count
+from sft_components.datasets.objects import missing, other_buckets
+from sft_components.datasets.rows import FORMATS
+from sft_components.datasets.source import Source, find
+from sft_components.errors import UserError
+
+ON_LONG = ("fail", "warn", "drop", "truncate")
+
+
+@dataclass
+class DataSet:
+    """One of the data sets of a tuning job."""
+
+    role: limits.Role
+    sources: Sequence[Source]
+    format: str = ""
+    """The format of its rows, once checked."""
+    statistics: Statistics = field(default_factory=Statistics)
+
+    @property
+    def name(self) -> str:
+        """Its files, for people."""
+        more = len(self.sources) - 1
+        return self.sources[0].name + (f" and {more} more" if more else "")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What data sets are checked for."""
+
+    model: ModelSpec
+    tuning_mode: str
+    on_long: str = "fail"
+    default_context: str = ""
+    """System instruction of rows that have none."""
+    converts: bool = False
+    """Whether rows are converted to a format that the model takes, if they are of another."""
+    count: Count | None = None
+    """Counts the tokens of a text; None: estimated."""
+    check_objects: bool = False
+    """Whether Cloud Storage objects that rows refer to are looked up."""
+    project: str = ""
+
+    def target(self, form: str) -> str:
+        """The format that rows of `form` are converted to."""
+        if not self.converts:
+            return form
+        return limits.target_format(self.model, form, self.default_context)
+
+    def options(self, form: str) -> Options:
+        """What rows of `form` are checked against."""
+        return limits.options_for(self.model, self.tuning_mode, form, self.on_long, self.count)
+
+
+def job_for(
+    base_model: str,
+    tuning_mode: str,
+    *,
+    on_long: str = "fail",
+    allow_unlisted_model: bool = False,
+    default_context: str = "",
+    converts: bool = False,
+    count: Count | None = None,
+    check_objects: bool = False,
+    project: str = "",
+) -> Job:
+    """The job for a model named as the catalogue names it.
+
+    Raises:
+        UserError: Unknown model, a mode that it cannot be tuned in, or a wrong `on_long`.
+    """
+    if on_long not in ON_LONG:
+        raise UserError(f"on_long is {on_long!r}: write one of {', '.join(ON_LONG)}.")
+    model = load_catalog().find(base_model, allow_unlisted_model)
+    model.mode(tuning_mode)
+    return Job(
+        model=model,
+        tuning_mode=tuning_mode,
+        on_long=on_long,
+        default_context=default_context,
+        converts=converts,
+        count=count,
+        check_objects=check_objects,
+        project=project,
+    )
+
+
+def open_sets(
+    named: Mapping[limits.Role, str | Sequence[str]], dataset_format: str, project: str
+) -> list[DataSet]:
+    """Find the files of the data sets; roles without an address are left out.
+
+    Raises:
+        UserError: A wrong format, or an address that names nothing.
+    """
+    if dataset_format not in ("auto", *FORMATS):
+        raise UserError(
+            f"The format is {dataset_format!r}: write auto or one of {', '.join(FORMATS)}."
+        )
+    sets = [DataSet(role, find(named[role], project)) for role in named if named[role]]
+    for one in sets:
+        one.format = dataset_format if dataset_format != "auto" else detect_format(one.sources)
+    return sets
+
+
+def check_sets(
+    sets: Sequence[DataSet],
+    job: Job,
+    findings: Findings,
+    *,
+    take: Callable[[DataSet], Take] | None = None,
+    workers: int = 1,
+    fail_fast: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Check the data sets and what lies between them; fills in their statistics.
+
+    Args:
+        sets: From `open_sets`.
+        job: What they are for.
+        findings: Takes what is found.
+        take: For each data set, what takes its checked rows.
+        workers: Processes that may be used.
+        fail_fast: Stop at the first error.
+        progress: Called with numbers of bytes read.
+        log: Called with lines of progress.
+    """
+    others: dict[int, tuple[str, int]] = {}
+    # Training comes last: the other sets are small, so their rows are kept for comparison.
+    for one in sorted(sets, key=lambda s: s.role == "training"):
+        options = job.options(one.format or "messages")
+        training = one.role == "training"
+        options.keep_contents = not training and len(sets) > 1
+        options.other_rows = others if training and others else None
+        log(f"{one.role}: reading {one.name} ({one.format or 'no known format'})")
+        one.statistics = check_set(
+            one.sources,
+            options,
+            findings,
+            take=take(one) if take else None,
+            workers=workers,
+            fail_fast=fail_fast,
+            progress=progress,
+        )
+        if fail_fast and findings.errors:
+            return
+        others.update({k: (one.name, n) for k, n in one.statistics.contents.items()})
+        one.statistics.contents = {}
+        _check_whole(one, job, findings)
+    by_role = {one.role: one for one in sets}
+    if "training" in by_role and "validation" in by_role:
+        training_set, validation = by_role["training"], by_role["validation"]
+        for code, message in limits.validation_share(
+            training_set.statistics, validation.statistics, job.model
+        ):
+            findings.add(whole_finding(code, message, validation.name))
+
+
+def _check_whole(one: DataSet, job: Job, findings: Findings) -> None:
+    statistics = one.statistics
+    target = job.target(one.format)
+    role = limits.answer_role(job.model) if job.converts else ""
+    for code, message in limits.whole_set(statistics, target, job.model, one.role, role):
+        findings.add(whole_finding(code, message, one.name))
+    has_default = bool(job.default_context) and job.converts
+    for code, message in advice.inconsistencies(statistics, has_default):
+        findings.add(whole_finding(code, message, one.name))
+    for code, message in other_buckets(statistics.uris, one.sources):
+        findings.add(whole_finding(code, message, one.name))
+    if job.check_objects and statistics.uris:
+        for uri, why in missing(list(statistics.uris), job.project):
+            findings.add(whole_finding("missing-object", why, one.name, statistics.uris[uri]))

@@ -1,0 +1,164 @@
+"""What a clean data set is told to be: figures, tokens, and the HTML report."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from sft_components.datasets import advice, limits
+from sft_components.datasets.check import Statistics
+from sft_components.datasets.findings import Findings
+from sft_components.datasets.rules import RULES
+from sft_components.datasets.sets import DataSet, Job
+from sft_components.reports import Section, histogram, page, table, tiles, verdict
+
+
+def token_counts(statistics: Statistics, tokens_per_char: float) -> Counter[int]:
+    """Rows by their estimated tokens.
+
+    The characters are known of all rows together and the bytes of each, so the tokens are divided
+    by the bytes.
+    """
+    total = sum(size * rows for size, rows in statistics.sizes.items())
+    ratio = statistics.chars * tokens_per_char / max(1, total)
+    counts: Counter[int] = Counter()
+    for size, rows in statistics.sizes.items():
+        counts[round(size * ratio)] += rows
+    return counts
+
+
+def quantile(counts: Counter[int], share: float) -> int:
+    """The value below which `share` of the counted rows are."""
+    left = share * counts.total()
+    for value in sorted(counts):
+        left -= counts[value]
+        if left <= 0:
+            return value
+    return 0
+
+
+def figures(
+    one: DataSet, job: Job, findings: Findings, rows: int | None = None
+) -> dict[str, float]:
+    """Flat figures of a data set, for metrics and for `--json`.
+
+    Args:
+        one: The data set, checked.
+        job: What it is for.
+        findings: What was found.
+        rows: Rows that are used, if fewer than were checked.
+    """
+    statistics = one.statistics
+    used = statistics.rows if rows is None else rows
+    ratio = job.options(one.format or "messages").lengths.tokens_per_char
+    counts = token_counts(statistics, ratio)
+    turns = limits.turns(statistics)
+    mean = statistics.chars * ratio / max(1, statistics.rows)
+    return {
+        "rows": statistics.rows,
+        "lines": statistics.lines,
+        "bytes": statistics.bytes,
+        f"{one.role}_tokens": round(mean * used),
+        "row_tokens_mean": round(mean, 1),
+        "row_tokens_median": quantile(counts, 0.5),
+        "row_tokens_p95": quantile(counts, 0.95),
+        "row_tokens_max": max(counts, default=0),
+        "turns_mean": round(
+            sum(n * rows for n, rows in turns.items()) / max(1, statistics.rows), 2
+        ),
+        "long_rows": statistics.long_rows,
+        "dropped_rows": statistics.dropped,
+        "media_rows": statistics.media["rows"],
+        "duplicate_rows": findings.counts["duplicate-row"],
+        "warnings": findings.warnings,
+        "errors": findings.errors,
+    }
+
+
+def report_page(sets: Sequence[DataSet], job: Job, findings: Findings) -> str:
+    """The HTML report."""
+    sections = [Section("Findings", _findings(findings), "What the data sets break, by rule.")]
+    for one in sets:
+        sections.append(
+            Section(
+                f"{one.role.capitalize()}: {one.name}",
+                _data_set(one, job, findings),
+                "Tokens are estimated from characters and bytes. Languages are guessed "
+                f"from the first {len(one.statistics.sample):,} rows.",
+            )
+        )
+    return page(f"Data sets for {job.model.name}", sections)
+
+
+def _findings(findings: Findings) -> str:
+    body = verdict(
+        not findings.errors, f"{findings.errors:,} errors, {findings.warnings:,} warnings."
+    )
+    groups = findings.grouped("error", 100) + findings.grouped("warning", 100)
+    if groups:
+        body += table(
+            ("rule", "severity", "count", "cure"),
+            [(code, group[0].severity, n, RULES[code].cure) for code, n, group in groups],
+            wrap=("cure",),
+        )
+        body += table(
+            ("place", "rule", "what", "excerpt"),
+            [(f.place(), f.code, f.message, f.excerpt) for _, _, group in groups for f in group],
+            wrap=("place", "what", "excerpt"),
+        )
+    return body
+
+
+def _data_set(one: DataSet, job: Job, findings: Findings) -> str:
+    statistics = one.statistics
+    lengths = job.options(one.format or "messages").lengths
+    numbers = figures(one, job, findings)
+    counts = token_counts(statistics, lengths.tokens_per_char)
+    body = tiles(
+        {
+            "rows": statistics.rows,
+            "format": one.format or "unknown",
+            "tokens an epoch, estimated": numbers[f"{one.role}_tokens"],
+            "median tokens a row": numbers["row_tokens_median"],
+            "bytes": statistics.bytes,
+        }
+    )
+    longest = max(counts, default=0)
+    marked = {"limit": lengths.max_tokens} if lengths.max_tokens else {}
+    if longest and lengths.max_tokens and lengths.max_tokens > 4 * longest:
+        marked = {}  # the line would press all bars into the left edge
+    body += histogram(bins(counts), x_label="estimated tokens of a row", limits=marked)
+    turns = limits.turns(statistics)
+    body += histogram(
+        [(n - 0.5, n + 0.5, rows) for n, rows in sorted(turns.items())][:60],
+        x_label="turns of a row",
+    )
+    total = sum(size * rows for size, rows in statistics.sizes.items())
+    ratio = statistics.chars * lengths.tokens_per_char / max(1, total)
+    body += table(
+        ("line", "bytes", "estimated tokens"),
+        [(line, size, round(size * ratio)) for size, line in sorted(statistics.longest)[::-1]],
+        caption="Longest rows",
+    )
+    body += table(
+        ("role", "languages"),
+        [(role, spoken(found)) for role, found in advice.languages(statistics.sample).items()],
+        caption="Languages",
+        wrap=("languages",),
+    )
+    return body
+
+
+def spoken(found: Counter[str]) -> str:
+    """The languages of a role with their shares."""
+    return ", ".join(f"{name} {n / found.total():.0%}" for name, n in found.most_common(4))
+
+
+def bins(counts: Counter[int], wanted: int = 24) -> list[tuple[float, float, int]]:
+    """Counted values as bins of equal width."""
+    if not counts:
+        return []
+    low, high = min(counts), max(counts)
+    width = max(1, -(-(high - low + 1) // wanted))
+    heights: Counter[int] = Counter()
+    for value, rows in counts.items():
+        heights[(value - low) // width] += rows
+    return [(low + i * width, low + (i + 1) * width, heights[i]) for i in range(max(heights) + 1)]

@@ -1,0 +1,141 @@
+"""Rows from tables: CSV, Parquet, and data frames of pandas, polars or pyarrow."""
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sft_components.errors import UserError
+
+TABLES = (".csv", ".tsv", ".parquet")
+_NESTED = ("messages", "contents", "systemInstruction", "system_instruction")
+"""Columns that hold lists or objects; in a CSV file their cells are JSON."""
+
+
+def from_dataframe(frame: Any, columns: Mapping[str, str] | None = None) -> Iterator[bytes]:
+    """The rows of a data frame as lines of JSON.
+
+    Args:
+        frame: A pandas or polars DataFrame or a pyarrow Table, or any iterable of mappings.
+        columns: Name of a row's key -> name of the column it comes from, for instance
+            `{"prompt": "question", "completion": "answer"}`; empty: columns named as the keys.
+
+    Returns:
+        One line a row, without line ends. Empty cells leave their key out.
+
+    Raises:
+        UserError: A named column is missing, or a cell that must be JSON is not.
+    """
+    for number, record in enumerate(_records(frame), 1):
+        yield _line(record, columns or {}, f"row {number:,}")
+
+
+def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[bytes]:
+    """The rows of a CSV, TSV or Parquet file as lines of JSON.
+
+    Args:
+        path: The file; its ending tells what it is.
+        columns: As for `from_dataframe`.
+
+    Raises:
+        UserError: The file cannot be read, or as for `from_dataframe`.
+    """
+    records = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
+    for number, record in enumerate(records, 1):
+        yield _line(record, columns or {}, f"{path}: row {number:,}")
+
+
+def _records(frame: Any) -> Iterator[Mapping[str, Any]]:
+    if hasattr(frame, "iter_rows"):  # polars
+        yield from frame.iter_rows(named=True)
+    elif hasattr(frame, "to_batches"):  # pyarrow
+        for batch in frame.to_batches():
+            yield from batch.to_pylist()
+    elif hasattr(frame, "itertuples"):  # pandas
+        names = [str(name) for name in frame.columns]
+        for values in frame.itertuples(index=False, name=None):
+            yield dict(zip(names, values, strict=True))
+    else:
+        yield from frame
+
+
+def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
+    csv.field_size_limit(1 << 30)
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, delimiter=separator, strict=True)
+            for record in reader:
+                if None in record:
+                    raise UserError(
+                        f"{path}:{reader.line_num}: the row has more cells than the header. "
+                        "Put texts that hold the separator into quotes."
+                    )
+                yield record
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from error
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: {error}. Mend the quotes.") from error
+
+
+def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        import pyarrow.parquet as parquet  # type: ignore[import-untyped,unused-ignore]
+    except ImportError:
+        yield from _polars(path)
+        return
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1_000):
+                yield from batch.to_pylist()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as Parquet: {error}.") from error
+
+
+def _polars(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        import polars  # type: ignore[import-not-found,unused-ignore]
+    except ImportError as error:
+        raise UserError("Parquet needs pyarrow or polars: pip install pyarrow.") from error
+    try:
+        yield from polars.read_parquet(path).iter_rows(named=True)
+    except (OSError, polars.exceptions.PolarsError) as error:
+        raise UserError(f"{path} cannot be read as Parquet: {error}.") from error
+
+
+def _line(record: Mapping[str, Any], columns: Mapping[str, str], place: str) -> bytes:
+    for column in columns.values():
+        if column not in record:
+            names = ", ".join(map(str, record))
+            raise UserError(f"{place}: there is no column {column!r}; the columns are: {names}.")
+    named = {key: record[column] for key, column in columns.items()} if columns else record
+    row: dict[str, Any] = {}
+    for key, value in named.items():
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            continue
+        if key in _NESTED and isinstance(value, str):
+            try:
+                value = msgspec.json.decode(value)
+            except (msgspec.MsgspecError, RecursionError) as error:
+                raise UserError(f"{place}: column {key!r} holds no JSON: {error}.") from error
+        row[str(key)] = _plain(value)
+    try:
+        return msgspec.json.encode(row, enc_hook=str)
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise UserError(f"{place} cannot be written as JSON: {error}.") from error
+
+
+def _plain(value: Any) -> Any:
+    """The value without array types and without the empty fields that a table fills in."""
+    if hasattr(value, "tolist"):  # numpy, inside of pandas
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [_plain(v) for v in value]
+    return value

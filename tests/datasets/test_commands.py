@@ -1,0 +1,107 @@
+"""The commands `validate` and `convert`, as a shell sees them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.datasets.data_sets import GEMINI, LLAMA, chat, lines
+
+PROGRAM = """
+import typer
+from sft_pipelines.cli import convert, validate
+app = typer.Typer(pretty_exceptions_enable=False)
+validate.register(app)
+convert.register(app)
+app()
+"""
+ROWS = [chat(i) for i in range(150)]
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "good.jsonl").write_bytes(lines(ROWS))
+    (tmp_path / "bad.jsonl").write_bytes(lines([*ROWS, {"messages": 7}, chat(3)]))
+    return tmp_path
+
+
+def test_a_good_file(folder: Path) -> None:
+    done = run(folder, "validate", "good.jsonl", "--model", LLAMA, "--report", "r.html")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "150 of 150 lines" in done.stdout
+    assert "0 errors and 0 warnings" in done.stdout
+    assert "assistant: English" in done.stdout or "assistant: unknown" in done.stdout
+    assert (folder / "r.html").read_text().startswith("<!")
+
+
+def test_a_bad_file(folder: Path) -> None:
+    done = run(folder, "validate", "bad.jsonl", "--model", LLAMA)
+    assert done.returncode == 1
+    assert "bad.jsonl:151 $.messages  expected an array, found a number" in done.stderr
+    assert "1 error and 1 warning" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_machines_get_all_of_it(folder: Path) -> None:
+    (folder / "worse.jsonl").write_bytes(b"{\n{}\n" * 500 + lines(ROWS))
+    done = run(folder, "validate", "worse.jsonl", "--model", LLAMA, "--json", "--workers", "1")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert told["counts"] == {"bad-json": 500, "unknown-format": 500}
+    assert len(told["findings"]) == told["errors"] == 1_000
+    assert told["findings"][0]["cure"]
+    assert told["sets"]["training"]["rows"] == 150
+    good = json.loads(run(folder, "validate", "good.jsonl", "--model", LLAMA, "--json").stdout)
+    assert (good["findings"], good["errors"]) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("validate", "none.jsonl", "-m", LLAMA), "none.jsonl does not exist"),
+        (("validate", "good.jsonl", "-m", "llama"), "Unknown model"),
+        (("validate", "good.jsonl", "-m", LLAMA, "--role", "test"), "--role"),
+        (("validate", "good.jsonl", "-m", LLAMA, "--mode", "LORA"), "LORA"),
+        (("validate", "good.jsonl", "-m", LLAMA, "--tokenizer", "none"), "no tokenizer"),
+        (("validate", "good.jsonl"), "--model"),
+        (("convert", "good.jsonl", "out.jsonl"), "--to"),
+        (("convert", "good.jsonl", "out.jsonl", "--to", "csv"), "csv"),
+        (("convert", "good.jsonl", "no/folder/out.jsonl", "--to", "messages"), ""),
+        (("convert", "good.jsonl", "good.jsonl", "--to", "messages"), "also the input"),
+        (("convert", "good.jsonl", "out.jsonl", "--to", "messages", "--split", "2"), "between"),
+    ],
+)
+def test_wrong_use(folder: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = run(folder, *arguments)
+    assert done.returncode == (2 if said else 0)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_convert_and_split(folder: Path) -> None:
+    done = run(
+        folder, "convert", "good.jsonl", "out.jsonl", "-m", GEMINI, "--split", "0.2", "--json"
+    )
+    told = json.loads(done.stdout)
+    assert told["format"] == "generate-content"
+    assert told["rows"] + told["validation_rows"] == 150
+    assert 15 <= told["validation_rows"] <= 45
+    for name in ("out.jsonl", "out.validation.jsonl"):
+        assert run(folder, "validate", name, "-m", GEMINI, "--role", "evaluation").returncode == 0
+
+
+def test_convert_refuses_bad_rows(folder: Path) -> None:
+    done = run(folder, "convert", "bad.jsonl", "out.jsonl", "--to", "messages")
+    assert done.returncode == 1
+    assert "nothing was written" in done.stderr
+    assert not (folder / "out.jsonl").exists()

@@ -1,0 +1,185 @@
+"""What must hold for any input: no crash, right line numbers, both readers agree, nothing lost."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.datasets.data_sets import PNG
+
+from sft_components.datasets.check import Checker, Options
+from sft_components.datasets.check_set import check_set
+from sft_components.datasets.findings import Finding, Findings
+from sft_components.datasets.length import Lengths
+from sft_components.datasets.rows import (
+    FORMATS,
+    Conversation,
+    InexpressibleError,
+    Media,
+    Turn,
+    encode,
+    from_fast,
+    render,
+)
+from sft_components.datasets.rules import RULES
+from sft_components.datasets.source import find
+from sft_components.datasets.walk import walk
+from sft_components.errors import UserError
+
+TEXT = st.text(min_size=1, max_size=20).filter(lambda s: not s.isspace())
+IMAGE = st.one_of(
+    st.builds(
+        Media,
+        st.just("image/png"),
+        uri=st.just("gs://bucket/a.png"),
+        detail=st.sampled_from(["", "low"]),
+    ),
+    st.builds(Media, st.just("image/png"), data=st.just(PNG), detail=st.sampled_from(["", "low"])),
+)
+FILE = st.sampled_from(
+    [Media("application/pdf", uri="gs://bucket/a"), Media("audio/mpeg", uri="gs://bucket/b.mp3")]
+)
+PARTS = st.lists(st.one_of(TEXT, IMAGE, FILE), min_size=1, max_size=3).map(tuple)
+ONE_TEXT = TEXT.map(lambda text: (text,))
+
+
+@st.composite
+def conversations(draw: st.DrawFn, parts: Any = PARTS) -> Conversation:
+    turns: list[Turn] = []
+    for _ in range(draw(st.integers(1, 3))):
+        turns.append(Turn("user", draw(parts)))
+        turns.append(Turn("assistant", draw(ONE_TEXT)))
+    return Conversation(tuple(turns), draw(st.one_of(st.just(()), ONE_TEXT)))
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> tuple[str, Any]:
+    """A format and a row of it."""
+    form = draw(st.sampled_from(FORMATS))
+    conversation = draw(conversations(ONE_TEXT if form != "messages" else PARTS))
+    if form in ("prompt-completion", "text-to-text"):
+        conversation = Conversation(conversation.turns[:2])
+    try:
+        role = draw(st.sampled_from(["assistant", "model"]))
+        return form, render(conversation, form, model_role=role)
+    except InexpressibleError:
+        return form, render(Conversation(conversation.turns[-1:]), "messages")
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.sampled_from(["", " ", "user", "model"])),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(TEXT, inner, max_size=2)),
+    max_leaves=4,
+)
+
+
+@st.composite
+def broken_rows(draw: st.DrawFn) -> tuple[str, Any]:
+    """A format and a row of it in which up to two values were replaced, removed or repeated."""
+    form, row = draw(rows())
+    row = json.loads(json.dumps(row))
+    for _ in range(draw(st.integers(0, 2))):
+        places: list[tuple[Any, Any]] = []
+        waiting = [row]
+        while waiting:
+            item = waiting.pop()
+            keys = list(item) if isinstance(item, dict) else range(len(item))
+            places += [(item, key) for key in keys]
+            waiting += [item[k] for k in keys if isinstance(item[k], dict | list)]
+        if not places:
+            break
+        holder, key = draw(st.sampled_from(places))
+        change = draw(st.sampled_from(["replace", "remove", "repeat", "add"]))
+        if change == "replace":
+            holder[key] = draw(JSON)
+        elif change == "remove":
+            del holder[key]
+        elif isinstance(holder, list):
+            holder.append(holder[key])
+        else:
+            holder[draw(TEXT)] = draw(JSON)
+    return form, row
+
+
+def check_lines(form: str, data: list[bytes], by_hand: bool = False) -> tuple[list[Finding], Any]:
+    found: list[Finding] = []
+    lengths = Lengths(max_tokens=40, max_output=15, tokens_per_char=0.9)
+    options = Options(form, lengths=lengths, on_long="warn", max_pairs=2, keep_rows=True)
+    checker = Checker("f", options, found.append)
+    if by_hand:
+        checker._try = lambda _: None  # type: ignore[method-assign]
+        checker._decode = msgspec.json.Decoder(int).decode  # type: ignore[assignment]
+    checked = checker.batch(data)
+    assert checker.statistics.lines == len(data)
+    assert checker.statistics.rows == sum(row is not None for row in checked)
+    read = [r if isinstance(r, Conversation | None) else from_fast(r) for r in checked]
+    return found, (read, checker.statistics.chars, checker.statistics.shapes)
+
+
+@given(st.lists(broken_rows(), min_size=1, max_size=4), st.sampled_from(FORMATS))
+def test_both_readers_agree(pairs: list[tuple[str, Any]], form: str) -> None:
+    form = pairs[0][0] if len(pairs) > 1 else form
+    data = [json.dumps(row).encode() + b"\n" for _, row in pairs]
+    assert check_lines(form, data) == check_lines(form, data, by_hand=True)
+
+
+@given(st.lists(st.one_of(st.binary(max_size=40), broken_rows()), max_size=6), st.booleans())
+def test_any_file_is_read_or_refused(parts: list[Any], newline: bool) -> None:
+    data = b"\n".join(p if isinstance(p, bytes) else json.dumps(p[1]).encode() for p in parts)
+    data += b"\n" * newline
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jsonl"
+        path.write_bytes(data)
+        findings = Findings()
+        try:
+            check_set(find(str(path)), Options("messages"), findings)
+        except UserError:
+            return
+    for finding in findings.kept:
+        assert finding.code in RULES
+        assert finding.message
+        assert finding.line <= data.count(b"\n") + 1
+
+
+@given(st.integers(0, 30), st.binary(max_size=60).map(lambda b: b.replace(b"\n", b"") or b"{"))
+def test_the_line_of_a_bad_row_is_right(before: int, bad: bytes) -> None:
+    good = b'{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'
+    found, (read, _, _) = check_lines("messages", [good] * before + [bad + b"\n"] + [good] * 3)
+    assert [row is None for row in read] == [False] * before + [True] + [False] * 3
+    assert {finding.line for finding in found} <= {before + 1}
+    assert bool(found) == bool(bad.strip())
+
+
+@given(broken_rows(), st.data())
+def test_a_cut_or_changed_line_never_crashes(pair: tuple[str, Any], data: st.DataObject) -> None:
+    line = bytearray(json.dumps(pair[1]).encode())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(line)))
+        line[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=3))
+    walked = walk(bytes(line), pair[0])
+    assert walked.conversation or walked.problems
+    assert all(problem.code in RULES for problem in walked.problems)
+
+
+@given(conversations(), st.sampled_from(FORMATS), st.sampled_from(["assistant", "model"]))
+def test_there_and_back_is_the_same(row: Conversation, form: str, role: str) -> None:
+    try:
+        line = encode(render(row, form, model_role=role))
+    except InexpressibleError:
+        return
+    walked = walk(line, form)
+    assert walked.problems == []
+    assert walked.conversation == row
+
+
+@given(conversations(ONE_TEXT), st.sampled_from(FORMATS), st.sampled_from(FORMATS))
+def test_through_another_format_and_back(row: Conversation, first: str, second: str) -> None:
+    try:
+        there = render(row, first)
+        back = render(walk(encode(render(row, second)), second).conversation or row, first)
+    except InexpressibleError:
+        return
+    assert encode(back) == encode(there)

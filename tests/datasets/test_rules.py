@@ -1,0 +1,244 @@
+"""Every rule of the table: a data set that breaks it and nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.datasets.data_sets import (
+    CHAT_BISON,
+    GEMINI,
+    LLAMA,
+    PNG,
+    SCOUT,
+    TEXT_BISON,
+    author,
+    chat,
+    check,
+    content,
+    image,
+    messages,
+    text_to_text,
+)
+
+from sft_components.catalog import load_catalog
+from sft_components.datasets.check import Statistics
+from sft_components.datasets.limits import whole_set
+from sft_components.datasets.rules import RULES, as_markdown
+
+GOOD = [chat(i) for i in range(120)]
+BAD_LINE = 61
+
+
+def among(row: Any, rows: list[Any] = GOOD) -> list[Any]:
+    """The good rows with a bad one at `BAD_LINE`."""
+    return [*rows[: BAD_LINE - 1], row, *rows[BAD_LINE - 1 :]]
+
+
+USER, ASSISTANT = ("user", "Who?"), ("assistant", "Me.")
+IMAGES = [image(i) for i in range(120)]
+CONTENTS = [content(i) for i in range(120)]
+
+
+def picture(url: str) -> dict[str, Any]:
+    return image(0, url)
+
+
+# Code, path, keyword arguments of `check`. The row at fault stands at BAD_LINE.
+IN_A_ROW: list[tuple[str, str, Any, dict[str, Any]]] = [
+    ("bad-json", "", b'{"messages": [}', {}),
+    ("bad-json", "", b'{"messages": NaN}', {}),
+    ("bad-json", "", b'{"messages": "a\x00b"}', {}),
+    ("bad-utf8", "", b'{"messages": "\xff"}', {}),
+    ("lone-surrogate", "$.messages[0].content", messages(("user", "\ud83d"), ASSISTANT), {}),
+    ("not-an-object", "$", [1, 2], {}),
+    ("too-deep", "", b"[" * 100_000, {}),
+    ("unknown-format", "$", {"text": "a"}, {}),
+    ("mixed-formats", "$", {"prompt": "a", "completion": "b"}, {}),
+    ("missing-key", "$.messages[0]", {"messages": [{"role": "user"}]}, {}),
+    ("unknown-key", "$", messages(USER, ASSISTANT) | {"id": 7}, {}),
+    ("wrong-type", "$.messages[1].content", messages(USER, ("assistant", 7)), {}),
+    ("unknown-role", "$.messages[0].role", messages(("human", "Who?"), ASSISTANT), {}),
+    ("no-messages", "$.messages", {"messages": []}, {}),
+    ("empty-content", "$.messages[1].content", messages(USER, ("assistant", " \n")), {}),
+    ("empty-content", "$.messages[1].content", messages(USER, ("assistant", "")), {}),
+    ("empty-parts", "$.messages[0].content", messages(("user", []), ASSISTANT), {}),
+    ("bad-part", "$.messages[0].content[0]", messages(("user", [{"type": "txt"}]), ASSISTANT), {}),
+    ("system-not-first", "$.messages[2]", messages(USER, ASSISTANT, ("system", "Be kind.")), {}),
+    ("first-not-user", "$.messages[0]", messages(ASSISTANT, USER, ASSISTANT), {}),
+    ("wrong-alternation", "$.messages[1]", messages(USER, USER, ASSISTANT), {}),
+    ("last-not-assistant", "$.messages[2]", messages(USER, ASSISTANT, USER), {}),
+    ("no-assistant", "$", messages(USER), {}),
+    (
+        "pair-count", "$.messages", author(500, pairs=1),
+        {"model": CHAT_BISON, "rows": [author(i) for i in range(220)]},
+    ),
+    ("modality", "$", image(1), {}),
+    (
+        "media-type", "$.messages[0].content[1].image_url.url",
+        picture(f"data:image/gif;base64,{PNG}"), {"model": SCOUT, "rows": IMAGES},
+    ),
+    (
+        "media-mismatch", "$.messages[0].content[1].image_url.url",
+        picture(f"data:image/jpeg;base64,{PNG}"), {"model": SCOUT, "rows": IMAGES},
+    ),
+    (
+        "bad-uri", "$.messages[0].content[1].image_url.url", picture("https://a.b/c.png"),
+        {"model": SCOUT, "rows": IMAGES},
+    ),
+    (
+        "bad-base64", "$.messages[0].content[1].image_url.url",
+        picture("data:image/png;base64,*"), {"model": SCOUT, "rows": IMAGES},
+    ),
+    ("too-long", "$", chat(0, words=9_000), {}),
+    (
+        "too-long", "$.output_text", {"input_text": "Say", "output_text": "word " * 2_000},
+        {"model": TEXT_BISON, "rows": [text_to_text(i) for i in range(120)]},
+    ),
+    (
+        "bad-part", "$.contents[0].parts[0]",
+        content(0, parts=[{"text": "a", "inlineData": {}}]), {"model": GEMINI, "rows": CONTENTS},
+    ),
+    (
+        "bad-uri", "$.contents[0].parts[0].fileData.fileUri",
+        content(0, parts=[{"fileData": {"mimeType": "application/pdf", "fileUri": "a.pdf"}}]),
+        {"model": GEMINI, "rows": CONTENTS},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "path", "row", "more"), IN_A_ROW)
+def test_a_row_breaks_one_rule(
+    tmp_path: Path, code: str, path: str, row: Any, more: dict[str, Any]
+) -> None:
+    others = {key: value for key, value in more.items() if key != "rows"}
+    findings = check(tmp_path, among(row, more.get("rows", GOOD)), **others)
+    assert [f.code for f in findings.kept] == [code]
+    finding = findings.kept[0]
+    assert (finding.line, finding.path) == (BAD_LINE, path)
+    assert finding.severity == RULES[code].severity
+    assert finding.message
+
+
+def test_bad_json_names_its_column(tmp_path: Path) -> None:
+    findings = check(tmp_path, among(b'{"messages": [}'))
+    assert findings.kept[0].column == 15
+
+
+SYSTEM = [chat(i, system="Be kind.") for i in range(60)]
+ANSWERS = ("sports", "business")
+WHOLE_SET: list[tuple[str, dict[str, Any]]] = [
+    ("empty-file", {"training": b""}),
+    ("empty-file", {"training": b"\n \n"}),
+    ("not-json-lines", {"training": b'[\n{"messages": []}\n]\n'}),
+    ("not-json-lines", {"training": b'{\n"messages": []\n}\n'}),
+    ("mixed-modality", {"training": [*IMAGES, *GOOD], "model": SCOUT}),
+    (
+        "format-not-taken",
+        {"training": [{"prompt": f"Say {i}", "completion": f"{i} it is"} for i in range(120)],
+         "model": GEMINI},
+    ),
+    ("answer-role", {"training": [content(i, "assistant") for i in range(120)], "model": GEMINI}),
+    ("too-few-rows", {"training": [text_to_text(i) for i in range(9)], "model": TEXT_BISON}),
+    ("few-rows", {"training": GOOD[:99]}),
+    ("too-many-rows", {"training": [text_to_text(i) for i in range(10_001)], "model": TEXT_BISON}),
+    ("too-many-authors", {"training": [author(i) for i in range(2_501)], "model": CHAT_BISON}),
+    ("validation-bytes", {"training": GOOD, "validation": [chat(i) for i in range(200, 232)]}),
+    ("validation-rows", {"training": [chat(i) for i in range(5_001)], "role": "validation"}),
+    (
+        "evaluation-rows",
+        {"training": [text_to_text(1)], "model": TEXT_BISON, "role": "evaluation"},
+    ),
+    (
+        "evaluation-unsupported",
+        {"training": [author(i) for i in range(20)], "model": CHAT_BISON, "role": "evaluation"},
+    ),
+    ("duplicate-row", {"training": [*GOOD, GOOD[3]]}),
+    ("row-in-two-sets", {"training": GOOD, "validation": [GOOD[3], chat(1_000)]}),
+    ("system-inconsistent", {"training": [*GOOD[60:], *SYSTEM]}),
+    (
+        "keywords-inconsistent",
+        {"training": [*GOOD, *(messages(("user", f"question: {i}?"), ("assistant", f"{i} it is so"))
+                              for i in range(60))]},
+    ),
+    (
+        "instruction-missing",
+        {"training": [messages(("user", f"{i} wins on day {i}"), ("assistant", ANSWERS[i % 2]))
+                      for i in range(120)]},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "sets"), WHOLE_SET)
+def test_a_set_breaks_one_rule(tmp_path: Path, code: str, sets: dict[str, Any]) -> None:
+    sets = dict(sets)
+    findings = check(tmp_path, sets.pop("training"), **sets)
+    assert set(findings.counts) == {code}, findings.text("error") + findings.text("warning")
+    assert findings.kept[0].severity == RULES[code].severity
+
+
+def test_duplicates_name_both_lines(tmp_path: Path) -> None:
+    findings = check(tmp_path, [*GOOD, GOOD[3], GOOD[3]])
+    assert [(f.line, f.message) for f in findings.kept] == [
+        (121, "the same as line 4"),
+        (122, "the same as line 4"),
+    ]
+
+
+def test_a_row_in_two_sets_is_found_in_another_format_and_spelling(tmp_path: Path) -> None:
+    leak = b'{ "completion" : "It is 3 indeed indeed indeed indeed indeed indeed",'
+    leak += b' "prompt":"What is number \\u0033?" }'
+    findings = check(tmp_path, GOOD, validation=[leak])
+    assert [(f.code, f.line) for f in findings.kept] == [("row-in-two-sets", 1)]
+    assert "line 4 of" in findings.kept[0].message
+
+
+def test_a_file_is_too_large() -> None:
+    gemini = load_catalog().find(GEMINI)
+    limit = gemini.limits.max_file_bytes
+    assert limit is not None
+    statistics = Statistics(rows=200, lines=200, bytes=limit + 1)
+    found = list(whole_set(statistics, "generate-content", gemini, "training"))
+    assert [code for code, _ in found] == ["file-too-large"]
+
+
+def test_a_row_is_too_large(tmp_path: Path) -> None:
+    huge = b'{"messages": "' + b"x" * (64 << 20) + b'"}'
+    findings = check(tmp_path, [*GOOD[:60], huge, *GOOD[60:]])
+    assert [(f.code, f.line) for f in findings.kept] == [("row-too-large", 61)]
+
+
+def test_long_rows_as_wanted(tmp_path: Path) -> None:
+    long = chat(0, words=9_000)
+    for on_long, severity in (("warn", "warning"), ("drop", "warning"), ("truncate", "warning")):
+        findings = check(tmp_path, among(long), on_long=on_long)
+        assert [(f.code, f.severity, f.line) for f in findings.kept] == [
+            ("too-long", severity, BAD_LINE)
+        ]
+        assert "estimated" in findings.kept[0].message
+
+
+def test_a_tokenizer_decides_what_the_estimate_cannot(tmp_path: Path) -> None:
+    mode = load_catalog().find(LLAMA).mode("PEFT_ADAPTER")
+    assert mode.tokens_per_char
+    words = int(1.1 * mode.max_tokens / mode.tokens_per_char / len(" indeed"))
+    assert words < mode.max_tokens
+    assert check(tmp_path, among(chat(0, words=words))).errors == 1
+
+    def count(text: str) -> int:
+        return len(text.split())
+
+    assert check(tmp_path, among(chat(0, words=words)), count=count).errors == 0
+
+
+OTHERWISE_TESTED = {
+    "row-too-large", "file-too-large", "missing-object", "other-bucket", "inexpressible",
+}  # fmt: skip
+"""Rules with a test of their own, here or with the storage server."""
+
+
+def test_every_rule_is_tested_and_documented() -> None:
+    tested = {entry[0] for entry in IN_A_ROW} | {entry[0] for entry in WHOLE_SET}
+    assert tested | OTHERWISE_TESTED == set(RULES)
+    table = as_markdown()
+    assert all(f"| `{code}` |" in table for code in RULES)
+    assert all(rule.cure and rule.what and rule.source for rule in RULES.values())

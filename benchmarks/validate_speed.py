@@ -23,29 +23,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
+from sft_components.datasets.findings import Findings
+from sft_components.datasets.sets import check_sets, job_for, open_sets
+
 MODEL = "meta/llama3_1@llama-3.1-8b-instruct"
 
 
 def make_rows(path: Path, size: int) -> None:
     """Rows of the messages format of about 1.2 kB each, all different, none with an error."""
-    random.seed(1)
+    chance = random.Random(1)  # noqa: S311
     letters = "etaoinshrdlucmfwypvbgkqjxz"
-    words = ["".join(random.choices(letters, k=random.randint(2, 11))) for _ in range(20_000)]
+    words = ["".join(chance.choices(letters, k=chance.randint(2, 11))) for _ in range(20_000)]
     with path.open("w", encoding="utf-8") as out:
         written = 0
         while written < size:
             row = {
                 "messages": [
                     {"role": "system", "content": "You are a careful assistant."},
-                    {"role": "user", "content": _text(words, 70, 110)},
-                    {"role": "assistant", "content": _text(words, 40, 80) + ".\n"},
+                    {"role": "user", "content": _text(chance, words, 70, 110)},
+                    {"role": "assistant", "content": _text(chance, words, 40, 80) + ".\n"},
                 ]
             }
             written += out.write(json.dumps(row) + "\n")
 
 
-def _text(words: list[str], least: int, most: int) -> str:
-    return " ".join(random.choices(words, k=random.randint(least, most)))
+def _text(chance: random.Random, words: list[str], least: int, most: int) -> str:
+    return " ".join(chance.choices(words, k=chance.randint(least, most)))
 
 
 # What is measured. Each takes the path and returns the number of rows.
@@ -53,7 +58,6 @@ def _text(words: list[str], least: int, most: int) -> str:
 
 def msgspec_typed(path: str) -> int:
     """The bare loop: typed decoding of every line, nothing else."""
-    import msgspec
 
     class Message(msgspec.Struct):
         role: Literal["system", "user", "assistant"]
@@ -115,9 +119,6 @@ def plain_python(path: str) -> int:
 
 def ours(path: str, workers: int) -> int:
     """Everything that `vertex-sft validate` does, all rules on."""
-    from sft_components.datasets.findings import Findings
-    from sft_components.datasets.sets import check_sets, job_for, open_sets
-
     findings = Findings()
     sets = open_sets({"training": path}, "auto", "")
     check_sets(sets, job_for(MODEL, "PEFT_ADAPTER"), findings, workers=workers)

@@ -36,7 +36,7 @@ def test_the_whole_way(sandbox: Sandbox):
     assert "smoke-test-endpoint succeeded" in done.stdout
     report = re.search(r"report: (\S+evaluate\S*\.html)", done.stdout)
     assert report
-    assert "train_total_loss" in Path(report[1]).read_text()
+    assert "loss over step: training ends at" in Path(report[1]).read_text()
     assert wait_until_gone(sandbox, 5) == []
 
 

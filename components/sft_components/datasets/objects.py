@@ -5,10 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from google.api_core import exceptions as api
-
 from sft_components.datasets.source import Source
-from sft_components.vertex.storage import split_uri, storage_client
 
 _FEW = 20
 """Up to so many objects of a folder are asked for one by one; more are found by listing it."""
@@ -16,10 +13,12 @@ _FEW = 20
 
 def missing(uris: Sequence[str], project: str) -> Iterator[tuple[str, str]]:
     """Address and reason of each object that does not exist or may not be read."""
+    from sft_components.vertex.storage import storage_client
+
     client = storage_client(project)
     folders: dict[tuple[str, str], list[str]] = defaultdict(list)
     for uri in uris:
-        bucket, name = split_uri(uri)
+        bucket, name = _parts(uri)
         folders[bucket, name.rpartition("/")[0]].append(uri)
     with ThreadPoolExecutor(16) as pool:
         yield from (
@@ -29,16 +28,23 @@ def missing(uris: Sequence[str], project: str) -> Iterator[tuple[str, str]]:
         )
 
 
+def _parts(uri: str) -> tuple[str, str]:
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    return bucket, name
+
+
 def _missing_in(client: Any, folder: tuple[str, str], uris: list[str]) -> list[tuple[str, str]]:
+    from google.api_core import exceptions as api
+
     bucket_name, path = folder
     bucket = client.bucket(bucket_name)
     try:
         if len(uris) <= _FEW:
-            gone = [uri for uri in uris if not bucket.blob(split_uri(uri)[1]).exists()]
+            gone = [uri for uri in uris if not bucket.blob(_parts(uri)[1]).exists()]
         else:
             prefix = f"{path}/" if path else ""
             there = {blob.name for blob in client.list_blobs(bucket_name, prefix=prefix)}
-            gone = [uri for uri in uris if split_uri(uri)[1] not in there]
+            gone = [uri for uri in uris if _parts(uri)[1] not in there]
     except api.Forbidden as error:
         return [(uri, f"{uri} may not be read: {error.message}") for uri in uris]
     except api.NotFound:
@@ -48,9 +54,9 @@ def _missing_in(client: Any, folder: tuple[str, str], uris: list[str]) -> list[t
 
 def other_buckets(uris: Iterable[str], sources: Sequence[Source]) -> Iterator[tuple[str, str]]:
     """Code and message where media are in another bucket than the data set that names them."""
-    own = {split_uri(s.name)[0] for s in sources if s.name.startswith("gs://")}
+    own = {_parts(s.name)[0] for s in sources if s.name.startswith("gs://")}
     if not own:
         return
-    others = sorted({split_uri(uri)[0] for uri in uris} - own)
+    others = sorted({_parts(uri)[0] for uri in uris} - own)
     if others:
         yield "other-bucket", f"media are in {', '.join('gs://' + name for name in others[:3])}"

@@ -10,10 +10,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from google.api_core import exceptions as api
-
 from sft_components.errors import UserError
-from sft_components.vertex.storage import split_uri, storage_client
 
 MAX_ROW_BYTES = 64 << 20
 """Longest line that is read; what is longer is reported, cut off and never held in memory."""
@@ -74,9 +71,10 @@ class _readable:  # noqa: N801 - reads as a statement
             raise UserError(
                 f"{self._name} is a damaged gzip file: {error}. Compress or copy it again."
             ) from error
-        if isinstance(error, api.Forbidden):
+        # Errors of Cloud Storage, told by their status: its library is only there when needed.
+        if getattr(error, "code", None) == 403:
             raise _forbidden(self._name, error) from error
-        if isinstance(error, api.NotFound):
+        if getattr(error, "code", None) == 404:
             raise UserError(f"{self._name} was removed while it was read. Try again.") from error
         if isinstance(error, OSError):
             raise UserError(f"{self._name} cannot be read: {error.strerror or error}.") from error
@@ -131,6 +129,11 @@ def _files(address: str) -> list[Source]:
 
 
 def _objects(address: str, project: str) -> list[Source]:
+    # Importing the library of Cloud Storage takes longer than checking 100 MB of local rows.
+    from google.api_core import exceptions as api
+
+    from sft_components.vertex.storage import split_uri, storage_client
+
     bucket_name, name = split_uri(address)
     client = storage_client(project)
     try:

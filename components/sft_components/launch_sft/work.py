@@ -205,7 +205,8 @@ def _follow(
     waits = backoff(POLL_FIRST_S, POLL_MAX_S, 1.2)
     while True:
         job = client.get_tuning_job(name=job.name, retry=reading(), timeout=60)
-        if job.state != state:
+        changed = job.state != state
+        if changed:
             state = job.state
             log(f"{JobState(state).name} after {time.monotonic() - started:.0f} s")
             if state == JobState.JOB_STATE_RUNNING and job.description:
@@ -217,9 +218,10 @@ def _follow(
         if job.state in ENDED:
             reader.write(curve_path)
             return job
-        # While metrics flow they are what the user watches: stay close to them.
-        wait = next(waits)
-        time.sleep(min(wait, 5.0) if new else wait)
+        if changed or new:
+            # Where something moves, stay close to it.
+            waits = backoff(POLL_FIRST_S, POLL_MAX_S, 1.2)
+        time.sleep(next(waits))
 
 
 def _metrics_line(points: list[tuple[str, int, float]]) -> str:

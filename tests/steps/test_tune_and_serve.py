@@ -133,7 +133,7 @@ def test_an_endpoint_is_deployed_once_answers_and_is_released(tuned):
         project=PROJECT, location=LOCATION, endpoint=deployed.endpoint, prompts=["one", "two"]
     )
     assert len(test.answers) == 2
-    assert test.metrics["requests"] == 3
+    assert test.metrics["requests"] == 4
     assert 0 < test.metrics["latency_p50_s"] <= test.metrics["latency_max_s"]
     with pytest.raises(UserError, match="max_latency_s"):
         smoke_test_endpoint(

@@ -22,6 +22,8 @@ from tests.datasets.data_sets import (
     lines,
 )
 
+from sft_components.datasets.convert import convert_set
+from sft_components.datasets.findings import Findings
 from sft_components.errors import UserError
 from sft_components.validate_dataset.work import ValidateResult, validate_dataset
 
@@ -259,3 +261,27 @@ def test_media_in_another_bucket_need_roles(step: Step, bucket: Any) -> None:
     bucket.blob("a.jsonl").upload_from_string(lines(rows))
     step.run("gs://rows/a.jsonl", base_model=SCOUT)
     assert any("other-bucket: media are in gs://media" in line for line in step.said)
+
+
+def test_local_media_are_uploaded_once_and_the_rows_rewritten(tmp_path: Path, bucket: Any) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(b"dot")
+    rows = tmp_path / "in.jsonl"
+    rows.write_bytes(lines([image(1, "pictures/a.png"), image(2, "pictures/a.png")]))
+    for sent in (1, 0):
+        before = {blob.name for blob in bucket.list_blobs(prefix="m/")}
+        findings = Findings()
+        convert_set(str(rows), "messages", tmp_path / "out", findings, media_to="gs://rows/m")
+        after = {blob.name for blob in bucket.list_blobs(prefix="m/")}
+        assert len(after - before) == sent
+        assert not findings.counts
+    (name,) = after
+    assert bucket.blob(name).download_as_bytes() == b"dot"
+    written = [json.loads(line) for line in (tmp_path / "out").read_bytes().splitlines()]
+    assert written == [image(1, f"gs://rows/{name}"), image(2, f"gs://rows/{name}")]
+    rows.write_bytes(lines([image(1, "pictures/b.png")]))
+    convert_set(str(rows), "messages", tmp_path / "out", findings, media_to="gs://rows/m")
+    assert findings.kept[0].message == "pictures/b.png is no file here"
+    rows.write_bytes(lines([image(1, "pictures/a.png")]))
+    with pytest.raises(UserError, match="gs://gone does not exist"):
+        convert_set(str(rows), "messages", tmp_path / "out", Findings(), media_to="gs://gone/m")

@@ -113,7 +113,7 @@ def languages(sample: Sequence[Conversation]) -> dict[str, Counter[str]]:
 
 def language(text: str) -> str:
     """The language of a text, as far as script and common words tell; else `unknown`."""
-    text = text[:2_000]
+    text = text[:600]
     if not text.isascii():
         letters = [c for c in text if c.isalpha()]
         for name, first, last in _SCRIPTS:

@@ -8,13 +8,12 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, repeat
-from operator import attrgetter
 from typing import Any
 
 import msgspec
 from google_crc32c import value as crc32c
 
+from sft_components.datasets.columns import Columns, columns_of
 from sft_components.datasets.findings import Finding
 from sft_components.datasets.length import Lengths
 from sft_components.datasets.media import modality
@@ -26,7 +25,7 @@ from sft_components.datasets.rows import (
 )
 from sft_components.datasets.rules import RULES
 from sft_components.datasets.source import MAX_ROW_BYTES
-from sft_components.datasets.walk import Problem, walk
+from sft_components.datasets.walk import Locate, Problem, walk
 
 Row = msgspec.Struct | Conversation | None
 """A checked row: as the typed decoder gave it, as read by hand, or None when it is left out."""
@@ -38,14 +37,6 @@ LONGEST = 5
 """How many of the longest rows are named."""
 
 _REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_messages = attrgetter("messages")
-_role = attrgetter("role")
-_author = attrgetter("author")
-_content = attrgetter("content")
-_PAIRS = {
-    "prompt-completion": attrgetter("prompt", "completion"),
-    "text-to-text": attrgetter("input_text", "output_text"),
-}
 
 
 @dataclass
@@ -60,6 +51,8 @@ class Options:
     min_pairs: int | None = None
     max_pairs: int | None = None
     on_long: str = "fail"
+    locate: Locate | None = None
+    """Uploads media that rows name by a local path; None: such paths are wrong."""
     keep_rows: bool = False
     """Whether `Checker.batch` gives the rows back."""
     other_rows: dict[int, tuple[str, int]] | None = None
@@ -136,7 +129,7 @@ class Checker:
         self._options = options
         self._report = report
         self._decode = msgspec.json.Decoder(FAST_TYPES[options.format]).decode
-        self._columns = _columns_of(options.format)
+        self._columns = columns_of(options.format)
         self._safe = options.lengths.safe_bytes or MAX_ROW_BYTES
         self._good_shapes: dict[tuple[str, ...], bool] = {}
 
@@ -147,16 +140,17 @@ class Checker:
             The fit row of each line in order, None for the others; nothing without `keep_rows`.
         """
         rows: list[Any]
+        sizes = list(map(len, lines))
         try:
-            rows = list(map(self._decode, lines))
+            fast = rows = list(map(self._decode, lines))
         except _REFUSED:
             rows = list(map(self._try, lines))
-        sizes = list(map(len, lines))
+            fast = [row for row in rows if row is not None]
         if max(sizes) > self._safe:
             for i, size in enumerate(sizes):
                 if size > self._safe and rows[i] is not None and self._too_long(rows[i]):
                     rows[i] = None
-        fast = rows if None not in rows else [row for row in rows if row is not None]
+            fast = [row for row in rows if row is not None]
         columns = self._columns(fast)
         if not self._fit(columns):
             for i, row in enumerate(rows):
@@ -203,7 +197,7 @@ class Checker:
             return None
         return row
 
-    def _fit(self, columns: "Columns") -> bool:
+    def _fit(self, columns: Columns) -> bool:
         if any(map(str.isspace, columns.texts)):
             return False
         known = self._good_shapes
@@ -228,7 +222,7 @@ class Checker:
         )
 
     def _count(
-        self, columns: "Columns", rows: list[Any], sizes: list[int], at: Sequence[int]
+        self, columns: Columns, rows: list[Any], sizes: list[int], at: Sequence[int]
     ) -> None:
         if not rows:
             return
@@ -261,7 +255,7 @@ class Checker:
             limit = MAX_ROW_BYTES >> 20
             self._say("row-too-large", f"more than {limit} MiB in one line", number)
             return None
-        walked = walk(line, self._options.format)
+        walked = walk(line, self._options.format, self._options.locate)
         for problem in walked.problems:
             self._tell(problem, number)
         row = walked.conversation
@@ -373,81 +367,3 @@ def _media(row: Conversation) -> Iterable[Media]:
         for part in parts:
             if isinstance(part, Media):
                 yield part
-
-
-@dataclass
-class Columns:
-    """All texts of a batch of rows, one after the other, with the rows they belong to."""
-
-    texts: list[str]
-    counts: list[int] | int
-    """Texts of each row; one number where all rows have as many."""
-    shapes: dict[tuple[str, ...], int]
-    """Rows by the order of their roles."""
-
-    def tuples(self) -> Iterable[tuple[str, ...]]:
-        """The texts of each row."""
-        each = iter(self.texts)
-        if isinstance(self.counts, int):
-            return zip(*[each] * self.counts, strict=True)
-        return (tuple(next(each) for _ in range(n)) for n in self.counts)
-
-
-def _columns_of(form: str) -> Callable[[list[Any]], Columns]:
-    if form in _PAIRS:
-        both = _PAIRS[form]
-        shape = ("user", "assistant")
-        return lambda rows: Columns(
-            list(chain.from_iterable(map(both, rows))), 2, {shape: len(rows)}
-        )
-    if form == "messages":
-        return lambda rows: _chat_columns(rows, _role)
-    if form == "author-chat":
-        return _author_columns
-    return _generate_content_columns
-
-
-def _chat_columns(rows: list[Any], role: Callable[[Any], str]) -> Columns:
-    messages = list(map(_messages, rows))
-    flat = list(chain.from_iterable(messages))
-    texts = list(map(_content, flat))
-    roles = list(map(role, flat))
-    counts = list(map(len, messages))
-    if counts and counts.count(counts[0]) == len(counts):
-        # Most data sets have one shape: then a comparison of columns is all there is to do.
-        width = counts[0]
-        columns = [roles[i::width] for i in range(width)]
-        if all(column.count(column[0]) == len(column) for column in columns):
-            return Columns(texts, width, {tuple(roles[:width]): len(rows)})
-        return Columns(texts, width, Counter(zip(*columns, strict=True)))
-    shapes = Counter(map(tuple, map(map, repeat(role), messages)))
-    return Columns(texts, counts, shapes)
-
-
-def _author_columns(rows: list[Any]) -> Columns:
-    texts: list[str] = []
-    counts: list[int] = []
-    shapes: Counter[tuple[str, ...]] = Counter()
-    for row in rows:
-        context = [row.context] if row.context else []
-        texts += context
-        texts += map(_content, row.messages)
-        counts.append(len(context) + len(row.messages))
-        shapes[("system",) * len(context) + tuple(map(_author, row.messages))] += 1
-    return Columns(texts, counts, shapes)
-
-
-def _generate_content_columns(rows: list[Any]) -> Columns:
-    texts: list[str] = []
-    counts: list[int] = []
-    shapes: Counter[tuple[str, ...]] = Counter()
-    for row in rows:
-        before = len(texts)
-        system = row.systemInstruction
-        if system:
-            texts += [part.text for part in system.parts]
-        for content in row.contents:
-            texts += [part.text for part in content.parts]
-        counts.append(len(texts) - before)
-        shapes[("system",) * bool(system) + tuple(map(_role, row.contents))] += 1
-    return Columns(texts, counts, shapes)

@@ -255,7 +255,7 @@ def duplicates(keys: "array[int]") -> Iterator[tuple[int, int]]:
     byte, so that ten million lines need no more memory for it than half a million.
     """
     parts = min(256, 1 + len(keys) // _KEYS)
-    low = keys.tobytes()[:: keys.itemsize]
+    low = memoryview(keys).cast("B")[:: keys.itemsize].tobytes()
     for part in range(parts):
         chosen = low.translate(bytes(byte % parts == part for byte in range(256)))
         here = set(compress(keys, chosen))

@@ -9,6 +9,7 @@ from pathlib import Path
 from sft_components.datasets.check import Options
 from sft_components.datasets.check_set import check_set, detect_format, whole_finding
 from sft_components.datasets.findings import Findings
+from sft_components.datasets.objects import MediaUploader
 from sft_components.datasets.output import SetWriter, Splitter, Writer, converter
 from sft_components.datasets.rows import FORMATS
 from sft_components.datasets.source import Source, find
@@ -38,6 +39,7 @@ def convert_set(
     share: float = 0.1,
     deduplicate: bool = False,
     columns: Mapping[str, str] | None = None,
+    media_to: str = "",
     project: str = "",
 ) -> Converted:
     """Convert rows; nothing is written when one of them is wrong or cannot be expressed.
@@ -54,6 +56,8 @@ def convert_set(
         share: Part of the rows that is split off.
         deduplicate: Whether copies are left out.
         columns: Keys and the table's columns they come from.
+        media_to: gs:// folder to which media are uploaded that rows name by paths, relative to the
+            folder of the file; empty: such paths are wrong.
         project: Project that Cloud Storage requests are made in.
 
     Raises:
@@ -85,7 +89,10 @@ def convert_set(
                 findings,
                 deduplicate=deduplicate,
             )
-            statistics = check_set(sources, Options(form or target), findings, take=writer.take)
+            options = Options(form or target)
+            if media_to:
+                options.locate = MediaUploader(media_to, Path(address).parent, project)
+            statistics = check_set(sources, options, findings, take=writer.take)
             if not statistics.rows and not findings.errors:
                 findings.add(whole_finding("empty-file", "no rows", address))
             splitter.finish()

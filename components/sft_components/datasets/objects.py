@@ -3,9 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+from sft_components.datasets.media import mime_of_uri
 from sft_components.datasets.source import Source
+from sft_components.errors import UserError
 
 _FEW = 20
 """Up to so many objects of a folder are asked for one by one; more are found by listing it."""
@@ -50,6 +54,65 @@ def _missing_in(client: Any, folder: tuple[str, str], uris: list[str]) -> list[t
     except api.NotFound:
         return [(uri, f"{uri}: its bucket does not exist") for uri in uris]
     return [(uri, f"{uri} does not exist") for uri in gone]
+
+
+class MediaUploader:
+    """Uploads local files that rows refer to, under names made of their content.
+
+    Args:
+        folder: gs:// folder; the files go below it.
+        base: Folder that relative paths start from.
+        project: Project that the requests are made in.
+
+    Raises:
+        UserError: `folder` is no gs:// address.
+    """
+
+    def __init__(self, folder: str, base: Path, project: str) -> None:
+        from sft_components.vertex.storage import split_uri, storage_client
+
+        self._bucket_name, self._prefix = split_uri(folder.rstrip("/"))
+        self._base = base
+        self._bucket: Any = storage_client(project).bucket(self._bucket_name)
+        self._known: dict[str, str] = {}
+        self.sent = 0
+        """Files that were sent; what was there already is not counted."""
+
+    def __call__(self, path: str) -> str:
+        """The gs:// address of a file's copy; empty when there is no such file."""
+        if path not in self._known:
+            file = self._base / path.removeprefix("file://")
+            self._known[path] = self._upload(file) if file.is_file() else ""
+        return self._known[path]
+
+    def _upload(self, file: Path) -> str:
+        from google.api_core import exceptions as api
+
+        content = file.read_bytes()
+        name = f"{sha256(content).hexdigest()[:32]}{file.suffix.lower()}"
+        blob = self._bucket.blob(f"{self._prefix}/{name}".lstrip("/"))
+        try:
+            if not blob.exists():
+                blob.upload_from_string(
+                    content,
+                    content_type=mime_of_uri(file.name),
+                    checksum="crc32c",
+                    if_generation_match=0,
+                )
+                self.sent += 1
+        except api.PreconditionFailed:
+            pass  # another run has just uploaded the same bytes
+        except api.NotFound as error:
+            raise UserError(
+                f"Bucket gs://{self._bucket_name} does not exist. Create it with: "
+                f"gcloud storage buckets create gs://{self._bucket_name}"
+            ) from error
+        except api.Forbidden as error:
+            raise UserError(
+                f"May not write to gs://{self._bucket_name}: {error.message} "
+                "Grant roles/storage.objectUser on it to the account that runs this."
+            ) from error
+        return f"gs://{self._bucket_name}/{blob.name}"
 
 
 def other_buckets(uris: Iterable[str], sources: Sequence[Source]) -> Iterator[tuple[str, str]]:

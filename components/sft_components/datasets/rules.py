@@ -195,14 +195,15 @@ RULES: dict[str, Rule] = _table(
         "bad-uri",
         "error",
         "The address is neither gs://bucket/object nor data:TYPE;base64,...",
-        "Upload the file to Cloud Storage and name it by its gs:// address.",
+        "Name the file by its gs:// address; `vertex-sft convert --media-to gs://BUCKET/FOLDER` "
+        "uploads files that rows name by local paths.",
         _OPEN,
     ),
     ("bad-base64", "error", "The base64 data cannot be decoded.", "Encode it again.", _OPEN),
     (
         "missing-object",
         "error",
-        "A Cloud Storage object that rows refer to does not exist or cannot be read.",
+        "A file or Cloud Storage object that rows refer to does not exist or cannot be read.",
         "Upload it, correct the address, or grant roles/storage.objectViewer on its bucket.",
         _OPEN,
     ),

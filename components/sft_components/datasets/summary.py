@@ -92,7 +92,7 @@ def _findings(findings: Findings) -> str:
     body = verdict(
         not findings.errors, f"{findings.errors:,} errors, {findings.warnings:,} warnings."
     )
-    groups = findings.grouped("error", 100) + findings.grouped("warning", 100)
+    groups = findings.grouped("error", 60) + findings.grouped("warning", 30)
     if groups:
         body += table(
             ("rule", "severity", "count", "cure"),

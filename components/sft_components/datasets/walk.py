@@ -5,7 +5,7 @@ Only rows that the typed decoder refuses, or that carry media, come here.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,9 @@ import msgspec
 
 from sft_components.datasets import media
 from sft_components.datasets.rows import Conversation, Media, Turn, detect
+
+Locate = Callable[[str], str]
+"""From a local path to the gs:// address of its copy; empty when there is no such file."""
 
 _EXCERPT = 80
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -50,12 +53,14 @@ def excerpt(text: str, around: int = 0) -> str:
     return dots + piece + ("…" if start + _EXCERPT < len(text) else "")
 
 
-def walk(line: bytes, expected: str = "") -> Walked:
+def walk(line: bytes, expected: str = "", locate: Locate | None = None) -> Walked:
     """Read one line.
 
     Args:
         line: The bytes of the line.
         expected: The format of the data set; empty to take the row's own.
+        locate: Gives the gs:// address of media that the row names by a local path; None: such
+            paths are wrong.
     """
     walked = Walked()
     row = _decode(line, walked)
@@ -83,7 +88,7 @@ def walk(line: bytes, expected: str = "") -> Walked:
             Problem("unknown-format", f"the row's keys are: {names}", "$", excerpt=_show(row))
         )
         return walked
-    conversation = _Reader(walked).read(row, walked.format)
+    conversation = _Reader(walked, locate).read(row, walked.format)
     if not any(p.code != "unknown-key" for p in walked.problems):
         walked.conversation = conversation
     return walked
@@ -175,8 +180,9 @@ _Message = tuple[str, str, tuple[str | Media, ...]]
 class _Reader:
     """Reads one decoded row, noting what is wrong on the way."""
 
-    def __init__(self, walked: Walked) -> None:
+    def __init__(self, walked: Walked, locate: Locate | None) -> None:
         self._walked = walked
+        self._locate = locate
 
     def _say(self, code: str, message: str, path: str, value: Any = None) -> None:
         shown = "" if value is None else _show(value)
@@ -265,10 +271,8 @@ class _Reader:
                 self._say("bad-uri", "a data address is written data:TYPE;base64,...", path, url)
                 return None
             return self._inline(head[1], url[head.end() :], path, detail)
-        if not _GS_URI.fullmatch(url):
-            self._say("bad-uri", "neither gs://bucket/object nor data:...", path, url)
-            return None
-        return Media(media.mime_of_uri(url), uri=url, detail=detail)
+        uri = self._uri(url, path)
+        return Media(media.mime_of_uri(uri), uri=uri, detail=detail) if uri else None
 
     # generate-content
 
@@ -336,12 +340,21 @@ class _Reader:
         if not media.modality(mime):
             self._say("media-type", f"{mime!r} is not taken", f"{path}.{mime_key}")
             return None
-        if not _GS_URI.fullmatch(body):
-            self._say("bad-uri", "not gs://bucket/object", f"{path}.{body_key}", body)
-            return None
-        return Media(mime, uri=body)
+        uri = self._uri(body, f"{path}.{body_key}")
+        return Media(mime, uri=uri) if uri else None
 
     # What the formats share.
+
+    def _uri(self, address: str, path: str) -> str:
+        """The gs:// address of media; empty, with a problem noted, when there is none."""
+        if _GS_URI.fullmatch(address):
+            return address
+        if self._locate is None or "://" in address:
+            self._say("bad-uri", "neither gs://bucket/object nor embedded data", path, address)
+            return ""
+        if not (uri := self._locate(address)):
+            self._say("missing-object", f"{address} is no file here", path)
+        return uri
 
     def _inline(self, mime: str, data: str, path: str, detail: str) -> Media | None:
         if not media.modality(mime):

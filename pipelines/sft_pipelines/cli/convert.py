@@ -53,6 +53,10 @@ def convert(
         str,
         typer.Option("--columns", help="Keys and table columns: prompt=question,completion=answer"),
     ] = "",
+    media_to: Annotated[
+        str,
+        typer.Option("--media-to", help="gs:// folder to upload media to that rows name by paths."),
+    ] = "",
     project: Annotated[
         str, typer.Option("--project", help="Project for requests to Cloud Storage.")
     ] = "",
@@ -87,6 +91,7 @@ def convert(
             share=split or 0.1,
             deduplicate=deduplicate,
             columns=_columns(columns),
+            media_to=media_to,
             project=project,
         )
     print_findings(findings, "warning")

@@ -17,6 +17,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		{ echo "Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || { echo "Making $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing (1.5 GB, one to three minutes) ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet pip==26.3
 	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
 	@touch $@
 

@@ -18,7 +18,7 @@ from sft_components.datasets.source import Source, read_lines
 
 PART_BYTES = 16 << 20
 """Size of the piece of a file that a worker process takes at a time."""
-_KEYS = 500_000
+_KEYS = 250_000
 """Keys that are compared at once when duplicates are looked for."""
 
 Take = Callable[[Sequence[Row], str, int], object]
@@ -73,9 +73,12 @@ def check_set(
             if take is None and _can_fork(workers) and _parts(source) > 1:
                 _in_parallel(source, options, findings, total, workers, fail_fast, progress)
             else:
-                one = _Piece(source, options, take, fail_fast)
-                statistics = one.check(findings.add, progress)
-                total.add(statistics)
+                statistics = _Piece(source, options, take, fail_fast).check(findings.add, progress)
+                if total.lines:
+                    total.add(statistics)
+                else:
+                    total = statistics  # the keys of millions of lines are not copied
+                del statistics
             if fail_fast and findings.errors:
                 return total
         _report_duplicates(sources, total.line_keys, bounds, findings)
@@ -252,7 +255,7 @@ def duplicates(keys: "array[int]") -> Iterator[tuple[int, int]]:
     """Line and first line of the same key, for every line whose key came before.
 
     Lines count from 1; key 0 stands for no row. The keys are compared in parts chosen by their low
-    byte, so that ten million lines need no more memory for it than half a million.
+    byte, so that ten million lines need little more memory for it than one part.
     """
     parts = min(256, 1 + len(keys) // _KEYS)
     low = memoryview(keys).cast("B")[:: keys.itemsize].tobytes()

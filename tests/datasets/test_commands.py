@@ -105,3 +105,16 @@ def test_convert_refuses_bad_rows(folder: Path) -> None:
     assert done.returncode == 1
     assert "nothing was written" in done.stderr
     assert not (folder / "out.jsonl").exists()
+
+
+def test_a_full_disk_and_a_kill_leave_nothing(folder: Path) -> None:
+    (folder / ".out.jsonl.999999999.part").write_bytes(b"left by a run that was killed")
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9)){PROGRAM}"
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "convert", "good.jsonl", "out.jsonl", "--to", "messages"],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(p.name for p in folder.iterdir()) == ["bad.jsonl", "good.jsonl"]

@@ -2,8 +2,10 @@
 
 import json
 import tempfile
+from array import array
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 from hypothesis import given
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from tests.datasets.data_sets import PNG
 
 from sft_components.datasets.check import Checker, Options
-from sft_components.datasets.check_set import check_set
+from sft_components.datasets.check_set import check_set, duplicates
 from sft_components.datasets.findings import Finding, Findings
 from sft_components.datasets.length import Lengths
 from sft_components.datasets.rows import (
@@ -183,3 +185,16 @@ def test_through_another_format_and_back(row: Conversation, first: str, second: 
     except InexpressibleError:
         return
     assert encode(back) == encode(there)
+
+
+@given(st.lists(st.integers(0, 30), max_size=200), st.integers(1, 5), st.integers(1, 50))
+def test_duplicates_are_those_of_a_dictionary(keys: list[int], heap: int, dealt: int) -> None:
+    keys = [key << 7 for key in keys]
+    first: dict[int, int] = {}
+    expected = {
+        (line, first[key]) for line, key in enumerate(keys, 1)
+        if first.setdefault(key, line) != line and key
+    }  # fmt: skip
+    with patch.multiple("sft_components.datasets.check_set", _HEAP=heap, _DEALT=dealt):
+        found = list(duplicates(array("Q", keys)))
+    assert sorted(found) == sorted(expected)

@@ -18,8 +18,10 @@ from sft_components.datasets.source import Source, read_lines
 
 PART_BYTES = 16 << 20
 """Size of the piece of a file that a worker process takes at a time."""
-_KEYS = 250_000
+_HEAP = 100_000
 """Keys that are compared at once when duplicates are looked for."""
+_DEALT = 4_000_000
+"""Keys of which a copy is made at once."""
 
 Take = Callable[[Sequence[Row], str, int], object]
 """Takes checked rows, the name of their file and the line number before the first."""
@@ -221,7 +223,7 @@ def _report_duplicates(
         return name, line - start
 
     candidates = duplicates(keys)
-    while some := dict(islice(candidates, _KEYS)):
+    while some := dict(islice(candidates, _HEAP)):
         for line, first in _confirmed(sources, some):
             (name, number), (other, other_number) = place(line), place(first)
             where = "" if other == name else f" of {other}"
@@ -254,19 +256,37 @@ def _confirmed(sources: Sequence[Source], pairs: dict[int, int]) -> Iterator[tup
 def duplicates(keys: "array[int]") -> Iterator[tuple[int, int]]:
     """Line and first line of the same key, for every line whose key came before.
 
-    Lines count from 1; key 0 stands for no row. The keys are compared in parts chosen by their low
-    byte, so that ten million lines need little more memory for it than one part.
+    Lines count from 1; key 0 stands for no row. The keys are dealt into heaps, whose sets fit the
+    processor's cache, and more than some millions of them in several turns, so that the memory does
+    not grow with the file.
     """
-    parts = min(256, 1 + len(keys) // _KEYS)
+    turns = 1 + len(keys) // _DEALT
     low = memoryview(keys).cast("B")[:: keys.itemsize].tobytes()
-    for part in range(parts):
-        chosen = low.translate(bytes(byte % parts == part for byte in range(256)))
-        here = set(compress(keys, chosen))
-        zeros = keys.count(0) if 0 in here else 0
-        if len(here) - bool(zeros) == chosen.count(1) - zeros:
-            continue
-        del here
-        seen: dict[int, int] = {}
-        for line, key in compress(enumerate(keys, 1), chosen):
-            if key and seen.setdefault(key, line) != line:
-                yield line, seen[key]
+    for turn in range(turns):
+        dealt = keys
+        if turns > 1:
+            chosen = low.translate(bytes(byte % turns == turn for byte in range(256)))
+            dealt = array("Q", compress(keys, chosen))
+        heaps = [array("Q") for _ in range(1 + len(dealt) // _HEAP)]
+        put, count = [heap.append for heap in heaps], len(heaps)
+        for key in dealt:
+            put[(key >> 8) % count](key)
+        repeated: set[int] = set()
+        for heap in heaps:
+            if len(set(heap)) < len(heap):
+                seen: set[int] = set()
+                repeated.update(k for k in heap if k in seen or seen.add(k))  # type: ignore[func-returns-value]
+            if len(repeated) > _HEAP or heap is heaps[-1]:
+                yield from _lines_of(repeated, keys)
+                repeated = set()
+
+
+def _lines_of(repeated: set[int], keys: "array[int]") -> Iterator[tuple[int, int]]:
+    """Line and first line of every key in `repeated`, except of its first."""
+    repeated.discard(0)
+    if not repeated:
+        return
+    first: dict[int, int] = {}
+    for line, key in enumerate(keys, 1):
+        if key in repeated and first.setdefault(key, line) != line:
+            yield line, first[key]

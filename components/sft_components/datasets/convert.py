@@ -10,7 +10,7 @@ from sft_components.datasets.check import Options
 from sft_components.datasets.check_set import check_set, detect_format, whole_finding
 from sft_components.datasets.findings import Findings
 from sft_components.datasets.objects import MediaUploader
-from sft_components.datasets.output import SetWriter, Splitter, Writer, converter
+from sft_components.datasets.output import SetWriter, Splitter, Writer, converter, writing
 from sft_components.datasets.rows import FORMATS
 from sft_components.datasets.source import Source, find
 from sft_components.datasets.tabular import TABLES, read_table
@@ -70,7 +70,7 @@ def convert_set(
         raise UserError(f"The share to split off is {share}: write a number between 0 and 1.")
     if validation and validation.resolve() == output.resolve():
         raise UserError(f"{output} is named for both files. Name another one for validation.")
-    with _sources(address, columns, project) as sources:
+    with writing(), _sources(address, columns, project) as sources:
         if any(s.path and s.path.resolve() == output.resolve() for s in sources):
             raise UserError(f"{output} is also the input. Name another file to write.")
         form = detect_format(sources) if source_format == "auto" else source_format

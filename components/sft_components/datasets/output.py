@@ -1,11 +1,12 @@
 """Writing the checked rows: converted, without duplicates if wanted, and split by row digest."""
 
 import contextlib
+import glob
 import hashlib
 import heapq
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +23,7 @@ from sft_components.datasets.rows import (
     from_fast,
     render,
 )
+from sft_components.errors import UserError
 
 SHARE = 0.1
 """Part of the rows that goes to a validation set which the user did not give: nine to one stays
@@ -55,11 +57,31 @@ def digest(line: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(line, digest_size=8).digest(), "big")
 
 
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Turn a full disk and the like into a sentence.
+
+    Raises:
+        UserError: The system refused to write.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # an error of the network, which is no matter of this disk
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        raise UserError(
+            f"The rows cannot be written{where}: {error.strerror}. "
+            "See that the folder may be written to and has room for a copy of the data set."
+        ) from error
+
+
 class Writer:
     """Writes rows to a file that appears under its name only when it is complete."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
         self.path = path
         self.rows = 0
         self.bytes = 0
@@ -103,6 +125,14 @@ class Writer:
         with contextlib.suppress(OSError):
             self._stream.close()
         self._part.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what runs left behind that were killed while they wrote the same file."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        pid = part.name.split(".")[-2]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            part.unlink(missing_ok=True)
 
 
 class Splitter:

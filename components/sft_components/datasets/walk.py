@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from sft_components.datasets import media
 from sft_components.datasets.rows import Conversation, Media, Turn, detect
 
@@ -460,8 +458,3 @@ class _Reader:
         if sides[-1] != "assistant":
             self._say("last-not-assistant", f"the last turn is the {sides[-1]}'s", read[-1][0])
         return Conversation(tuple(Turn(role, parts) for _, role, parts in read), system)
-
-
-def from_value(row: dict[str, Any]) -> Walked:
-    """Read a row that is already decoded, for instance from a table."""
-    return walk(msgspec.json.encode(row))

@@ -162,14 +162,14 @@ def _cut(predictions: Sequence[Prediction]) -> str:
 def _answers(predictions: Sequence[Prediction], kinds: Mapping[str, str]) -> Markup:
     rows = [(_kind(row), row) for row in _shown(predictions)]
     counts = Counter(kind for kind, _ in rows)
-    shared = _shared_opening([row.prompt for _, row in rows])
+    shared = shared_opening([row.prompt for _, row in rows])
     template = _environment().get_template("answers.html.jinja")
     return Markup(  # noqa: S704 - rendered with autoescape
         template.render(rows=rows, kinds=kinds, counts=counts, shared=shared)
     )
 
 
-def _shared_opening(prompts: Sequence[str]) -> str:
+def shared_opening(prompts: Sequence[str]) -> str:
     """The paragraphs that all prompts begin with, such as one system instruction."""
     if len(prompts) < 2:
         return ""

@@ -8,7 +8,14 @@ from sft_components.datasets import limits
 from sft_components.datasets.check import Row
 from sft_components.datasets.check_set import Take
 from sft_components.datasets.findings import SHOWN, Findings
-from sft_components.datasets.output import SetWriter, Splitter, Writer, converter, fingerprint
+from sft_components.datasets.output import (
+    SetWriter,
+    Splitter,
+    Writer,
+    converter,
+    fingerprint,
+    writing,
+)
 from sft_components.datasets.sets import DataSet, Job, check_sets, job_for, open_sets
 from sft_components.datasets.summary import figures, report_page
 from sft_components.errors import UserError
@@ -100,8 +107,10 @@ def validate_dataset(
     files = _Files(training_path, validation_path, evaluation_path)
     splits = validation_split and not validation_dataset_uri
     findings = Findings()
-    with files:
+    with writing(), files:
         output = _Output(files, job, findings, splits=splits, deduplicate=deduplicate)
+        if default_context and job.target(sets[0].format) in ("text-to-text", "prompt-completion"):
+            log("default_context is not used: rows of this format have no place for it.")
         check_sets(sets, job, findings, take=output.take, log=log)
         report_path.parent.mkdir(parents=True, exist_ok=True)
         report_path.write_text(report_page(sets, job, findings), encoding="utf-8")

@@ -105,13 +105,18 @@ def _summary(console: "Console", result: "Rehearsal") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from sft_components.evaluate_model.report import shared_opening
+
     if result.predictions:
         table = Table(title="Held-out rows", title_justify="left")
         for column in ("prompt", "expected", "base answer", "tuned answer"):
             table.add_column(column, overflow="fold", max_width=44)
+        opening = shared_opening([row["prompt"] for row in result.predictions])
+        if opening:
+            console.print(f"Every prompt begins: {_short(opening)}", markup=False, highlight=False)
         for row in result.predictions[:SHOWN_ROWS]:
             table.add_row(
-                Text(_short(row["prompt"])),
+                Text(_short(row["prompt"].removeprefix(opening))),
                 Text(_short(row["reference"])),
                 Text(_short(row["base"] or "")),
                 Text(_short(row["tuned"]), style="green" if row["tuned_exact"] else ""),

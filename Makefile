@@ -31,8 +31,9 @@ run: $(INSTALLED) $(DATA)/training.jsonl ## Rehearse the compiled Llama pipeline
 test: $(INSTALLED) ## Run all tests
 	$(BIN)/python -m pytest
 
-compile: $(INSTALLED) ## Write compiled/
+compile: $(INSTALLED) ## Write compiled/ and docs/rules.md
 	$(BIN)/vertex-sft compile --output compiled
+	$(BIN)/vertex-sft rules > docs/rules.md
 
 lint: $(INSTALLED) ## Check style
 	$(BIN)/ruff check .

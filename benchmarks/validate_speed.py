@@ -147,12 +147,13 @@ report = check_file(Path(sys.argv[1]))
 seconds = time.perf_counter() - start
 if not report["is_check_passed"]:
     raise SystemExit(str(report))
-print(seconds, report["num_samples"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(time.process_time(), seconds, report["num_samples"], peak)
 """
 
 
-def measure(name: str, path: Path, together: str) -> tuple[float, int, float]:
-    """Seconds without the interpreter's start, rows, and peak megabytes of the process."""
+def measure(name: str, path: Path, together: str) -> tuple[float, float, int, float]:
+    """Seconds without the interpreter's start, processor seconds with it, rows, peak megabytes."""
     if name == TOGETHER:
         command = [together, "-c", TOGETHER_PROGRAM, str(path)]
     else:
@@ -160,8 +161,8 @@ def measure(name: str, path: Path, together: str) -> tuple[float, int, float]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stdout}{done.stderr}")
-    seconds, rows, peak = done.stdout.split()[-3:]
-    return float(seconds), int(rows), int(peak) * 1024 / 1e6
+    cpu, seconds, rows, peak = done.stdout.split()[-4:]
+    return float(seconds), float(cpu), int(rows), int(peak) * 1024 / 1e6
 
 
 def one(name: str, path: str) -> None:
@@ -173,7 +174,7 @@ def one(name: str, path: str) -> None:
         resource.getrusage(who).ru_maxrss
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
-    print(seconds, rows, peak)
+    print(sum(os.times()[:4]), seconds, rows, peak)
 
 
 def main() -> None:
@@ -192,19 +193,23 @@ def main() -> None:
         path = Path(folder) / "rows.jsonl"
         make_rows(path, options.megabytes * 1_000_000)
         size = path.stat().st_size / 1e6
-        best: dict[str, tuple[float, int, float]] = {}
+        best: dict[str, tuple[float, float, int, float]] = {}
         for _ in range(options.rounds):
             for name in names:
                 best[name] = min(
-                    measure(name, path, options.together), best.get(name, (float("inf"), 0, 0.0))
+                    measure(name, path, options.together),
+                    best.get(name, (float("inf"), 0.0, 0, 0.0)),
                 )
     bare = best[next(iter(MEASURED))][0]
     cores = os.cpu_count()
-    print(f"{size:,.0f} MB, {best[names[0]][1]:,} rows, best of {options.rounds}, {cores} cores")
-    print(f"{'':34} {'s':>7} {'MB/s':>7} {'ratio':>6} {'peak MB':>8}")
+    print(f"{size:,.0f} MB, {best[names[0]][2]:,} rows, best of {options.rounds}, {cores} cores")
+    print(f"{'':34} {'s':>7} {'CPU s':>7} {'MB/s':>7} {'ratio':>6} {'peak MB':>8}")
     for name in names:
-        seconds, _, peak = best[name]
-        print(f"{name:34} {seconds:7.2f} {size / seconds:7,.0f} {bare / seconds:6.2f} {peak:8,.0f}")
+        seconds, cpu, _, peak = best[name]
+        print(
+            f"{name:34} {seconds:7.2f} {cpu:7.2f} {size / seconds:7,.0f} {bare / seconds:6.2f} "
+            f"{peak:8,.0f}"
+        )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ def tune_llama_model(
     dataset_format: str = "auto",
     default_context: str = "",
     on_long: str = "fail",
+    validation_split: bool = True,
+    deduplicate: bool = False,
     tuning_location: str = "",
     tuning_mode: str = "PEFT_ADAPTER",
     epochs: int = 0,
@@ -64,6 +66,8 @@ def tune_llama_model(
             author-chat.
         default_context: System instruction for rows that have none.
         on_long: What to do with rows that are too long: fail, warn, drop or truncate.
+        validation_split: Split a validation set off the training set when none is given.
+        deduplicate: Leave out copies of a training row.
         tuning_location: Region of the tuning job, or global; empty: the same as location.
         tuning_mode: PEFT_ADAPTER (LoRA) or FULL.
         epochs: Passes over the training set; 0: the model's default (3).
@@ -102,6 +106,8 @@ def tune_llama_model(
         dataset_format=dataset_format,
         default_context=default_context,
         on_long=on_long,
+        validation_split=validation_split,
+        deduplicate=deduplicate,
     )
     uploaded = upload_to_gcs(
         project=project,

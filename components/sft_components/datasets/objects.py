@@ -82,6 +82,11 @@ class MediaUploader:
         """The gs:// address of a file's copy; empty when there is no such file."""
         if path not in self._known:
             file = self._base / path.removeprefix("file://")
+            if not file.resolve().is_relative_to(self._base.resolve()):
+                raise UserError(
+                    f"A row names {path}, which is outside {self._base}: only files below the "
+                    "data set's own folder are uploaded."
+                )
             self._known[path] = self._upload(file) if file.is_file() else ""
         return self._known[path]
 

@@ -336,7 +336,14 @@ RULES: dict[str, Rule] = _table(
 
 def as_markdown() -> str:
     """The table of the rules, for the documentation."""
-    lines = ["| code | severity | what it means | cure | source |", "|---|---|---|---|---|"]
+    lines = [
+        "# Rules of the data sets",
+        "",
+        "What `vertex-sft validate` and the step `validate-dataset` check. Written by "
+        "`make compile` from the table that the checker reads.",
+        "",
+    ]
+    lines += ["| code | severity | what it means | cure | source |", "|---|---|---|---|---|"]
     for rule in RULES.values():
         cells = (f"`{rule.code}`", rule.severity, rule.what, rule.cure, rule.source)
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")

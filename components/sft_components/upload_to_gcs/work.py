@@ -2,10 +2,11 @@
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import google_crc32c
 from google.api_core import exceptions as api
@@ -14,6 +15,8 @@ from sft_components.errors import UserError
 from sft_components.vertex.storage import join_uri, need_bucket, split_uri, storage_client
 
 BLOCK = 1 << 20
+PROGRESS_BYTES = 32 << 20
+"""Files up to this size are sent without a word in between."""
 
 
 @dataclass(frozen=True)
@@ -56,58 +59,103 @@ def upload_to_gcs(
     client = storage_client(project)
     bucket_name, prefix = split_uri(join_uri(output_uri, "datasets"))
     bucket = need_bucket(client, bucket_name, location)
-    uris: list[str] = []
-    sent = 0
-    for path, name in (
-        (training_path, "training.jsonl"),
-        (validation_path, "validation.jsonl"),
-        (evaluation_path, "evaluation.jsonl"),
-    ):
-        if not path.exists() or not path.stat().st_size:
-            uris.append("")
-            continue
-        uri, count = _upload_once(bucket, prefix, name, path, log)
-        uris.append(uri)
-        sent += count
-    return UploadResult(uris[0], uris[1], uris[2], sent)
+    names = ("training.jsonl", "validation.jsonl", "evaluation.jsonl")
+    paths = (training_path, validation_path, evaluation_path)
+    with ThreadPoolExecutor(len(paths)) as pool:
+        done = list(pool.map(lambda p, n: _upload_once(bucket, prefix, n, p, log), paths, names))
+    training, validation, evaluation = (uri for uri, _ in done)
+    return UploadResult(training, validation, evaluation, sum(count for _, count in done))
 
 
 def _upload_once(
     bucket: Any, prefix: str, name: str, path: Path, log: Callable[[str], None]
 ) -> tuple[str, int]:
-    sha256, crc32c, size = _checksums(path)
+    """Address of the object and the bytes sent; an empty address for a file without rows."""
+    if not path.exists() or not path.stat().st_size:
+        return "", 0
+    sha256, size = _sha256(path), path.stat().st_size
     blob = bucket.blob(f"{prefix}/{sha256[:20]}/{name}")
     uri = f"gs://{bucket.name}/{blob.name}"
-    if blob.exists():
-        blob.reload()
-        if blob.size == size and blob.crc32c == crc32c:
+    try:
+        if _holds(blob, path):
             log(f"{name}: {size:,} bytes are there already: {uri}")
             return uri, 0
-    blob.metadata = {"sha256": sha256}
-    try:
-        blob.upload_from_filename(
-            str(path), content_type="application/jsonl", checksum="crc32c", timeout=300
-        )
+        blob.metadata = {"sha256": sha256}
+        with path.open("rb") as file:
+            blob.upload_from_file(
+                _Progress(file, name, size, log),
+                size=size,
+                content_type="application/jsonl",
+                checksum="crc32c",
+                # Nobody's object is overwritten unless it is there and does not hold what its name
+                # says; the client compares its checksum with the service's.
+                if_generation_match=blob.generation or 0,
+                timeout=300,
+            )
+    except api.PreconditionFailed as error:
+        # Another run has just made the object.
+        if not _holds(blob, path):
+            raise RuntimeError(
+                f"{uri} does not hold what was sent: its checksum differs."
+            ) from error
     except api.Forbidden as error:
         raise UserError(
             f"May not write to gs://{bucket.name}: {error.message} "
-            "Grant roles/storage.objectAdmin on it to the account this step runs as."
+            "Grant roles/storage.objectUser on it to the account this step runs as."
         ) from error
-    blob.reload()
-    if blob.crc32c != crc32c or blob.size != size:
-        raise RuntimeError(f"{uri} does not hold what was sent: its checksum differs.")
     log(f"{name}: {size:,} bytes sent to {uri}")
     return uri, size
 
 
-def _checksums(path: Path) -> tuple[str, str, int]:
-    """SHA-256 in hexadecimal, CRC32C as Cloud Storage writes it, and the size in bytes."""
-    sha256 = hashlib.sha256()
-    crc = google_crc32c.Checksum()
-    size = 0
+def _holds(blob: Any, path: Path) -> bool:
+    """Whether the object exists with the file's content; reads its metadata from the service."""
+    try:
+        blob.reload()
+    except api.NotFound:
+        return False
+    return bool(blob.size == path.stat().st_size and blob.crc32c == _crc32c(path))
+
+
+class _Progress:
+    """A file that says after each tenth how much of it has been read for sending."""
+
+    def __init__(self, file: BinaryIO, name: str, size: int, log: Callable[[str], None]) -> None:
+        self._file = file
+        self._name = name
+        self._size = size
+        self._log = log
+        self._next = size / 10 if size > PROGRESS_BYTES else size
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._file.read(size)
+        if (at := self._file.tell()) >= self._next < self._size:
+            self._log(f"{self._name}: {at / self._size:.0%} sent")
+            self._next = at + self._size / 10
+        return block
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while block := file.read(BLOCK):
-            sha256.update(block)
-            crc.update(block)
-            size += len(block)
-    return sha256.hexdigest(), base64.b64encode(crc.digest()).decode(), size
+            yield block
+
+
+def _sha256(path: Path) -> str:
+    sha256 = hashlib.sha256()
+    for block in _blocks(path):
+        sha256.update(block)
+    return sha256.hexdigest()
+
+
+def _crc32c(path: Path) -> str:
+    """CRC32C as Cloud Storage writes it."""
+    crc = google_crc32c.Checksum()
+    for block in _blocks(path):
+        crc.update(block)
+    return base64.b64encode(crc.digest()).decode()

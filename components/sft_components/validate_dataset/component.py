@@ -23,6 +23,8 @@ def validate_dataset(
     dataset_format: str = "auto",
     default_context: str = "",
     on_long: str = "fail",
+    validation_split: bool = True,
+    deduplicate: bool = False,
 ) -> NamedTuple(
     "ValidateOutputs",
     [
@@ -50,6 +52,8 @@ def validate_dataset(
             author-chat.
         default_context: System instruction for rows that have none.
         on_long: What to do with rows that are too long: fail, warn, drop or truncate.
+        validation_split: Split a validation set off the training set when none is given.
+        deduplicate: Leave out copies of a training row.
 
     Returns:
         Rows and tokens of one pass over the training set, whether the tokens are an estimate, and
@@ -72,6 +76,8 @@ def validate_dataset(
             dataset_format=dataset_format,
             default_context=default_context,
             on_long=on_long,
+            validation_split=validation_split,
+            deduplicate=deduplicate,
             training_path=Path(training_dataset.path),
             validation_path=Path(validation_dataset.path),
             evaluation_path=Path(evaluation_dataset.path),

@@ -45,7 +45,7 @@ def need_bucket(client: Any, bucket_name: str, location: str) -> Any:
     except api.Forbidden as error:
         raise UserError(
             f"No access to bucket gs://{bucket_name}: {error.message} "
-            "Grant roles/storage.objectAdmin on it to the account this step runs as."
+            "Grant roles/storage.objectUser on it to the account this step runs as."
         ) from error
     if bucket is None:
         raise UserError(

@@ -8,7 +8,7 @@ import typer
 from sft_components import __version__
 from sft_components.errors import UserError
 from sft_pipelines.cli import compile as compile_command
-from sft_pipelines.cli import estimate, local, models, prompt, run
+from sft_pipelines.cli import convert, estimate, local, models, prompt, run, validate
 
 app = typer.Typer(
     name="vertex-sft",
@@ -34,6 +34,8 @@ def options(
     """Options of every command."""
 
 
+validate.register(app)
+convert.register(app)
 run.register(app)
 compile_command.register(app)
 prompt.register(app)

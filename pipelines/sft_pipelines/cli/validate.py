@@ -25,7 +25,7 @@ from sft_components.catalog import load_catalog
 from sft_components.datasets import advice, limits
 from sft_components.datasets.findings import SHOWN, Finding, Findings
 from sft_components.datasets.length import load_tokenizer
-from sft_components.datasets.rules import RULES
+from sft_components.datasets.rules import RULES, as_markdown
 from sft_components.datasets.sets import DataSet, Job, check_sets, job_for, open_sets
 from sft_components.datasets.summary import figures, report_page, spoken
 from sft_components.errors import UserError
@@ -35,8 +35,14 @@ ROLES = ("training", "validation", "evaluation")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
+    """Add the commands to `app`."""
     app.command("validate")(validate)
+    app.command("rules")(rules)
+
+
+def rules() -> None:
+    """Print the rules that `validate` checks, as a Markdown table."""
+    typer.echo(as_markdown(), nl=False)
 
 
 def validate(

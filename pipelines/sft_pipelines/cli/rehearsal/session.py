@@ -242,7 +242,7 @@ def _collect(steps: Path, result: Rehearsal) -> None:
     outputs = steps / "outputs.json"
     if outputs.is_file():
         result.outputs = json.loads(outputs.read_text(encoding="utf-8"))
-    for path in sorted(steps.glob("*/*/report")):
+    for path in sorted(steps.glob("*/*/report"), reverse=True):
         name = path.parent.name.removesuffix("-dataset").removesuffix("-model")
         report = result.folder / f"{name}.html"
         shutil.copyfile(path, report)

@@ -73,7 +73,9 @@ def run(
     values = read_parameters(
         found, parameter or [], parameters_file, defaults=rehearsal_defaults(found)
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Also where the shell started us with SIGINT ignored, as it does in the background.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     console = Console()
     folder = output_dir.absolute() / f"{found.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
     try:

@@ -15,7 +15,8 @@ setup: $(INSTALLED) ## Make .venv and install everything in it, once
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || { echo "Making $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
+		{ echo "Making $(VENV) ..."; $(PYTHON) -m venv --clear $(VENV); }
 	@echo "Installing (1.5 GB, one to three minutes) ..."
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet pip==26.3
 	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[local,dev]'

@@ -7,6 +7,7 @@ PYTORCH_IMAGE = "pytorch/pytorch:2.7.1-cuda12.6-cudnn9-runtime"
 """Image of the steps that run a model: it holds Python 3.11, torch and CUDA."""
 
 PINS = {
+    "accelerate": "1.15.0",
     "google-api-core": "2.44.0",
     "google-auth": "2.62.2",
     "google-cloud-aiplatform": "1.165.1",

@@ -7,6 +7,9 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import GoogleAuthError
+
 from sft_components.errors import UserError
 
 
@@ -17,10 +20,10 @@ def log(message: str) -> None:
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """End the step with one sentence, no traceback, on a `UserError`."""
+    """End the step with a sentence, no traceback, on a `UserError` or a refusal of the service."""
     try:
         yield
-    except UserError as error:
+    except (UserError, GoogleAPIError, GoogleAuthError) as error:
         log(f"ERROR: {error}")
         sys.exit(1)
 

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,9 @@ def _set(
         return
     if declared.type == "NUMBER_DOUBLE" and isinstance(value, int) and value is not True:
         value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        problems.append(f"{place}{name}: {value} is not a number that can be used.")
+        return
     wanted = PYTHON_TYPES[declared.type]
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
         problems.append(f"{place}{name}: {value!r} is not {SPOKEN[declared.type]}.")

@@ -37,6 +37,10 @@ def tune_llama_model(
     max_cost_usd: float = 0.0,
     evaluation_max_new_tokens: int = 64,
     evaluation_max_rows: int = 0,
+    evaluation_accelerator_type: str = "NVIDIA_L4",
+    evaluation_accelerator_count: int = 1,
+    evaluation_cpu_limit: str = "12",
+    evaluation_memory_limit: str = "48G",
     min_exact_match: float = 0.0,
     min_improvement: float = 0.0,
     serving_machine_type: str = "",
@@ -79,6 +83,11 @@ def tune_llama_model(
         max_cost_usd: Do not launch a tuning job above this estimate, US dollars; 0: no limit.
         evaluation_max_new_tokens: Longest answer in the evaluation, tokens.
         evaluation_max_rows: Held-out rows to use; 0: all.
+        evaluation_accelerator_type: Accelerator of the evaluation's machine. The defaults are a
+            g2-standard-12, whose one L4 holds an 8B model; a 70B model needs 8 of them.
+        evaluation_accelerator_count: Accelerators of that machine.
+        evaluation_cpu_limit: Its vCPUs, for instance 96 for 8 L4s.
+        evaluation_memory_limit: Its memory, for instance 384G for 8 L4s.
         min_exact_match: Gate: least exact match (0 to 1) of the tuned model.
         min_improvement: Gate: least gain in exact match over the base model (-1 to 1).
         serving_machine_type: For instance g2-standard-12; empty: the catalogue's for the model.
@@ -109,6 +118,9 @@ def tune_llama_model(
         validation_split=validation_split,
         deduplicate=deduplicate,
     )
+    # Vertex AI's cache goes by the address, not by what is stored there: cached, a scheduled run
+    # would never see new rows.
+    validated.set_caching_options(False)
     uploaded = upload_to_gcs(
         project=project,
         location=location,
@@ -117,6 +129,7 @@ def tune_llama_model(
         validation_dataset=validated.outputs["validation_dataset"],
         evaluation_dataset=validated.outputs["evaluation_dataset"],
     )
+    uploaded.set_caching_options(False)
 
     released = release_endpoint(
         project=project,
@@ -162,9 +175,11 @@ def tune_llama_model(
             max_new_tokens=evaluation_max_new_tokens,
             max_rows=evaluation_max_rows,
         )
-        # A g2-standard-12: its L4 holds the weights of an 8B model in bfloat16.
-        evaluated.set_accelerator_type("NVIDIA_L4").set_accelerator_limit(1)
-        evaluated.set_cpu_limit("12").set_memory_limit("48G")
+        evaluated.set_caching_options(False)
+        evaluated.set_accelerator_type(evaluation_accelerator_type)
+        evaluated.set_accelerator_limit(evaluation_accelerator_count)
+        evaluated.set_cpu_limit(evaluation_cpu_limit)
+        evaluated.set_memory_limit(evaluation_memory_limit)
 
         deployment_graph(
             project=project,
@@ -179,7 +194,7 @@ def tune_llama_model(
             accelerator_count=serving_accelerator_count,
             smoke_test_prompts=smoke_test_prompts,
             max_latency_s=max_latency_s,
-        )
+        ).set_caching_options(False)
 
     outputs = namedtuple("TuneLlamaModelOutputs", ["model_resource_name", "endpoint_resource_name"])
     return outputs(

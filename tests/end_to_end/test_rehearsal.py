@@ -1,11 +1,13 @@
 """`vertex-sft run --local` on the compiled Llama pipeline, with a tiny random model."""
 
+import json
 import re
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from tests.end_to_end.sandbox import Sandbox
@@ -68,6 +70,23 @@ def test_ctrl_c_in_the_training_leaves_nothing(sandbox: Sandbox):
     assert process.returncode == 130, output
     assert "cancelling projects/" in output
     assert "Interrupted" in output
+    assert wait_until_gone(sandbox, 5) == []
+
+
+def test_ctrl_c_leaves_nothing_in_a_local_vertex_that_goes_on(sandbox: Sandbox):
+    up = sandbox.run(sandbox.command("local", "up", "--base-model", "tiny"))
+    assert up.returncode == 0, up.stderr
+    process = sandbox.start(sandbox.run_command(epochs=2000))
+    wait_until_training(process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 130, output
+    found = json.loads(sandbox.run(sandbox.command("local", "status", "--json")).stdout)
+    url = f"{found['api_url']}/v1beta1/projects/rehearsal/locations/us-central1"
+    jobs = httpx.get(f"{url}/tuningJobs").json()["tuningJobs"]
+    assert {job["state"] for job in jobs} <= {"JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED"}
+    assert httpx.get(f"{url}/endpoints").json().get("endpoints", []) == []
+    assert sandbox.run(sandbox.command("local", "down")).returncode == 0
     assert wait_until_gone(sandbox, 5) == []
 
 

@@ -60,3 +60,18 @@ def test_every_executor_can_be_started(name: str, container: dict):
     install = next(part for part in container["command"] if "pip install" in part)
     assert "==" in install
     assert ">=" not in install.split("'kfp==")[0], "requirements are pinned"
+
+
+@pytest.mark.parametrize("file", sorted(COMPILED.glob("pipelines/*.yaml")), ids=lambda f: f.stem)
+def test_no_step_is_cached(file: Path):
+    """The cache goes by a data set's address: cached, a scheduled run would not see new rows."""
+    spec = next(yaml.safe_load_all(file.read_text()))
+    graphs = [spec["root"], *spec["components"].values()]
+    tasks = {name: task for g in graphs for name, task in g.get("dag", {}).get("tasks", {}).items()}
+    steps = {n for n, t in tasks.items() if "executorLabel" in _component(spec, t)}
+    assert len(steps) == len(COMPONENTS)
+    assert [n for n in steps if tasks[n].get("cachingOptions", {}).get("enableCache")] == []
+
+
+def _component(spec: dict, task: dict) -> dict:
+    return spec["components"][task["componentRef"]["name"]]

@@ -1,5 +1,6 @@
 """What a tuning job costs before it is launched, and what an endpoint costs for an hour."""
 
+import math
 from typing import Any
 
 import msgspec
@@ -96,7 +97,7 @@ def check_budget(estimate: CostEstimate, max_cost_usd: float) -> None:
     Raises:
         UserError: The high end of the estimate is above the limit, or the price is unknown.
     """
-    if max_cost_usd < 0:
+    if not (0 <= max_cost_usd < math.inf):
         raise UserError(f"max_cost_usd is {max_cost_usd:g}: give a limit, or 0 for none.")
     if max_cost_usd == 0:
         return

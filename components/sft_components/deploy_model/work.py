@@ -1,7 +1,6 @@
 """Deploy a tuned checkpoint: find the run's endpoint or create it, wait until it serves."""
 
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +19,15 @@ from sft_components.catalog.machines import check_machine, suggest
 from sft_components.errors import UserError
 from sft_components.steps import on_stop
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.deployments import (
+    DEPLOY_TIMEOUT_S,
+    cancel_deployment,
+    find_deployment,
+    wait_for_deployment,
+)
 from sft_components.vertex.endpoints import delete_endpoint, delete_model, get_endpoint
 from sft_components.vertex.keys import RUN_LABEL, endpoint_id, label_value, model_id
-from sft_components.vertex.retrying import TRANSIENT, backoff, reading
-
-DEPLOY_TIMEOUT_S = 3600.0
-ADOPT_EMPTY_S = 1800.0
-"""How long an endpoint without a model is taken for one whose deployment still runs."""
+from sft_components.vertex.retrying import CALL_TIMEOUT_S, reading
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,6 @@ def deploy_model(
     machine_type: str,
     accelerator_type: str,
     accelerator_count: int,
-    labels: dict[str, str] | None = None,
     log: Callable[[str], None] = print,
 ) -> DeployResult:
     """Deploy `checkpoint_uri` with Model Garden's custom-weights deployment.
@@ -67,7 +67,6 @@ def deploy_model(
         machine_type: For instance `g2-standard-12`; with the next two, all or none.
         accelerator_type: For instance `NVIDIA_L4`.
         accelerator_count: Accelerators of one replica.
-        labels: Put on the endpoint besides our own.
         log: Called with lines of progress.
 
     Raises:
@@ -88,27 +87,28 @@ def deploy_model(
         log(f"{described}: ${hourly:.2f} an hour until the endpoint is deleted")
     connection = Connection(project, location)
     endpoints = connection.client(EndpointServiceClient)
+    garden = connection.client(ModelGardenServiceClient)
     name = f"{connection.parent}/endpoints/{endpoint_id(run_name)}"
     endpoint = get_endpoint(endpoints, name)
-    if endpoint is None:
-        # What an attempt that failed had registered: the id is ours, so a new upload needs it free.
-        delete_model(connection, f"{connection.parent}/models/{model_id(run_name)}", log)
-        log(f"Deploying {checkpoint_uri} on {described}")
-        garden = connection.client(ModelGardenServiceClient)
-        operation = garden.deploy(
-            request=_request(connection, run_name, checkpoint_uri, model_display_name, machine),
-            retry=None,
-            timeout=120,
-        )
-        with on_stop(lambda: _cancel(garden, operation.operation.name, log)):
-            _wait(operation, endpoints, name, log)
-        endpoint = get_endpoint(endpoints, name)
-    else:
+    if endpoint is not None and endpoint.deployed_models:
         log(f"Adopted endpoint {name}")
-        endpoint = _until_deployed(endpoints, endpoint, log)
+    else:
+        operation = find_deployment(garden, connection.parent, model_id(run_name))
+        if operation:
+            log(f"Adopted deployment {operation}")
+        else:
+            # What an attempt that failed had left: the ids are ours, a new deployment needs them.
+            delete_endpoint(endpoints, name, log)
+            delete_model(connection, f"{connection.parent}/models/{model_id(run_name)}", log)
+            log(f"Deploying {checkpoint_uri} on {described}")
+            request = _request(connection, run_name, checkpoint_uri, model_display_name, machine)
+            operation = garden.deploy(request=request, retry=None, timeout=120).operation.name
+        with on_stop(lambda: _cancel(garden, operation, log)):
+            _wait(garden, operation, endpoints, name, log)
+        endpoint = get_endpoint(endpoints, name)
     if endpoint is None or not endpoint.deployed_models:
         raise RuntimeError(f"{name} holds no model although its deployment ended.")
-    _label(endpoints, endpoint, run_name, labels or {})
+    _label(endpoints, endpoint, run_name)
     model = endpoint.deployed_models[0].model
     log(f"Endpoint {endpoint.name} serves {model}")
     return DeployResult(endpoint=endpoint.name, model=model, machine=described)
@@ -166,61 +166,34 @@ def _request(
 
 
 def _cancel(garden: Any, operation: str, log: Callable[[str], None]) -> None:
-    log(f"Told to stop: cancelling {operation}")
-    with contextlib.suppress(api.GoogleAPICallError, OSError):
-        # Not `operation.cancel()`: over REST it fails before it sends anything.
-        garden.cancel_operation({"name": operation})
+    with contextlib.suppress(api.GoogleAPIError, OSError):
+        cancel_deployment(garden, operation, log)
 
 
-def _wait(operation: Any, endpoints: Any, name: str, log: Callable[[str], None]) -> None:
-    """Wait for a deployment; one that fails leaves no empty endpoint behind."""
-    started = time.monotonic()
-    for wait in backoff(1.0, 30.0):
-        try:
-            if operation.done(retry=None):
-                break
-        except TRANSIENT as error:
-            log(f"Cannot ask for the deployment's state: {error}")
-        if time.monotonic() - started > DEPLOY_TIMEOUT_S:
-            raise UserError(
-                f"The deployment has not ended after {DEPLOY_TIMEOUT_S / 60:.0f} minutes: "
-                f"{operation.operation.name}"
-            )
-        log(f"Deploying, {time.monotonic() - started:.0f} s")
-        time.sleep(wait)
-    try:
-        operation.result(timeout=60)
-    except api.GoogleAPICallError as error:
+def _wait(
+    garden: Any, operation: str, endpoints: Any, name: str, log: Callable[[str], None]
+) -> None:
+    """Wait for a deployment; one that fails or never ends leaves nothing that costs money."""
+    ended = wait_for_deployment(garden, operation, DEPLOY_TIMEOUT_S, log)
+    if ended is None:
+        cancel_deployment(garden, operation, log)
         delete_endpoint(endpoints, name, log)
-        raise UserError(f"The deployment failed: {error.message}") from error
+        raise UserError(
+            f"The deployment has not ended after {DEPLOY_TIMEOUT_S / 60:.0f} minutes and was "
+            f"cancelled: {operation}"
+        )
+    if ended.error.code:
+        delete_endpoint(endpoints, name, log)
+        raise UserError(f"The deployment failed: {ended.error.message}")
 
 
-def _until_deployed(
-    endpoints: Any, endpoint: types.Endpoint, log: Callable[[str], None]
-) -> types.Endpoint | None:
-    """Wait for a deployment that an earlier attempt of this step had started."""
-    started = time.monotonic()
-    current: types.Endpoint | None = endpoint
-    for wait in backoff(2.0, 30.0):
-        if current is None or current.deployed_models:
-            return current
-        if time.monotonic() - started > ADOPT_EMPTY_S:
-            delete_endpoint(endpoints, endpoint.name, log)
-            raise UserError(
-                f"{endpoint.name} never received a model and was deleted: run the step again."
-            )
-        log("Its deployment still runs")
-        time.sleep(wait)
-        current = get_endpoint(endpoints, endpoint.name)
-    return None
-
-
-def _label(endpoints: Any, endpoint: types.Endpoint, run_name: str, labels: dict[str, str]) -> None:
-    wanted = {**labels, RUN_LABEL: label_value(run_name)}
-    if wanted.items() <= dict(endpoint.labels).items():
+def _label(endpoints: Any, endpoint: types.Endpoint, run_name: str) -> None:
+    value = label_value(run_name)
+    if endpoint.labels.get(RUN_LABEL) == value:
         return
     endpoints.update_endpoint(
-        endpoint=types.Endpoint(name=endpoint.name, labels={**endpoint.labels, **wanted}),
+        endpoint=types.Endpoint(name=endpoint.name, labels={**endpoint.labels, RUN_LABEL: value}),
         update_mask=field_mask_pb2.FieldMask(paths=["labels"]),
         retry=reading(),
+        timeout=CALL_TIMEOUT_S,
     )

@@ -9,7 +9,14 @@ from sft_components.requirements import PYTORCH_IMAGE
 
 
 @step(
-    packages=["google-cloud-storage", "jinja2", "msgspec", "rouge-score", "transformers"],
+    packages=[
+        "accelerate",
+        "google-cloud-storage",
+        "jinja2",
+        "msgspec",
+        "rouge-score",
+        "transformers",
+    ],
     image=PYTORCH_IMAGE,
 )
 def evaluate_model(

@@ -11,7 +11,7 @@ from google.cloud.aiplatform_v1beta1.services.metadata_service import MetadataSe
 from google.cloud.aiplatform_v1beta1.services.tensorboard_service import TensorboardServiceClient
 
 from sft_components.vertex.connection import Connection
-from sft_components.vertex.retrying import TRANSIENT
+from sft_components.vertex.retrying import CALL_TIMEOUT_S, TRANSIENT
 
 
 @dataclass
@@ -49,27 +49,31 @@ class MetricsReader:
             self._denied = True
             self.log(f"The job's metrics cannot be read: {error.message}")
             return []
-        except (api.NotFound, *TRANSIENT):
+        except (api.GoogleAPIError, *TRANSIENT):
             return []
         self.points.extend(new)
         return new
 
     def _read(self, job: types.TuningJob) -> list[tuple[str, int, float]]:
         if not self._experiment:
-            context = self._metadata.get_context(name=job.experiment, retry=None)
+            context = self._metadata.get_context(
+                name=job.experiment, retry=None, timeout=CALL_TIMEOUT_S
+            )
             board = dict(context.metadata or {}).get("backing_tensorboard_resource", "")
             if not board:
                 return []
             self._experiment = f"{board}/experiments/{job.experiment.rpartition('/')[2]}"
-        for run in self._tensorboard.list_tensorboard_runs(parent=self._experiment, retry=None):
+        for run in self._tensorboard.list_tensorboard_runs(
+            parent=self._experiment, retry=None, timeout=CALL_TIMEOUT_S
+        ):
             for series in self._tensorboard.list_tensorboard_time_series(
-                parent=run.name, retry=None
+                parent=run.name, retry=None, timeout=CALL_TIMEOUT_S
             ):
                 self._series[series.name] = series.display_name
         new: list[tuple[str, int, float]] = []
         for name, metric in self._series.items():
             data = self._tensorboard.read_tensorboard_time_series_data(
-                tensorboard_time_series=name, retry=None
+                tensorboard_time_series=name, retry=None, timeout=CALL_TIMEOUT_S
             )
             last = self._seen.get(name, -1)
             for point in data.time_series_data.values:

@@ -20,9 +20,10 @@ from sft_components.launch_sft.metrics import MetricsReader
 from sft_components.launch_sft.request import check_settings, tuning_job
 from sft_components.steps import on_stop
 from sft_components.vertex.connection import Connection
-from sft_components.vertex.keys import KEY_LABEL, MANAGED_LABELS, RUN_LABEL, digest, label_value
-from sft_components.vertex.retrying import backoff, find_or_create, reading
+from sft_components.vertex.keys import KEY_LABEL, RUN_LABEL, digest, label_value
+from sft_components.vertex.retrying import CALL_TIMEOUT_S, backoff, find_or_create, reading
 from sft_components.vertex.storage import join_uri
+from sft_components.vertex.tuning_jobs import labelled_jobs
 
 CHECKPOINT_FOLDER = "postprocess/node-0/checkpoints/final"
 """Where the service writes the tuned weights, below `output_uri`."""
@@ -33,6 +34,7 @@ ENDED = {
     JobState.JOB_STATE_FAILED,
     JobState.JOB_STATE_CANCELLED,
     JobState.JOB_STATE_EXPIRED,
+    JobState.JOB_STATE_PARTIALLY_SUCCEEDED,
 }
 POLL_FIRST_S = 1.0
 POLL_MAX_S = 30.0
@@ -48,8 +50,6 @@ class LaunchResult:
     """`gs://` folder of the tuned weights."""
     base_model_uri: str
     """`gs://` folder of the weights the tuning started from; empty where none is public."""
-    model: str
-    """The tuned model's resource name, if the service registered one."""
     metrics: dict[str, float]
     """The last value of each training metric, and the job's data statistics."""
 
@@ -75,7 +75,6 @@ def launch_sft(
     custom_base_model: str = "",
     encryption_spec_key_name: str = "",
     service_account: str = "",
-    labels: dict[str, str] | None = None,
     cancel_on_abort: bool = True,
     curve_path: Path,
     log: Callable[[str], None] = print,
@@ -103,7 +102,6 @@ def launch_sft(
         custom_base_model: `gs://` folder of weights to start from, of the same architecture.
         encryption_spec_key_name: Customer-managed key for what the job creates.
         service_account: Account the job runs as.
-        labels: Put on the job besides our own.
         cancel_on_abort: Cancel the job when this step is told to stop.
         curve_path: Written with the metrics' points as JSON Lines while the job runs.
         log: Called with lines of progress.
@@ -145,11 +143,7 @@ def launch_sft(
         service_account=service_account,
     )
     key = digest(run_name, types.TuningJob.to_dict(request))
-    request.labels = {
-        **{k: v for k, v in (labels or {}).items() if k not in MANAGED_LABELS},
-        RUN_LABEL: label_value(run_name),
-        KEY_LABEL: key,
-    }
+    request.labels = {RUN_LABEL: label_value(run_name), KEY_LABEL: key}
     connection = Connection(project, location)
     client = connection.client(GenAiTuningServiceClient)
     job, created = find_or_create(
@@ -175,21 +169,16 @@ def launch_sft(
         tuning_job=job.name,
         checkpoint_uri=join_uri(run_output_uri, CHECKPOINT_FOLDER),
         base_model_uri=custom_base_model or model.weights_uri,
-        model=job.tuned_model.model if job.tuned_model else "",
         metrics={**reader.latest(), **_statistics(job, log)},
     )
 
 
 def _find(client: Any, parent: str, key: str) -> types.TuningJob | None:
-    """The newest job under `key`."""
-    jobs = [
-        job
-        for job in client.list_tuning_jobs(
-            request={"parent": parent, "filter": f'labels.{KEY_LABEL}="{key}"'}, retry=reading()
-        )
-        if job.labels.get(KEY_LABEL) == key
-    ]
-    return max(jobs, key=lambda job: str(job.create_time), default=None)
+    """The newest job under `key`, unless it was cancelled: then a new one may be created."""
+    for job in labelled_jobs(client, parent, KEY_LABEL, key):
+        if job.state not in {JobState.JOB_STATE_CANCELLING, JobState.JOB_STATE_CANCELLED}:
+            return job
+    return None
 
 
 def _follow(
@@ -204,7 +193,12 @@ def _follow(
     started = time.monotonic()
     waits = backoff(POLL_FIRST_S, POLL_MAX_S, 1.2)
     while True:
-        job = client.get_tuning_job(name=job.name, retry=reading(), timeout=60)
+        try:
+            job = client.get_tuning_job(name=job.name, retry=reading(), timeout=CALL_TIMEOUT_S)
+        except api.RetryError as error:
+            # The job goes on whether we see it or not: giving up would cancel hours of it.
+            log(f"The job's state cannot be read: {error.cause}")
+            continue
         changed = job.state != state
         if changed:
             state = job.state

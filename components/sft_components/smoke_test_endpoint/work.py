@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from google.api_core import exceptions as api
@@ -18,6 +18,8 @@ PROMPTS = (
     "Answer with one word: what is the capital of France?",
 )
 MAX_TOKENS = 32
+ATTEMPTS = 4
+"""Of one question, where the answer is a fault that passes."""
 
 
 @dataclass(frozen=True)
@@ -59,23 +61,16 @@ def smoke_test_endpoint(
     """
     session = EndpointSession(Connection(project, location), endpoint)
     asked = list(prompts) or list(PROMPTS)
+    try:
+        log(f"Asking {session.endpoint} at {session.host}")
+    except api.NotFound as error:
+        raise UserError(f"There is no endpoint {endpoint}.") from error
     warm_up_s = _warm_up(session, asked[0], warm_up_timeout_s, log)
-    log(f"First answer after {warm_up_s:.1f} s, at {session.host}")
+    log(f"First answer after {warm_up_s:.1f} s")
     answers: list[str] = []
     latencies: list[float] = []
     for prompt in asked:
-        spoken: list[str] = []
-        for surface, ask in (("predict", _predict), ("chat", _chat)):
-            started = time.monotonic()
-            try:
-                text = ask(session, prompt)
-            except api.BadRequest as error:
-                log(f"{surface} is refused: {error.message}")
-                continue
-            latencies.append(time.monotonic() - started)
-            log(f"{surface} {latencies[-1]:.2f} s: {prompt!r} -> {text[:80]!r}")
-            if text.strip():
-                spoken.append(text)
+        spoken = [text for text in _ask(session, prompt, latencies, log) if text.strip()]
         if not spoken:
             raise UserError(f"{endpoint} answered nothing to {prompt!r}.")
         answers.append(spoken[-1])
@@ -93,6 +88,30 @@ def smoke_test_endpoint(
             "latency_max_s": max(latencies),
         },
     )
+
+
+def _ask(
+    session: EndpointSession, prompt: str, latencies: list[float], log: Callable[[str], None]
+) -> Iterator[str]:
+    """The answers of the surfaces that the endpoint has; a fault that passes is tried again."""
+    for surface, ask in (("predict", _predict), ("chat", _chat)):
+        for attempt, wait in zip(range(ATTEMPTS), backoff(1.0, 10.0, 2.0), strict=False):
+            started = time.monotonic()
+            try:
+                text = ask(session, prompt)
+            except (api.BadRequest, api.NotFound, api.MethodNotImplemented) as error:
+                log(f"{surface} is refused: {error.message}")
+                break
+            except TRANSIENT as error:
+                if attempt == ATTEMPTS - 1:
+                    raise UserError(f"{session.endpoint} does not answer: {error}") from error
+                log(f"{surface} failed, trying again: {error}")
+                time.sleep(wait)
+                continue
+            latencies.append(time.monotonic() - started)
+            log(f"{surface} {latencies[-1]:.2f} s: {prompt!r} -> {text[:80]!r}")
+            yield text
+            break
 
 
 def _predict(session: EndpointSession, prompt: str) -> str:
@@ -123,17 +142,23 @@ def _warm_up(
     """Seconds until the first answer; the first prompts after a deployment are slow."""
     started = time.monotonic()
     for wait in backoff(1.0, 15.0):
-        try:
-            _predict(session, prompt)
-        except TRANSIENT as error:
-            if time.monotonic() - started > timeout_s:
-                raise UserError(
-                    f"{session.endpoint} gave no answer in {timeout_s:.0f} s. Last: {error}"
-                ) from error
-            log(f"Not ready: {error}")
-            time.sleep(wait)
-        except api.GoogleAPICallError as error:
-            raise UserError(f"{session.endpoint} refused the prompt: {error.message}") from error
-        else:
-            return time.monotonic() - started
+        refusals: list[str] = []
+        for ask in (_predict, _chat):
+            try:
+                ask(session, prompt)
+            except TRANSIENT as error:
+                refusals.append(str(error))
+            except (api.BadRequest, api.NotFound, api.MethodNotImplemented) as error:
+                # A surface that this endpoint does not have, or not yet.
+                refusals.append(error.message)
+            except api.GoogleAPICallError as error:
+                raise UserError(f"{session.endpoint}: {error.message}") from error
+            else:
+                return time.monotonic() - started
+        if time.monotonic() - started > timeout_s:
+            raise UserError(
+                f"{session.endpoint} gave no answer in {timeout_s:.0f} s. {' '.join(refusals)}"
+            )
+        log(f"Not ready: {refusals[0]}")
+        time.sleep(wait)
     raise AssertionError("unreachable")

@@ -12,7 +12,7 @@ import google_crc32c
 from google.api_core import exceptions as api
 
 from sft_components.errors import UserError
-from sft_components.vertex.storage import join_uri, need_bucket, split_uri, storage_client
+from sft_components.vertex.storage import join_uri, split_uri, storage_client, storage_fault
 
 BLOCK = 1 << 20
 PROGRESS_BYTES = 32 << 20
@@ -58,11 +58,17 @@ def upload_to_gcs(
         raise UserError("The training set is empty: there is nothing to upload.")
     client = storage_client(project)
     bucket_name, prefix = split_uri(join_uri(output_uri, "datasets"))
-    bucket = need_bucket(client, bucket_name, location)
+    # Not `lookup_bucket`: it needs a permission that no object role has.
+    bucket = client.bucket(bucket_name)
     names = ("training.jsonl", "validation.jsonl", "evaluation.jsonl")
     paths = (training_path, validation_path, evaluation_path)
-    with ThreadPoolExecutor(len(paths)) as pool:
-        done = list(pool.map(lambda p, n: _upload_once(bucket, prefix, n, p, log), paths, names))
+    try:
+        with ThreadPoolExecutor(len(paths)) as pool:
+            done = list(
+                pool.map(lambda p, n: _upload_once(bucket, prefix, n, p, log), paths, names)
+            )
+    except (api.NotFound, api.Forbidden) as error:
+        raise storage_fault(error, bucket_name, location) from error
     training, validation, evaluation = (uri for uri, _ in done)
     return UploadResult(training, validation, evaluation, sum(count for _, count in done))
 
@@ -98,11 +104,6 @@ def _upload_once(
             raise RuntimeError(
                 f"{uri} does not hold what was sent: its checksum differs."
             ) from error
-    except api.Forbidden as error:
-        raise UserError(
-            f"May not write to gs://{bucket.name}: {error.message} "
-            "Grant roles/storage.objectUser on it to the account this step runs as."
-        ) from error
     log(f"{name}: {size:,} bytes sent to {uri}")
     return uri, size
 

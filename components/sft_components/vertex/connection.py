@@ -3,12 +3,18 @@
 import functools
 import ipaddress
 import os
+import re
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import google.auth
 import google.auth.transport.requests
 from google.auth import credentials as ga_credentials
+
+from sft_components.errors import UserError
+
+LOCATION = re.compile(r"[a-z][a-z0-9-]*")
+"""It becomes part of the host that gets the credentials."""
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
@@ -32,6 +38,8 @@ class Connection:
     """
 
     def __init__(self, project: str, location: str) -> None:
+        if not LOCATION.fullmatch(location):
+            raise UserError(f"location is {location!r}: write a region such as us-central1.")
         self.project = project
         self.location = location
 

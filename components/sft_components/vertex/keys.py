@@ -7,7 +7,6 @@ from typing import Any
 
 RUN_LABEL = "vertex-sft-run"
 KEY_LABEL = "vertex-sft-key"
-MANAGED_LABELS = (RUN_LABEL, KEY_LABEL)
 
 
 def digest(*parts: Any) -> str:

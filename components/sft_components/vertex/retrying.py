@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import google.auth.exceptions
 import requests.exceptions
 from google.api_core import exceptions as api
 from google.api_core import retry as api_retry
@@ -17,12 +18,16 @@ TRANSIENT: tuple[type[Exception], ...] = (
     api.BadGateway,
     api.ServiceUnavailable,
     api.GatewayTimeout,
+    google.auth.exceptions.TransportError,
     requests.exceptions.ConnectionError,
     requests.exceptions.Timeout,
     requests.exceptions.ChunkedEncodingError,
 )
 
 READ_TIMEOUT_S = 600.0
+"""How long a call that may be repeated is repeated."""
+CALL_TIMEOUT_S = 60.0
+"""How long one call may take. Some GAPIC methods wait 5 s by default, others for ever."""
 
 
 def reading(timeout_s: float = READ_TIMEOUT_S) -> api_retry.Retry:
@@ -61,8 +66,9 @@ def find_or_create(
             return found, False
         try:
             return create(), True
-        except api.Conflict:  # over REST, 409 is not told apart as AlreadyExists
-            log("It exists already: looking it up.")
+        except api.Conflict as error:  # over REST, 409 is not told apart as AlreadyExists
+            log(f"{error.message} Looking it up.")
+            time.sleep(next(waits))
         except TRANSIENT as error:
             if attempt == attempts - 1:
                 raise

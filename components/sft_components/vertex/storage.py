@@ -34,22 +34,14 @@ def join_uri(folder: str, *names: str) -> str:
     return "/".join([folder.rstrip("/"), *(name.strip("/") for name in names)])
 
 
-def need_bucket(client: Any, bucket_name: str, location: str) -> Any:
-    """The bucket.
-
-    Raises:
-        UserError: It does not exist, or we may not see it.
-    """
-    try:
-        bucket = client.lookup_bucket(bucket_name)
-    except api.Forbidden as error:
-        raise UserError(
-            f"No access to bucket gs://{bucket_name}: {error.message} "
-            "Grant roles/storage.objectUser on it to the account this step runs as."
-        ) from error
-    if bucket is None:
-        raise UserError(
-            f"Bucket gs://{bucket_name} does not exist. Create it with: "
-            f"gcloud storage buckets create gs://{bucket_name} --location={location}"
+def storage_fault(error: api.ClientError, bucket: str, location: str) -> UserError:
+    """What to say of a refused request to `bucket`: that it does not exist, or the missing role."""
+    if isinstance(error, api.NotFound):
+        return UserError(
+            f"Bucket gs://{bucket} does not exist. Create it with: "
+            f"gcloud storage buckets create gs://{bucket} --location={location}"
         )
-    return bucket
+    return UserError(
+        f"No access to bucket gs://{bucket}: {error.message} "
+        "Grant roles/storage.objectUser on it to the account this step runs as."
+    )

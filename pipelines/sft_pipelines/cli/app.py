@@ -48,6 +48,12 @@ def main() -> None:
     """Run the command line; what a person can mend ends with a sentence and exit status 1."""
     try:
         app()
-    except UserError as error:
+    except (UserError, OSError) as error:
+        # An OSError names its file; requests' connection errors are OSErrors too.
         typer.echo(f"Error: {error}", err=True)
         sys.exit(1)
+    except Exception as error:
+        if type(error).__module__.startswith("google."):
+            typer.echo(f"Error: {type(error).__name__}: {error}", err=True)
+            sys.exit(1)
+        raise

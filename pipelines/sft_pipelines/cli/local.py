@@ -46,14 +46,21 @@ def need_local() -> "LocalVertex":
 @app.command()
 def up(
     base_model: Annotated[
-        str, typer.Option(help="Model that stands in: smollm2, or a folder of weights.")
-    ] = "smollm2",
+        str | None,
+        typer.Option(
+            help="Model that stands in: smollm2, or a folder of weights.",
+            show_default="smollm2, or that of the one that runs",
+        ),
+    ] = None,
 ) -> None:
     """Start the local Vertex AI; it runs until `vertex-sft local down`."""
     from sft_local import control
 
-    found = control.running() or control.start(
-        base_model=base_model, detach=True, on_progress=lambda line: typer.echo(line, err=True)
+    running = control.running()
+    found = control.start(
+        base_model=base_model or (running.base_model if running else "smollm2"),
+        detach=True,
+        on_progress=lambda line: typer.echo(line, err=True),
     )
     typer.echo(f"Local Vertex AI at {found.api_url}, Cloud Storage at {found.storage_url}")
     typer.echo('Point your clients at it with: eval "$(vertex-sft local env)"')

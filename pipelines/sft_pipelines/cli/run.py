@@ -41,9 +41,12 @@ def run(
         bool, typer.Option("--keep", help="With --local: leave the endpoint running.")
     ] = False,
     base_model: Annotated[
-        str,
-        typer.Option(help="With --local: what stands in for base models: smollm2, or a folder."),
-    ] = "smollm2",
+        str | None,
+        typer.Option(
+            help="With --local: what stands in for base models: smollm2, or a folder of weights.",
+            show_default="smollm2, or that of a local Vertex AI that runs",
+        ),
+    ] = None,
     output_dir: Annotated[
         Path, typer.Option(help="With --local: where each run gets a folder.")
     ] = Path("runs"),
@@ -128,9 +131,11 @@ def _summary(console: "Console", result: "Rehearsal") -> None:
         console.print(f"{name:22} {seconds:6.1f} s", highlight=False)
     evaluation = result.evaluation
     if evaluation:
+        compared = any(row["base"] is not None for row in result.predictions)
+        base = f"{evaluation['base_exact_match']:.2f} -> " if compared else ""
         console.print(
-            f"exact match {evaluation['base_exact_match']:.2f} -> "
-            f"{evaluation['exact_match']:.2f} on {len(result.predictions)} held-out rows",
+            f"exact match {base}{evaluation['exact_match']:.2f} on {len(result.predictions)} "
+            "held-out rows",
             highlight=False,
         )
         console.print(f"gate: {evaluation['reason']}", highlight=False, markup=False)

@@ -9,14 +9,17 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from sft_components.release_endpoint.work import release_endpoint
 from sft_components.vertex.storage import split_uri
-from sft_local import control
+from sft_local import control, paths
 from sft_pipelines.cli.rehearsal.events import EventReader
 from sft_pipelines.cli.rehearsal.screen import Screen
 from sft_pipelines.parameters import Template
@@ -24,6 +27,7 @@ from sft_pipelines.parameters import Template
 PROJECT = "rehearsal"
 LOCATION = "us-central1"
 BUCKET = "vertex-sft-rehearsal"
+DEFAULT_BASE_MODEL = "smollm2"
 EXIT_HANDLER = "release-endpoint"
 UNREAD_CONDITION = re.compile(
     r"Could not resolve CEL parameter: (\S+)|Condition evaluation failed.*"
@@ -88,7 +92,7 @@ def rehearse(
     parameters: dict[str, Any],
     *,
     folder: Path,
-    base_model: str,
+    base_model: str | None,
     keep: bool,
     screen: Screen,
 ) -> Rehearsal:
@@ -98,29 +102,53 @@ def rehearse(
         template: A compiled pipeline.
         parameters: Checked values.
         folder: New folder for the run's files.
-        base_model: What stands in for base models, if no local Vertex AI runs yet.
+        base_model: What stands in for base models; None: what the running local Vertex AI has.
         keep: Leave the endpoint, and the local Vertex AI with it, running.
         screen: Shows progress.
 
     Raises:
         KeyboardInterrupt: Interrupted; what was started has been ended.
     """
-    found = control.running()
-    local = found or control.start(base_model=base_model, detach=keep, on_progress=screen.note)
-    screen.note(f"Local Vertex AI at {local.api_url}: {local.base_model} stands in for the base")
-    finished = False
+    with _alone(screen):
+        found = control.running()
+        local = control.start(
+            base_model=base_model or (found.base_model if found else DEFAULT_BASE_MODEL),
+            detach=keep,
+            on_progress=screen.note,
+        )
+        screen.note(f"Local Vertex AI at {local.api_url}: {local.base_model} stands in")
+        result: Rehearsal | None = None
+        try:
+            with _environment(local.environment()):
+                if str(parameters.get("output_uri", "")).startswith("gs://"):
+                    control.ensure_bucket(local, split_uri(parameters["output_uri"])[0])
+                try:
+                    result = _run(template, parameters, folder, screen)
+                finally:
+                    kept = keep and result is not None and result.succeeded
+                    if found and not kept:
+                        _release(parameters, folder, screen)
+            return result
+        finally:
+            if found is None and not (keep and result is not None and result.succeeded):
+                control.stop()
+
+
+@contextlib.contextmanager
+def _alone(screen: Screen) -> Iterator[None]:
+    """One rehearsal at a time: the first to end would stop the server under the others."""
+    state_dir = paths.state_dir()
+    state_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(state_dir / "rehearsal.lock")
     try:
-        with _environment(local.environment()):
-            if str(parameters.get("output_uri", "")).startswith("gs://"):
-                control.ensure_bucket(local, split_uri(parameters["output_uri"])[0])
-            result = _run(template, parameters, folder, screen)
-            finished = result.succeeded
-            if found and not (keep and finished):
-                _release(parameters, folder, screen)
-        return result
+        lock.acquire(timeout=0)
+    except Timeout:
+        screen.note("Another rehearsal runs on this machine: waiting for its end")
+        lock.acquire()
+    try:
+        yield
     finally:
-        if found is None and not (keep and finished):
-            control.stop()
+        lock.release()
 
 
 def _run(template: Template, parameters: dict[str, Any], folder: Path, screen: Screen) -> Rehearsal:
@@ -156,7 +184,7 @@ def _run(template: Template, parameters: dict[str, Any], folder: Path, screen: S
     pump = _Pump(worker, folder / "run.log", screen, result)
     try:
         pump.start()
-        pump.join()
+        pump.done.wait()
         result.succeeded = worker.wait() == 0 and not result.error
     except KeyboardInterrupt:
         screen.note("Stopping: the current step is told to end, then the exit handler runs.")
@@ -180,15 +208,22 @@ class _Pump(threading.Thread):
         result: Rehearsal,
     ) -> None:
         super().__init__(daemon=True)
+        # Not `join`: interrupted, it takes the thread for ended on Python 3.11 and 3.12.
+        self.done = threading.Event()
         self._worker = worker
         self._log = log
         self._screen = screen
         self._result = result
         self._events = EventReader()
-        self._stopping = False
         self._error_step = ""
 
     def run(self) -> None:
+        try:
+            self._read()
+        finally:
+            self.done.set()
+
+    def _read(self) -> None:
         assert self._worker.stdout  # noqa: S101 - it was opened as a pipe
         with self._log.open("w", encoding="utf-8") as log:
             for line in self._worker.stdout:
@@ -206,8 +241,6 @@ class _Pump(threading.Thread):
                 elif event.kind == "failed" and not self._result.failed_step:
                     self._result.failed_step = event.step
                     self._result.error = self._result.error or self._screen.steps[event.step].line
-                elif event.kind == "started" and self._stopping and event.step != EXIT_HANDLER:
-                    self._end_step()
 
     def _read_error(self, text: str) -> None:
         """A step's error is its last words: it may have more than one line."""
@@ -219,11 +252,16 @@ class _Pump(threading.Thread):
 
     def stop(self) -> None:
         """End the current step and any that follows, but let the exit handler run."""
-        self._stopping = True
-        if self._events.step != EXIT_HANDLER:
-            self._end_step()
-        with contextlib.suppress(KeyboardInterrupt):
-            self.join(STOP_S)
+        end = time.monotonic() + STOP_S
+        ended = ""
+        while not self.done.is_set() and time.monotonic() < end:
+            # Once for each step: a second signal would interrupt its cancelling. The wait gives a
+            # step that has just started the time to be there.
+            step = self._events.step
+            if step not in {"", EXIT_HANDLER, ended}:
+                self._end_step()
+                ended = step
+            self.done.wait(1.0)
 
     def _end_step(self) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -12,6 +12,7 @@ from kfp import compiler
 from sft_components.errors import UserError
 
 COMPONENTS = (
+    "validate_pipeline",
     "validate_dataset",
     "upload_to_gcs",
     "launch_sft",

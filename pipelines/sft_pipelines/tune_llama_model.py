@@ -9,6 +9,7 @@ from sft_components.launch_sft.component import launch_sft
 from sft_components.release_endpoint.component import release_endpoint
 from sft_components.upload_to_gcs.component import upload_to_gcs
 from sft_components.validate_dataset.component import validate_dataset
+from sft_components.validate_pipeline.component import validate_pipeline
 from sft_pipelines.deployment_graph import deployment_graph
 
 
@@ -37,10 +38,6 @@ def tune_llama_model(
     max_cost_usd: float = 0.0,
     evaluation_max_new_tokens: int = 64,
     evaluation_max_rows: int = 0,
-    evaluation_accelerator_type: str = "NVIDIA_L4",
-    evaluation_accelerator_count: int = 1,
-    evaluation_cpu_limit: str = "12",
-    evaluation_memory_limit: str = "48G",
     min_exact_match: float = 0.0,
     min_improvement: float = 0.0,
     serving_machine_type: str = "",
@@ -83,11 +80,6 @@ def tune_llama_model(
         max_cost_usd: Do not launch a tuning job above this estimate, US dollars; 0: no limit.
         evaluation_max_new_tokens: Longest answer in the evaluation, tokens.
         evaluation_max_rows: Held-out rows to use; 0: all.
-        evaluation_accelerator_type: Accelerator of the evaluation's machine. The defaults are a
-            g2-standard-12, whose one L4 holds an 8B model; a 70B model needs 8 of them.
-        evaluation_accelerator_count: Accelerators of that machine.
-        evaluation_cpu_limit: Its vCPUs, for instance 96 for 8 L4s.
-        evaluation_memory_limit: Its memory, for instance 384G for 8 L4s.
         min_exact_match: Gate: least exact match (0 to 1) of the tuned model.
         min_improvement: Gate: least gain in exact match over the base model (-1 to 1).
         serving_machine_type: For instance g2-standard-12; empty: the catalogue's for the model.
@@ -105,6 +97,25 @@ def tune_llama_model(
 
     run_name = dsl.PIPELINE_JOB_NAME_PLACEHOLDER
 
+    checked = validate_pipeline(
+        location=location,
+        tuning_location=tuning_location,
+        base_model=large_model_reference,
+        tuning_mode=tuning_mode,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        adapter_size=adapter_size,
+        batch_size=batch_size,
+        output_uri=output_uri,
+        encryption_spec_key_name=encryption_spec_key_name,
+        min_exact_match=min_exact_match,
+        min_improvement=min_improvement,
+        max_new_tokens=evaluation_max_new_tokens,
+        machine_type=serving_machine_type,
+        accelerator_type=serving_accelerator_type,
+        accelerator_count=serving_accelerator_count,
+    )
+    checked.set_caching_options(False)
     validated = validate_dataset(
         project=project,
         base_model=large_model_reference,
@@ -117,7 +128,7 @@ def tune_llama_model(
         on_long=on_long,
         validation_split=validation_split,
         deduplicate=deduplicate,
-    )
+    ).after(checked)
     # Vertex AI's cache goes by the address, not by what is stored there: cached, a scheduled run
     # would never see new rows.
     validated.set_caching_options(False)
@@ -176,10 +187,10 @@ def tune_llama_model(
             max_rows=evaluation_max_rows,
         )
         evaluated.set_caching_options(False)
-        evaluated.set_accelerator_type(evaluation_accelerator_type)
-        evaluated.set_accelerator_limit(evaluation_accelerator_count)
-        evaluated.set_cpu_limit(evaluation_cpu_limit)
-        evaluated.set_memory_limit(evaluation_memory_limit)
+        # A g2-standard-12; `validate_pipeline` refuses models that do not fit its one L4. Not by
+        # parameters: kfp does not hand those of a resource into an exit handler's graph.
+        evaluated.set_accelerator_type("NVIDIA_L4").set_accelerator_limit(1)
+        evaluated.set_cpu_limit("12").set_memory_limit("48G")
 
         deployment_graph(
             project=project,

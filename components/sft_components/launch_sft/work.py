@@ -15,9 +15,10 @@ from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import (
 
 from sft_components.catalog import load_catalog
 from sft_components.catalog.cost import check_budget, estimate_tuning_cost
+from sft_components.catalog.settings import check_settings
 from sft_components.errors import UserError
 from sft_components.launch_sft.metrics import MetricsReader
-from sft_components.launch_sft.request import check_settings, tuning_job
+from sft_components.launch_sft.request import tuning_job
 from sft_components.steps import on_stop
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.keys import KEY_LABEL, RUN_LABEL, digest, label_value

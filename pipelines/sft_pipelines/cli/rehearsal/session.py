@@ -192,6 +192,9 @@ def _run(template: Template, parameters: dict[str, Any], folder: Path, screen: S
         raise
     finally:
         _end_group(worker)
+    if not result.succeeded and not result.error:
+        lines = (folder / "run.log").read_text(encoding="utf-8").strip().splitlines()
+        result.error = lines[-1] if lines else f"the runner ended with status {worker.returncode}"
     _collect(steps, result)
     result.seconds = {s.name: s.seconds for s in screen.steps.values() if s.seconds}
     return result

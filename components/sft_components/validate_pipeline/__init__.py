@@ -1,0 +1,1 @@
+"""Check a run's settings before anything is read, sent or paid for."""

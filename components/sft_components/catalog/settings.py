@@ -4,8 +4,15 @@ from sft_components.catalog.lookup import load_catalog
 from sft_components.catalog.schema import ModelSpec
 from sft_components.errors import UserError
 
-API_ADAPTER_SIZES = (1, 2, 4, 8, 16, 32)
-"""The values of the API's enum `SupervisedHyperParameters.AdapterSize`."""
+ADAPTER_SIZES = {
+    1: "ADAPTER_SIZE_ONE",
+    2: "ADAPTER_SIZE_TWO",
+    4: "ADAPTER_SIZE_FOUR",
+    8: "ADAPTER_SIZE_EIGHT",
+    16: "ADAPTER_SIZE_SIXTEEN",
+    32: "ADAPTER_SIZE_THIRTY_TWO",
+}
+"""LoRA ranks by the names in the API's enum `SupervisedHyperParameters.AdapterSize`."""
 
 
 def check_settings(
@@ -49,8 +56,8 @@ def check_settings(
             f"adapter_size is {adapter_size}, but tuning_mode FULL has no adapter: "
             "set adapter_size to 0 or tuning_mode to PEFT_ADAPTER."
         )
-    if adapter_size and adapter_size not in (model.adapter_sizes or API_ADAPTER_SIZES):
-        allowed = ", ".join(str(size) for size in model.adapter_sizes or API_ADAPTER_SIZES)
+    if adapter_size and adapter_size not in (model.adapter_sizes or ADAPTER_SIZES):
+        allowed = ", ".join(str(size) for size in model.adapter_sizes or ADAPTER_SIZES)
         raise UserError(f"adapter_size is {adapter_size}; {model.name} takes {allowed}.")
     if not output_uri.startswith("gs://"):
         raise UserError(f"output_uri is {output_uri!r}: give a gs:// folder for the checkpoints.")

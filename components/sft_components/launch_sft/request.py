@@ -3,16 +3,7 @@
 from google.cloud.aiplatform_v1beta1 import types
 
 from sft_components.catalog import ModelSpec
-
-ADAPTER_SIZES = {
-    1: "ADAPTER_SIZE_ONE",
-    2: "ADAPTER_SIZE_TWO",
-    4: "ADAPTER_SIZE_FOUR",
-    8: "ADAPTER_SIZE_EIGHT",
-    16: "ADAPTER_SIZE_SIXTEEN",
-    32: "ADAPTER_SIZE_THIRTY_TWO",
-}
-"""The values that the API's enum has (`SupervisedHyperParameters.AdapterSize`)."""
+from sft_components.catalog.settings import ADAPTER_SIZES
 
 
 def tuning_job(

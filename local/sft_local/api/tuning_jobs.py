@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 
 from sft_components.catalog import ModelSpec, load_catalog
+from sft_components.catalog.settings import ADAPTER_SIZES
 from sft_components.errors import UserError
 from sft_local import wire
 from sft_local.gcs import StorageError, split_uri
@@ -22,14 +23,7 @@ router = APIRouter()
 DEFAULT_BATCH_SIZE = 8
 DEFAULT_LEARNING_RATE = 2e-4
 """Where the catalogue names none."""
-_SIZES = {
-    "ADAPTER_SIZE_ONE": 1,
-    "ADAPTER_SIZE_TWO": 2,
-    "ADAPTER_SIZE_FOUR": 4,
-    "ADAPTER_SIZE_EIGHT": 8,
-    "ADAPTER_SIZE_SIXTEEN": 16,
-    "ADAPTER_SIZE_THIRTY_TWO": 32,
-}
+_SIZES = {name: size for size, name in ADAPTER_SIZES.items()}
 
 
 @router.post(f"{PLACE}/tuningJobs")

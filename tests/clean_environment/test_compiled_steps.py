@@ -44,7 +44,11 @@ def run_step(name: str, folder: Path, **arguments: object) -> dict[str, object]:
     return outputs
 
 
-def test_a_data_step_and_a_control_step(local_vertex: LocalVertex, tmp_path: Path):
+def test_a_data_step_and_a_control_step(
+    local_vertex: LocalVertex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for variable, value in local_vertex.environment().items():
+        monkeypatch.setenv(variable, value)
     control.ensure_bucket(local_vertex, BUCKET)
     rows = tmp_path / "rows.jsonl"
     rows.write_text(

@@ -22,8 +22,3 @@ def local_vertex(tmp_path_factory: pytest.TempPathFactory) -> Iterator[control.L
         os.environ.clear()
         os.environ.update(before)
         control.stop(folder)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import multiprocessing
+import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
@@ -163,7 +164,9 @@ _task: tuple[Source, Options, bool] | None = None
 
 
 def _can_fork(workers: int) -> bool:
-    return workers > 1 and "fork" in multiprocessing.get_all_start_methods()
+    # A fork beside other threads may take over a lock that nobody will release.
+    alone = threading.active_count() == 1
+    return workers > 1 and alone and "fork" in multiprocessing.get_all_start_methods()
 
 
 def _parts(source: Source) -> int:

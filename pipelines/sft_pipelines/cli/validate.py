@@ -246,9 +246,21 @@ def _progress(size: int) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error while the files are read."""
     err = Console(stderr=True)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+    bar = Progress(
+        *columns,
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+        auto_refresh=False,  # its thread would keep the check from using several processes
+    )
+    with bar:
         task = bar.add_task("", total=size)
-        yield lambda count: bar.advance(task, count)
+
+        def advance(count: int) -> None:
+            bar.advance(task, count)
+            bar.refresh()
+
+        yield advance
 
 
 def _write(path: Path, text: str) -> None:

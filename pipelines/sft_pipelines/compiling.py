@@ -17,6 +17,7 @@ COMPONENTS = (
     "upload_to_gcs",
     "launch_sft",
     "evaluate_model",
+    "evaluate_endpoint",
     "deploy_model",
     "smoke_test_endpoint",
     "release_endpoint",

@@ -11,7 +11,8 @@ import pytest
 
 from sft_components.errors import UserError
 from sft_components.evaluate_model.checkpoint import Checkpoint
-from sft_components.evaluate_model.work import EvaluateResult, evaluate_model, gate
+from sft_components.evaluate_model.work import EvaluateResult, evaluate_model
+from sft_components.evaluation.verdict import gate
 
 MakeModel = Callable[[Path, int, str], Path]
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from sft_components.errors import UserError
-from sft_components.evaluate_model.rows import EvaluationRow
+from sft_components.evaluation.rows import EvaluationRow
 
 PROGRESS_SECONDS = 5.0
 IGNORED = -100

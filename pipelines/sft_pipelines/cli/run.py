@@ -110,7 +110,7 @@ def _summary(console: "Console", result: "Rehearsal") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from sft_components.evaluate_model.report import shared_opening
+    from sft_components.evaluation.report import shared_opening
 
     if result.predictions:
         table = Table(title="Held-out rows", title_justify="left")

@@ -10,6 +10,8 @@ import msgspec
 from sft_components.errors import UserError
 
 ASSISTANT = "assistant"
+PLAIN_KEYS = (("prompt", "completion"), ("input_text", "output_text"))
+"""Prompt and reference of the formats without turns."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,10 @@ class EvaluationRow:
     line: int
     """Line of the file, from 1."""
     messages: tuple[dict[str, str], ...]
-    """What precedes the reference, for the chat template. Empty for prompt/completion rows: these
-    are plain text to the model, as they are in training and to an endpoint's `predict`."""
+    """What precedes the reference, for the chat template. Empty for rows without turns: these are
+    plain text to the model, as they are in training and to an endpoint's `predict`."""
     prompt: str
-    """The prompt of a prompt/completion row; of a conversation, its text for people."""
+    """The prompt of a row without turns; of a conversation, its text for people."""
     reference: str
     """The last answer of the assistant."""
 
@@ -41,12 +43,13 @@ class Prediction(msgspec.Struct, frozen=True):
     tuned_exact: bool
 
 
-def read_rows(path: Path, max_rows: int = 0) -> list[EvaluationRow]:
-    """The rows of a JSON Lines file in the messages, prompt/completion or GenerateContent format.
+def read_rows(path: Path, max_rows: int = 0, *, may_be_empty: bool = False) -> list[EvaluationRow]:
+    """The rows of a JSON Lines file in any format of a tuning set that is text alone.
 
     Args:
         path: The file; a byte order mark, CRLF and blank lines do not matter.
         max_rows: At most so many rows, spread evenly over the file; 0: all.
+        may_be_empty: Whether a file without rows gives no rows, instead of an error.
 
     Raises:
         UserError: The file is missing or empty, or a row cannot be used; names the line.
@@ -58,6 +61,8 @@ def read_rows(path: Path, max_rows: int = 0) -> list[EvaluationRow]:
     except IsADirectoryError:
         raise UserError(f"{path} is a folder: name the evaluation file in it.") from None
     if not rows:
+        if may_be_empty:
+            return []
         raise UserError(
             f"The evaluation file {path} has no rows: give held-out rows with evaluation_data_uri."
         )
@@ -87,20 +92,26 @@ class _RowError(ValueError):
 def _row(row: Any, line: int) -> EvaluationRow:
     if not isinstance(row, dict):
         raise _RowError("a row must be a JSON object.")
-    if "prompt" in row and "completion" in row:
-        prompt, completion = row["prompt"], row["completion"]
-        if not (isinstance(prompt, str) and isinstance(completion, str) and prompt and completion):
-            raise _RowError("'prompt' and 'completion' must be texts that are not empty.")
-        return EvaluationRow(line, (), prompt, completion)
+    for asked, answered in PLAIN_KEYS:
+        if asked in row and answered in row:
+            prompt, reference = row[asked], row[answered]
+            if not all(isinstance(text, str) and text for text in (prompt, reference)):
+                raise _RowError(f"{asked!r} and {answered!r} must be texts that are not empty.")
+            return EvaluationRow(line, (), prompt, reference)
     if "messages" in row:
         turns = [_turn(turn, "content") for turn in _list(row, "messages")]
+        if row.get("context"):
+            turns.insert(0, {"role": "system", "content": _text(row["context"])})
     elif "contents" in row:
         turns = [_turn(turn, "parts") for turn in _list(row, "contents")]
         system = row.get("systemInstruction", row.get("system_instruction"))
         if isinstance(system, dict):
             turns.insert(0, {"role": "system", "content": _text(system.get("parts"))})
     else:
-        raise _RowError("a row needs 'messages', 'contents', or 'prompt' and 'completion'.")
+        raise _RowError(
+            "a row needs 'messages', 'contents', 'prompt' and 'completion', "
+            "or 'input_text' and 'output_text'."
+        )
     last = max((i for i, turn in enumerate(turns) if turn["role"] == ASSISTANT), default=-1)
     if last < 0:
         raise _RowError("no turn of the assistant, so there is no reference to compare with.")
@@ -125,7 +136,8 @@ def _list(row: dict[str, Any], key: str) -> list[Any]:
 
 
 def _turn(turn: Any, key: str) -> dict[str, str]:
-    role = turn.get("role") if isinstance(turn, dict) else None
+    # Chats of the legacy templates name an author instead of a role.
+    role = turn.get("role", turn.get("author")) if isinstance(turn, dict) else None
     if role not in ("system", "user", ASSISTANT, "model"):
         raise _RowError("every turn needs a 'role': system, user, assistant or model.")
     return {"role": ASSISTANT if role == "model" else role, "content": _text(turn.get(key))}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sft_components.evaluate_model.scores import bootstrap_interval, mean_scores, score
+from sft_components.evaluation.scores import bootstrap_interval, mean_scores, score
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sft_components.errors import UserError
-from sft_components.evaluate_model.rows import EvaluationRow, read_rows
+from sft_components.evaluation.rows import EvaluationRow, read_rows
 
 USER = {"role": "user", "content": "Q"}
 ANSWER = {"role": "assistant", "content": "A"}

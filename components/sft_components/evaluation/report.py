@@ -10,7 +10,7 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sft_components.evaluate_model.rows import Prediction
+from sft_components.evaluation.rows import Prediction
 from sft_components.reports import Section, bar_groups, line_chart, number, page, table, verdict
 
 SHOWN = 1_000
@@ -63,8 +63,9 @@ def build_report(
     curve: Curve,
     models: Mapping[str, str],
     notes: Sequence[str],
+    losses: bool = True,
 ) -> str:
-    """The report as one HTML document.
+    """The report as one HTML document; one of no rows says so instead of showing figures.
 
     Args:
         passed: The gate's verdict.
@@ -74,7 +75,11 @@ def build_report(
         curve: Loss by step of the tuning job.
         models: Address by model name, `base` and `tuned`.
         notes: Sentences about the evaluation worth reading with the result.
+        losses: Whether the loss was measured; an endpoint does not tell it.
     """
+    if not predictions:
+        found = [Section("", _summary(passed, reason, metrics, notes)), _models(models)]
+        return page("Evaluation: no rows", found)
     compared = "base" in models
     kinds = KINDS if compared else KINDS_ALONE
     if not compared:
@@ -83,15 +88,20 @@ def build_report(
         Section("", _summary(passed, reason, metrics, notes)),
         Section(
             "Metrics",
-            _bars(metrics, compared) + _metric_table(metrics, compared),
-            "Over all held-out rows; loss in nats per token of the reference, given the prompt.",
+            _bars(metrics, compared) + _metric_table(metrics, compared, losses),
+            "Over all held-out rows"
+            + ("; loss in nats per token of the reference, given the prompt." if losses else "."),
         ),
         Section("Loss of the tuning job", line_chart(curve, x_label="step", y_label="loss")),
         Section("Answers", _answers(predictions, kinds), _cut(predictions)),
-        Section("Models", table(["model", "weights"], models.items(), wrap=["weights"])),
+        _models(models),
     ]
     title = "Evaluation: tuned against base model" if compared else "Evaluation of the tuned model"
     return page(title, sections, script=_file("answers.js"))
+
+
+def _models(models: Mapping[str, str]) -> Section:
+    return Section("Models", table(["model", "address"], models.items(), wrap=["address"]))
 
 
 def _summary(
@@ -120,9 +130,9 @@ def _bars(metrics: Mapping[str, float], compared: bool) -> Markup:
     return bar_groups(groups, y_label="mean over rows", y_max=1)
 
 
-def _metric_table(metrics: Mapping[str, float], compared: bool) -> Markup:
+def _metric_table(metrics: Mapping[str, float], compared: bool, losses: bool) -> Markup:
     rows = []
-    for key, title in {**SHARES, "loss": "Loss"}.items():
+    for key, title in ({**SHARES, "loss": "Loss"} if losses else SHARES).items():
         # Only a loss can be missing: it is not finite where a checkpoint is broken.
         tuned, base = metrics.get(key), metrics.get(f"base_{key}")
         change = f"{tuned - base:+.3f}" if tuned is not None and base is not None else "–"

@@ -1,0 +1,1 @@
+"""Tuned against base model on held-out rows, through endpoints."""

@@ -1,0 +1,202 @@
+"""All rows to one model over HTTP: many at a time, each until it is answered."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from google.api_core import exceptions as api
+
+from sft_components.errors import UserError
+from sft_components.evaluate_endpoint.dialects import Dialect, UnlikeError
+from sft_components.evaluate_endpoint.kept import Answer, KeptAnswers, key
+from sft_components.evaluation.rows import EvaluationRow
+from sft_components.vertex.connection import Connection
+from sft_components.vertex.retrying import TRANSIENT, backoff
+
+PROGRESS_SECONDS = 5.0
+ANSWER_TIMEOUT_S = 300.0
+WARM_UP_S = 900.0
+"""The first prompts after a deployment are slow, or are not answered at all yet."""
+RETRY_S = 900.0
+"""How long one row is asked again where the fault may pass: a quota that is used up comes back."""
+HOPELESS = (api.Unauthorized, api.Forbidden, api.NotFound)
+"""What refuses a row for these reasons refuses every row."""
+
+
+class Model:
+    """A model behind an address."""
+
+    def __init__(self, connection: Connection, url: str, *, name: str, identity: str) -> None:
+        """
+        Args:
+            connection: Who asks.
+            url: Address of the endpoint or publisher model, without a method.
+            name: What messages call the model.
+            identity: What answers depend on beside the request: another model, another identity.
+        """
+        self.name = name
+        self.identity = identity
+        self._connection = connection
+        self._url = url
+        self._local = threading.local()
+
+    def ask(
+        self, dialect: Dialect, row: EvaluationRow, max_new_tokens: int, timeout_s: float
+    ) -> str:
+        """The model's answer to `row`.
+
+        Raises:
+            google.api_core.exceptions.GoogleAPICallError: With the service's own message.
+            UnlikeError: The endpoint speaks another dialect.
+        """
+        suffix, body = dialect.request(row, max_new_tokens)
+        response = self._session().post(f"{self._url}{suffix}", json=body, timeout=timeout_s)
+        if response.status_code >= 400:
+            raise api.from_http_response(response)
+        try:
+            return dialect.text(response.json())
+        except ValueError as error:
+            raise UnlikeError(str(error)) from error
+
+    def _session(self) -> Any:
+        # A session is not safe to share between threads.
+        if not hasattr(self._local, "session"):
+            self._local.session = self._connection.session()
+        return self._local.session
+
+
+def find_dialect(
+    model: Model,
+    candidates: Sequence[Dialect],
+    row: EvaluationRow,
+    max_new_tokens: int,
+    log: Callable[[str], None],
+    warm_up_s: float = WARM_UP_S,
+) -> Dialect:
+    """The first of `candidates` in which the model answers `row`; waits while it warms up.
+
+    Raises:
+        UserError: It answers in none, or not in time.
+    """
+    started = time.monotonic()
+    for pause in backoff(1.0, 15.0):
+        said: list[str] = []
+        passing: set[str] = set()
+        for dialect in candidates:
+            # Not yet is not never: its plainer forms must not be taken instead.
+            if dialect.kind in passing:
+                continue
+            try:
+                model.ask(dialect, row, max_new_tokens, warm_up_s)
+            except TRANSIENT as error:
+                said.append(_message(error))
+                passing.add(dialect.kind)
+            except UnlikeError as error:
+                said.append(str(error))
+            except (api.Unauthorized, api.Forbidden) as error:
+                raise UserError(
+                    f"The {model.name} model may not be asked: {error.message}"
+                ) from error
+            except api.GoogleAPICallError as error:
+                said.append(_message(error))
+            else:
+                log(f"{model.name} first answer after {time.monotonic() - started:.1f} s")
+                return dialect
+        if not passing or time.monotonic() - started > warm_up_s:
+            # The last candidate is the plainest, so its refusal says most.
+            raise UserError(f"The {model.name} model does not answer: {said[-1]}")
+        log(f"{model.name} is not ready: {said[-1]}")
+        time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def ask_all(
+    model: Model,
+    dialect: Dialect,
+    rows: Sequence[EvaluationRow],
+    *,
+    max_new_tokens: int,
+    concurrency: int,
+    kept: KeptAnswers,
+    log: Callable[[str], None],
+    retry_s: float = RETRY_S,
+) -> list[Answer]:
+    """The answers to `rows`, in their order, `concurrency` at a time.
+
+    A row that the service refuses for what it is (too long, for instance) has an empty answer. What
+    is in `kept` is not asked again; what is answered goes there.
+
+    Raises:
+        UserError: The model cannot be asked at all, or did not answer a row for `retry_s` seconds.
+    """
+    names = [key(model.identity, dialect.request(row, max_new_tokens)) for row in rows]
+    answers = [kept.get(name) for name in names]
+    missing = [index for index, answer in enumerate(answers) if answer is None]
+    if len(missing) < len(rows):
+        log(f"{model.name} {len(rows) - len(missing)}/{len(rows)} rows were answered before")
+    ended = threading.Event()
+
+    def work(index: int) -> None:
+        answer = _patiently(model, dialect, rows[index], max_new_tokens, retry_s, ended, log)
+        if answer is not None:
+            kept.put(names[index], answer)
+            answers[index] = answer
+
+    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="ask")
+    try:
+        futures: set[Future[None]] = {pool.submit(work, index) for index in missing}
+        while futures:
+            done, futures = wait(futures, PROGRESS_SECONDS, FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            log(f"{model.name} {len(rows) - len(futures)}/{len(rows)} rows")
+    finally:
+        ended.set()
+        pool.shutdown(cancel_futures=True)
+    found = [answer for answer in answers if answer is not None]
+    if found and all(answer.refused for answer in found):
+        raise UserError(f"The {model.name} model refused every row: {found[0].refused}")
+    return found
+
+
+def _patiently(
+    model: Model,
+    dialect: Dialect,
+    row: EvaluationRow,
+    max_new_tokens: int,
+    retry_s: float,
+    ended: threading.Event,
+    log: Callable[[str], None],
+) -> Answer | None:
+    """The answer to one row, asked again while the fault may pass; None when told to end."""
+    first = time.monotonic()
+    for pause in backoff(0.5, 30.0, 2.0):
+        if ended.is_set():
+            return None
+        started = time.monotonic()
+        try:
+            text = model.ask(dialect, row, max_new_tokens, ANSWER_TIMEOUT_S)
+            return Answer(text, time.monotonic() - started)
+        except TRANSIENT as error:
+            if time.monotonic() - first > retry_s:
+                raise UserError(
+                    f"The {model.name} model did not answer line {row.line} in "
+                    f"{retry_s:.0f} s: {_message(error)}"
+                ) from error
+            log(f"{model.name} line {row.line} again in {pause:.1f} s: {_message(error)}")
+            ended.wait(pause)
+        except HOPELESS as error:
+            raise UserError(f"The {model.name} model cannot be asked: {error.message}") from error
+        except UnlikeError as error:
+            return Answer("", refused=str(error))
+        except api.GoogleAPICallError as error:
+            return Answer("", refused=_message(error))
+    raise AssertionError("unreachable")
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, api.GoogleAPICallError):
+        return f"{error.code.value if error.code else ''} {error.message}".strip()
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,1 @@
+"""What every evaluation shares: rows, scores, the gate, the report."""

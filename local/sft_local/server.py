@@ -31,6 +31,7 @@ from sft_local.api import (
     model_garden,
     models,
     operations,
+    pipeline_jobs,
     prediction,
     tuning_jobs,
 )
@@ -38,6 +39,7 @@ from sft_local.gcs import Storage
 from sft_local.jobs import JobRunner
 from sft_local.operations import Operations
 from sft_local.paths import EXIT_LOCKED, LOCK_FILE, STATE_FILE, state_dir
+from sft_local.pipelines.runner import PipelineRunner
 from sft_local.serving import ModelServers
 from sft_local.stand_in import StandIn
 from sft_local.storage import StorageServer
@@ -71,7 +73,15 @@ def make_app(vertex: Vertex, *, dedicated: bool) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     app.include_router(prediction.router)
     if not dedicated:
-        for module in (operations, tuning_jobs, model_garden, endpoints, models, experiments):
+        for module in (
+            operations,
+            tuning_jobs,
+            pipeline_jobs,
+            model_garden,
+            endpoints,
+            models,
+            experiments,
+        ):
             app.include_router(module.router)
 
     @app.get("/healthz")
@@ -174,6 +184,8 @@ def run(folder: Path, name: str, *, tied: bool) -> None:
         cleanup.callback(ids.stop)
         jobs = JobRunner(store, storage, stand_in, folder / "jobs")
         cleanup.callback(jobs.stop)
+        pipelines = PipelineRunner(store, folder / "pipelines")
+        cleanup.callback(pipelines.stop)
         api, dedicated = _listen(), _listen()
         nonce = secrets.token_hex(16)
         vertex = Vertex(
@@ -181,11 +193,13 @@ def run(folder: Path, name: str, *, tied: bool) -> None:
             storage,
             ids,
             jobs,
+            pipelines,
             servers,
             stand_in,
             nonce,
             f"127.0.0.1:{dedicated.getsockname()[1]}",
         )
+        pipelines.start(vertex)
         facts = {
             "api_url": f"http://127.0.0.1:{api.getsockname()[1]}",
             "prediction_url": f"http://{vertex.prediction_host}",

@@ -9,6 +9,7 @@ from fastapi import Depends, Path, Request
 from sft_local.gcs import Storage
 from sft_local.jobs import JobRunner
 from sft_local.operations import Operations
+from sft_local.pipelines.runner import PipelineRunner
 from sft_local.serving import ModelServers
 from sft_local.stand_in import StandIn
 from sft_local.store import Store
@@ -23,6 +24,7 @@ class Vertex:
     storage: Storage
     operations: Operations
     jobs: JobRunner
+    pipelines: PipelineRunner
     servers: ModelServers
     stand_in: StandIn
     nonce: str

@@ -115,6 +115,9 @@ def dump(message: Any) -> str:
 def load(kind: str, text: str) -> Any:
     """The message of type `kind` that `dump` wrote."""
     if kind == "Operation":
+        # The message in it is of the version that started it, which must be known to be read.
+        types("v1")
+        types("v1beta1")
         return json_format.Parse(text, operations_pb2.Operation())
     return _type(kind, "v1beta1").from_json(text, ignore_unknown_fields=True)
 

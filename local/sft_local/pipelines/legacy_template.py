@@ -1,0 +1,103 @@
+"""The public templates that tuned the retired models: their addresses, inputs and graph.
+
+The templates themselves cannot be downloaded any more. What they took and did is known from the
+public record, and `sft_local.legacy` does the same here.
+"""
+
+import re
+from typing import Any
+
+_URI = re.compile(
+    r"https://[\w-]+-kfp\.pkg\.dev/ml-pipeline/large-language-model-pipelines/"
+    r"(?P<name>[\w-]+)/(?P<version>[\w.:-]+)"
+)
+NAMES = ("tune-large-model", "tune-large-chat-model")
+
+_REQUIRED = ("project", "location", "model_display_name")
+# The templates' root inputs, as in the tests of https://github.com/googleapis/python-aiplatform.
+_DEFAULTS: dict[str, tuple[str, Any]] = {
+    "large_model_reference": ("STRING", "text-bison@001"),
+    "train_steps": ("NUMBER_INTEGER", 300),
+    "learning_rate_multiplier": ("NUMBER_DOUBLE", 1.0),
+    "learning_rate": ("NUMBER_DOUBLE", -1.0),
+    "tuning_method": ("STRING", "tune_v2"),
+    "evaluation_interval": ("NUMBER_INTEGER", 20),
+    "enable_early_stopping": ("BOOLEAN", True),
+    "enable_checkpoint_selection": ("STRING", "default"),
+    "tpu_training_skip_cmek": ("BOOLEAN", False),
+    "api_endpoint": ("STRING", "aiplatform.googleapis.com/ui"),
+    "dataset_uri": ("STRING", ""),
+    "dataset_name": ("STRING", ""),
+    "default_context": ("STRING", ""),
+    "accelerator_type": ("STRING", ""),
+    "encryption_spec_key_name": ("STRING", ""),
+    "evaluation_data_uri": ("STRING", ""),
+    "evaluation_output_root_dir": ("STRING", ""),
+    "max_context_length": ("STRING", ""),
+    "tensorboard_resource_id": ("STRING", ""),
+}
+_TUNING = (
+    "export-managed-dataset",
+    "dataset-encoder",
+    "evaluation-dataset-encoder",
+    "vertex-pipelines-prompt-validation",
+    "compose-params-for-model-tuner",
+    "large-language-model-tuner",
+    "tensorboard-uploader",
+)
+_DEPLOYMENT = ("upload-llm-model", "create-endpoint-and-deploy-model")
+TASKS: tuple[tuple[str, ...], ...] = (
+    ("validate-pipeline",),
+    ("tuning-graph",),
+    *(("tuning-graph", task) for task in _TUNING),
+    ("deployment-graph",),
+    *(("deployment-graph", task) for task in _DEPLOYMENT),
+)
+"""The graph, parents before their tasks."""
+OUTPUTS = ("model_resource_name", "endpoint_resource_name")
+
+
+def find(template_uri: str) -> str | None:
+    """The name of the template at `template_uri`, or None when it is another's address."""
+    match = _URI.fullmatch(template_uri)
+    return match["name"] if match and match["name"] in NAMES else None
+
+
+def spec(name: str) -> dict[str, Any]:
+    """What is known of the compiled template `name`: its name, inputs and outputs."""
+    parameters: dict[str, Any] = {parameter: {"parameterType": "STRING"} for parameter in _REQUIRED}
+    for parameter, (kind, default) in _DEFAULTS.items():
+        parameters[parameter] = {
+            "parameterType": kind,
+            "defaultValue": default,
+            "isOptional": True,
+        }
+    outputs = {output: {"parameterType": "STRING"} for output in OUTPUTS}
+    return {
+        "pipelineInfo": {"name": name},
+        "schemaVersion": "2.1.0",
+        "root": {
+            "inputDefinitions": {"parameters": parameters},
+            "outputDefinitions": {"parameters": outputs},
+        },
+    }
+
+
+def read_misprints(values: dict[str, Any]) -> list[str]:
+    """Takes a colon off the end of a parameter's name, in place.
+
+    The curl sample of the public documentation writes `"accelerator_type:"`. What the service did
+    with it is not known; read as it was meant, the sample runs.
+
+    Returns:
+        The names that were read without their colon.
+    """
+    known = (*_REQUIRED, *_DEFAULTS)
+    misprints = [
+        name
+        for name in values
+        if name.endswith(":") and name[:-1] in known and name[:-1] not in values
+    ]
+    for name in misprints:
+        values[name[:-1]] = values.pop(name)
+    return [name[:-1] for name in misprints]

@@ -1,0 +1,194 @@
+"""Runs pipeline jobs: a queue for the public legacy templates, one for everything else.
+
+A step of a pipeline may start a legacy job and wait for it, so that one must not wait for the
+pipeline. Both wait for tuning jobs, which have a queue of their own and wait for neither.
+"""
+
+import logging
+import queue
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sft_local.operations import OperationCancelledError
+from sft_local.pipelines import legacy_template
+from sft_local.pipelines.board import Board
+from sft_local.store import Store, now
+from sft_local.wire import ApiError
+
+if TYPE_CHECKING:
+    from sft_local.vertex import Vertex
+
+log = logging.getLogger(__name__)
+
+STOPPED = ApiError(
+    "ABORTED", "The local Vertex AI stopped in the middle of this pipeline: run it again."
+)
+ENDED = ("PIPELINE_STATE_SUCCEEDED", "PIPELINE_STATE_FAILED", "PIPELINE_STATE_CANCELLED")
+_STOP_SECONDS = 15.0
+
+
+class PipelineRunner:
+    """The pipeline jobs of one local Vertex AI."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        """Closes what an earlier server left open. `folder` gets the jobs' files."""
+        self._store = store
+        self.folder = folder
+        self._vertex: Vertex | None = None
+        self._queues: dict[str, queue.Queue[str | None]] = {}
+        self._threads: list[threading.Thread] = []
+        # Guards the states and `_cancels`: a cancellation must not slip between the two.
+        self._lock = threading.Lock()
+        self._cancels: dict[str, threading.Event] = {}
+        self._stopping = False
+        self._fail_open()
+
+    def start(self, vertex: "Vertex") -> None:
+        """Begins to work the queues off; `vertex` is what the jobs run against."""
+        self._vertex = vertex
+        for kind, work in (("legacy", self._run_legacy), ("pipeline", self._run_spec)):
+            self._queues[kind] = queue.Queue()
+            thread = threading.Thread(
+                target=self._work, args=(self._queues[kind], work), name=kind, daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+
+    def submit(self, name: str, *, legacy: bool) -> None:
+        """Queues the job `name`, which is in the store."""
+        self._queues["legacy" if legacy else "pipeline"].put(name)
+
+    def cancel(self, name: str) -> None:
+        """Cancels the job `name`; does nothing to one that has ended.
+
+        Raises:
+            ApiError: There is none of that name.
+        """
+        with self._lock:
+            with self._store.change(name) as job:
+                if job.state.name in ENDED:
+                    return
+                if name not in self._cancels:
+                    job.state = "PIPELINE_STATE_CANCELLED"
+                    job.end_time = now()
+                    return
+                job.state = "PIPELINE_STATE_CANCELLING"
+            self._cancels[name].set()
+
+    def forget(self, name: str) -> None:
+        """Removes the job `name`, which has ended, and its files."""
+        self._store.delete(name)
+        shutil.rmtree(self.job_folder(name), ignore_errors=True)
+
+    def job_folder(self, name: str) -> Path:
+        """Where the files of the job `name` are."""
+        _, project, _, location, _, number = name.split("/")
+        return self.folder / project / location / number
+
+    def stop(self) -> None:
+        """Ends what runs; it and what is queued fail."""
+        with self._lock:
+            self._stopping = True
+            for cancel in self._cancels.values():
+                cancel.set()
+        for waiting in self._queues.values():
+            waiting.put(None)
+        for thread in self._threads:
+            thread.join(_STOP_SECONDS)
+        self._fail_open()
+
+    def _fail_open(self) -> None:
+        for job in self._store.all("PipelineJob"):
+            if job.state.name not in ENDED:
+                self._end(job.name, "PIPELINE_STATE_FAILED", STOPPED)
+
+    def _work(
+        self, waiting: "queue.Queue[str | None]", run: Callable[[str, threading.Event], None]
+    ) -> None:
+        while (name := waiting.get()) is not None:
+            cancel = threading.Event()
+            with self._lock:
+                try:
+                    with self._store.change(name) as job:
+                        if self._stopping or job.state.name != "PIPELINE_STATE_PENDING":
+                            continue
+                        job.state = "PIPELINE_STATE_RUNNING"
+                        job.start_time = now()
+                except ApiError:  # deleted while it waited
+                    continue
+                self._cancels[name] = cancel
+            log.info("%s runs", name)
+            try:
+                run(name, cancel)
+                self._end(name, "PIPELINE_STATE_SUCCEEDED", None)
+            except OperationCancelledError:
+                self._end_early(name, None)
+            except ApiError as error:
+                self._end_early(name, error)
+            except Exception as error:
+                log.exception("%s failed", name)
+                self._end_early(name, ApiError("INTERNAL", f"{type(error).__name__}: {error}"))
+
+    def _end_early(self, name: str, error: ApiError | None) -> None:
+        if self._stopping:
+            self._end(name, "PIPELINE_STATE_FAILED", STOPPED)
+        elif self._cancels[name].is_set() or error is None:
+            self._end(name, "PIPELINE_STATE_CANCELLED", ApiError("CANCELLED", "Cancelled."))
+        else:
+            self._end(name, "PIPELINE_STATE_FAILED", error)
+
+    def _end(self, name: str, state: str, error: ApiError | None) -> None:
+        with self._lock:
+            self._cancels.pop(name, None)
+            with self._store.change(name) as job:
+                job.state = state
+                job.end_time = now()
+                if error is not None:
+                    job.error = {"code": error.number, "message": error.message}
+            Board(self._store, name).close(state.removeprefix("PIPELINE_STATE_"))
+        log.info("%s: %s%s", name, state, f" ({error.message})" if error else "")
+
+    def _run_legacy(self, name: str, cancel: threading.Event) -> None:
+        assert self._vertex is not None  # noqa: S101 - `start` has set it
+        job = self._store.get(name)
+        spec = legacy_template.spec(legacy_template.find(job.template_uri) or "")
+        parameters = read_parameters(job, spec)
+        board = Board(self._store, name)
+        board.plan(legacy_template.TASKS, parameters)
+        paths = {path[-1]: path for path in legacy_template.TASKS}
+
+        def report(task: str, state: str, outputs: dict[str, Any]) -> None:
+            # In the service's words SKIPPED is a result from the cache.
+            told = "NOT_TRIGGERED" if state == "SKIPPED" else state
+            board.set(paths.get(task, (task,)), told, outputs=outputs)
+
+        from sft_local.legacy import run_legacy  # type: ignore[import-not-found, unused-ignore]
+
+        outputs = run_legacy(
+            self._vertex,
+            job=name,
+            parent=name.partition("/pipelineJobs/")[0],
+            template=spec["pipelineInfo"]["name"],
+            parameters=parameters,
+            output_dir=job.runtime_config.gcs_output_directory,
+            labels=dict(job.labels),
+            cancel=cancel,
+            report=report,
+        )
+        board.set((), "SUCCEEDED", outputs=outputs)
+
+    def _run_spec(self, name: str, cancel: threading.Event) -> None:
+        raise ApiError("UNIMPLEMENTED", "The local Vertex AI runs the legacy templates only.")
+
+
+def read_parameters(job: Any, spec: dict[str, Any]) -> dict[str, Any]:
+    """The values of the parameters of `job`, which were checked when it was created."""
+    from google.protobuf import json_format
+
+    from sft_local.pipelines.parameters import check_parameters
+
+    config = type(job.runtime_config).pb(job.runtime_config)
+    return check_parameters(spec, json_format.MessageToDict(config).get("parameterValues", {}))

@@ -107,13 +107,18 @@ def tune_llama_model(
         adapter_size=adapter_size,
         batch_size=batch_size,
         output_uri=output_uri,
+        custom_base_model=custom_base_model,
+        model_display_name=model_display_name,
+        dataset_uri=dataset_uri,
+        evaluation_data_uri=evaluation_data_uri,
         encryption_spec_key_name=encryption_spec_key_name,
+        service_account=service_account,
         min_exact_match=min_exact_match,
         min_improvement=min_improvement,
         max_new_tokens=evaluation_max_new_tokens,
-        machine_type=serving_machine_type,
-        accelerator_type=serving_accelerator_type,
-        accelerator_count=serving_accelerator_count,
+        serving_machine_type=serving_machine_type,
+        serving_accelerator_type=serving_accelerator_type,
+        serving_accelerator_count=serving_accelerator_count,
     )
     checked.set_caching_options(False)
     validated = validate_dataset(

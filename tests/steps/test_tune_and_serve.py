@@ -1,6 +1,7 @@
 """One tuning job and one endpoint, each asked for twice."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from google.cloud.aiplatform_v1beta1.services.model_garden_service import ModelG
 from sft_components.catalog import load_catalog
 from sft_components.deploy_model.work import _request, deploy_model, machine_spec
 from sft_components.errors import UserError
+from sft_components.launch_sft.settings import LaunchSettings
 from sft_components.launch_sft.work import LaunchResult, launch_sft
 from sft_components.release_endpoint.work import release_endpoint
 from sft_components.smoke_test_endpoint.work import smoke_test_endpoint
@@ -29,8 +31,8 @@ MODEL = "meta/llama3_1@llama-3.1-8b-instruct"
 RUN = "tune-llama-model-2026-01-01"
 
 
-def launch_arguments(output_uri: str, curve: Path, **changes: Any) -> dict[str, Any]:
-    return {
+def settings(folder: str, **changes: Any) -> LaunchSettings:
+    arguments: dict[str, Any] = {
         "project": PROJECT,
         "location": LOCATION,
         "run_name": RUN,
@@ -43,13 +45,13 @@ def launch_arguments(output_uri: str, curve: Path, **changes: Any) -> dict[str, 
         "learning_rate": 1e-3,
         "adapter_size": 4,
         "batch_size": 8,
-        "output_uri": output_uri,
+        "output_uri": folder,
         "training_tokens": 1_000,
         "tokens_are_estimated": True,
         "max_cost_usd": 1.0,
-        "curve_path": curve,
         **changes,
     }
+    return LaunchSettings(**arguments)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +74,13 @@ def test_what_the_service_would_refuse_is_refused_before(
 ):
     monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=message):
-        launch_sft(**{**launch_arguments("gs://b/out", tmp_path / "curve"), **changes})
+        launch_sft(settings("gs://b/out", **changes), curve_path=tmp_path / "curve")
 
 
 @pytest.fixture(scope="module")
-def tuned(vertex, files, output_uri: str, tmp_path_factory) -> tuple[LaunchResult, dict[str, Any]]:
+def tuned(
+    vertex, files, output_uri: str, tmp_path_factory
+) -> tuple[LaunchResult, LaunchSettings, Path]:
     uploaded = upload_to_gcs(
         project=PROJECT,
         location=LOCATION,
@@ -85,29 +89,27 @@ def tuned(vertex, files, output_uri: str, tmp_path_factory) -> tuple[LaunchResul
         validation_path=files["validation"],
         evaluation_path=files["evaluation"],
     )
-    arguments = launch_arguments(
-        output_uri,
-        tmp_path_factory.mktemp("curve") / "curve.jsonl",
-        training_uri=uploaded.training_uri,
-        validation_uri=uploaded.validation_uri,
+    chosen = settings(
+        output_uri, training_uri=uploaded.training_uri, validation_uri=uploaded.validation_uri
     )
-    return launch_sft(**arguments), arguments
+    curve = tmp_path_factory.mktemp("curve") / "curve.jsonl"
+    return launch_sft(chosen, curve_path=curve), chosen, curve
 
 
 def test_a_launched_job_is_adopted_by_a_retry(tuned):
-    result, arguments = tuned
+    result, chosen, curve = tuned
     assert result.checkpoint_uri == (
         f"gs://steps-under-test/out/{RUN}/postprocess/node-0/checkpoints/final"
     )
     assert result.metrics["tuning_rows"] == 24
-    points = [json.loads(line) for line in arguments["curve_path"].read_text().splitlines()]
+    points = [json.loads(line) for line in curve.read_text().splitlines()]
     losses = [p for p in points if p["metric"] == "/train_total_loss"]
     assert losses
     assert losses[-1]["step"] == 3
     assert losses[-1]["value"] == result.metrics["/train_total_loss"]
 
     lines: list[str] = []
-    again = launch_sft(**arguments, log=lines.append)
+    again = launch_sft(chosen, curve_path=curve, log=lines.append)
     assert again == result
     assert f"Adopted tuning job {result.tuning_job}" in lines
     client = Connection(PROJECT, LOCATION).client(GenAiTuningServiceClient)
@@ -116,7 +118,7 @@ def test_a_launched_job_is_adopted_by_a_retry(tuned):
 
 
 def test_an_endpoint_is_deployed_once_answers_and_is_released(tuned):
-    result, _ = tuned
+    result, _, _ = tuned
     arguments = {
         "project": PROJECT,
         "location": LOCATION,
@@ -158,7 +160,7 @@ def test_an_endpoint_is_deployed_once_answers_and_is_released(tuned):
 
 
 def test_a_run_is_released_in_the_middle_of_its_deployment(tuned):
-    result, _ = tuned
+    result, _, _ = tuned
     connection = Connection(PROJECT, LOCATION)
     garden = connection.client(ModelGardenServiceClient)
     run_name = "killed-while-deploying"
@@ -179,8 +181,8 @@ def test_a_run_is_released_in_the_middle_of_its_deployment(tuned):
 
 
 def test_a_job_that_was_cancelled_is_not_adopted(tuned):
-    _, arguments = tuned
-    arguments = {**arguments, "run_name": "stopped-once", "epochs": 500}
+    _, chosen, curve = tuned
+    chosen = replace(chosen, run_name="stopped-once", epochs=500)
     client = Connection(PROJECT, LOCATION).client(GenAiTuningServiceClient)
 
     def cancel(line: str) -> None:
@@ -189,7 +191,7 @@ def test_a_job_that_was_cancelled_is_not_adopted(tuned):
 
     for _ in range(2):
         with pytest.raises(UserError, match="JOB_STATE_CANCELLED"):
-            launch_sft(**arguments, log=cancel)
+            launch_sft(chosen, curve_path=curve, log=cancel)
     parent = f"projects/{PROJECT}/locations/{LOCATION}"
     assert len(labelled_jobs(client, parent, RUN_LABEL, "stopped-once")) == 2
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from sft_components.errors import UserError
-from sft_components.validate_pipeline.work import validate_pipeline
+from sft_components.validate_pipeline.work import PipelineSettings, validate_pipeline
 
 GOOD: dict[str, Any] = {
     "location": "us-central1",
@@ -15,22 +15,20 @@ GOOD: dict[str, Any] = {
     "adapter_size": 16,
     "batch_size": 0,
     "output_uri": "gs://bucket/out",
-    "encryption_spec_key_name": "",
+    "dataset_uri": "gs://bucket/rows.jsonl",
+    "evaluation_uri": "gs://bucket/held-out.jsonl",
     "min_exact_match": 0.4,
     "min_improvement": 0.1,
-    "max_new_tokens": 64,
-    "machine_type": "",
-    "accelerator_type": "",
-    "accelerator_count": 0,
 }
 
 
 def test_good_settings_say_what_serving_costs():
     lines: list[str] = []
-    validate_pipeline(**GOOD, log=lines.append)
+    result = validate_pipeline(PipelineSettings(**GOOD), log=lines.append)
     assert lines == [
         "Llama 3.1 8B Instruct: PEFT_ADAPTER in global, served on g2-standard-12, $1.15 an hour"
     ]
+    assert result.evaluation == "checkpoint"
 
 
 @pytest.mark.parametrize(
@@ -42,11 +40,11 @@ def test_good_settings_say_what_serving_costs():
         ({"min_improvement": 1.5}, "share, from -1 to 1"),
         ({"min_improvement": float("nan")}, "share, from -1 to 1"),
         ({"max_new_tokens": 0}, "evaluation_max_new_tokens is 0"),
-        ({"machine_type": "g2-standard-12"}, "NVIDIA_L4"),
+        ({"serving_machine_type": "g2-standard-12"}, "NVIDIA_L4"),
         ({"base_model": "meta/llama3-3@llama-3.3-70b-instruct"}, "evaluates on one"),
         ({"base_model": "qwen/qwen3@qwen3-8b", "tuning_mode": "FULL"}, "set adapter_size to 0"),
     ],
 )
 def test_what_would_fail_after_the_tuning_is_refused_before(changes: dict[str, Any], message: str):
     with pytest.raises(UserError, match=message):
-        validate_pipeline(**{**GOOD, **changes})
+        validate_pipeline(PipelineSettings(**{**GOOD, **changes}))

@@ -13,12 +13,12 @@ from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import (
     GenAiTuningServiceClient,
 )
 
-from sft_components.catalog import load_catalog
 from sft_components.catalog.cost import check_budget, estimate_tuning_cost
 from sft_components.catalog.settings import check_settings
 from sft_components.errors import UserError
 from sft_components.launch_sft.metrics import MetricsReader
 from sft_components.launch_sft.request import tuning_job
+from sft_components.launch_sft.settings import LaunchSettings
 from sft_components.steps import on_stop
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.keys import KEY_LABEL, RUN_LABEL, digest, label_value
@@ -51,101 +51,60 @@ class LaunchResult:
     """`gs://` folder of the tuned weights."""
     base_model_uri: str
     """`gs://` folder of the weights the tuning started from; empty where none is public."""
+    tuned_model: str
+    """`projects/…/models/…@…`."""
+    endpoint: str
+    """Endpoint that the service deployed; empty for an open model."""
+    checkpoints: list[dict[str, Any]]
+    """Id, epoch, step, folder and endpoint of each checkpoint that was kept."""
     metrics: dict[str, float]
     """The last value of each training metric, and the job's data statistics."""
 
 
 def launch_sft(
-    *,
-    project: str,
-    location: str,
-    run_name: str,
-    base_model: str,
-    model_display_name: str,
-    training_uri: str,
-    validation_uri: str,
-    tuning_mode: str,
-    epochs: int,
-    learning_rate: float,
-    adapter_size: int,
-    batch_size: int,
-    output_uri: str,
-    training_tokens: int,
-    tokens_are_estimated: bool,
-    max_cost_usd: float,
-    custom_base_model: str = "",
-    encryption_spec_key_name: str = "",
-    service_account: str = "",
-    cancel_on_abort: bool = True,
-    curve_path: Path,
-    log: Callable[[str], None] = print,
+    settings: LaunchSettings, *, curve_path: Path, log: Callable[[str], None] = print
 ) -> LaunchResult:
     """Find the run's tuning job or create it, and follow it to its end.
 
     Args:
-        project: Google Cloud project.
-        location: Region of the job, or `global`.
-        run_name: Name of the pipeline run; with the request it makes the job's key.
-        base_model: Reference of the catalogue.
-        model_display_name: Shown in the console; cut at 128 characters.
-        training_uri: `gs://` JSON Lines file.
-        validation_uri: As above, or empty.
-        tuning_mode: `PEFT_ADAPTER` or `FULL`.
-        epochs: Passes over the training set; 0: the model's default.
-        learning_rate: 0: the model's recommended one.
-        adapter_size: LoRA rank; 0: the recommended one.
-        batch_size: Rows a step; 0: the service's default.
-        output_uri: `gs://` folder; the run writes below `output_uri`/`run_name`, so that a
-            scheduled run never overwrites the checkpoint of the one before.
-        training_tokens: Tokens of one pass, for the cost estimate.
-        tokens_are_estimated: Whether that number is itself an estimate.
-        max_cost_usd: Refuse to launch above this estimate, US dollars; 0: no limit.
-        custom_base_model: `gs://` folder of weights to start from, of the same architecture.
-        encryption_spec_key_name: Customer-managed key for what the job creates.
-        service_account: Account the job runs as.
-        cancel_on_abort: Cancel the job when this step is told to stop.
+        settings: What to tune, on what, and how.
         curve_path: Written with the metrics' points as JSON Lines while the job runs.
         log: Called with lines of progress.
 
     Raises:
         UserError: A setting is refused before launching, or the job failed on its data.
     """
-    model = load_catalog().find(base_model)
-    check_settings(
-        model,
-        location=location,
-        tuning_mode=tuning_mode,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        adapter_size=adapter_size,
-        batch_size=batch_size,
-        output_uri=output_uri,
-        encryption_spec_key_name=encryption_spec_key_name,
-    )
-    run_output_uri = join_uri(output_uri, run_name)
+    checked = check_settings(settings)
+    model = checked.model
+    for warning in checked.warnings:
+        log(f"WARNING: {warning}")
+    run_output_uri = join_uri(settings.output_uri, settings.run_name)
     cost = estimate_tuning_cost(
-        model, training_tokens, epochs or model.default_epochs or 1, tokens_are_estimated
+        model,
+        settings.training_tokens,
+        settings.epochs or model.default_epochs or 1,
+        settings.tokens_are_estimated,
     )
     log(f"Cost of tuning: {cost}")
-    check_budget(cost, max_cost_usd)
+    check_budget(cost, settings.max_cost_usd)
     request = tuning_job(
         model,
-        display_name=model_display_name,
-        training_uri=training_uri,
-        validation_uri=validation_uri,
-        tuning_mode=tuning_mode,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        adapter_size=adapter_size,
-        batch_size=batch_size,
+        display_name=settings.model_display_name,
+        training_uri=settings.training_uri,
+        validation_uri=settings.validation_uri,
+        tuning_mode=checked.tuning_mode,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        adapter_size=settings.adapter_size,
+        batch_size=settings.batch_size,
         output_uri=run_output_uri,
-        custom_base_model=custom_base_model,
-        encryption_spec_key_name=encryption_spec_key_name,
-        service_account=service_account,
+        custom_base_model=settings.custom_base_model,
+        encryption_spec_key_name=settings.encryption_spec_key_name,
+        service_account=settings.service_account,
     )
-    key = digest(run_name, types.TuningJob.to_dict(request))
-    request.labels = {RUN_LABEL: label_value(run_name), KEY_LABEL: key}
-    connection = Connection(project, location)
+    key = digest(settings.run_name, types.TuningJob.to_dict(request))
+    request.labels = {RUN_LABEL: label_value(settings.run_name), KEY_LABEL: key}
+    connection = Connection(settings.project, settings.region)
     client = connection.client(GenAiTuningServiceClient)
     job, created = find_or_create(
         lambda: _find(client, connection.parent, key),
@@ -158,7 +117,7 @@ def launch_sft(
     reader = MetricsReader(connection, log)
     guard = (
         on_stop(lambda: _cancel(client, job.name, log))
-        if cancel_on_abort
+        if settings.cancel_on_abort
         else contextlib.nullcontext()
     )
     with guard:
@@ -169,7 +128,10 @@ def launch_sft(
     return LaunchResult(
         tuning_job=job.name,
         checkpoint_uri=join_uri(run_output_uri, CHECKPOINT_FOLDER),
-        base_model_uri=custom_base_model or model.weights_uri,
+        base_model_uri=settings.custom_base_model or model.weights_uri,
+        tuned_model=job.tuned_model.model,
+        endpoint=job.tuned_model.endpoint,
+        checkpoints=[],
         metrics={**reader.latest(), **_statistics(job, log)},
     )
 

@@ -1,67 +1,145 @@
 """KFP interface of the check of a run's settings."""
 
+from typing import NamedTuple
+
 from sft_components.embedding import step
 
 
-@step(packages=["google-api-core", "msgspec", "pyyaml"])
+@step(packages=["google-cloud-storage", "msgspec", "pyyaml"])
 def validate_pipeline(
     location: str,
     base_model: str,
-    tuning_mode: str,
     output_uri: str,
+    project: str = "",
+    pipeline_root: str = "",
     tuning_location: str = "",
+    tuning_mode: str = "",
     epochs: int = 0,
+    train_steps: int = 0,
     learning_rate: float = 0.0,
+    learning_rate_multiplier: float = 0.0,
     adapter_size: int = 0,
     batch_size: int = 0,
+    custom_base_model: str = "",
+    model_display_name: str = "",
+    max_context_length: str = "",
+    accelerator_type: str = "",
+    default_context: str = "",
+    dataset_uri: str = "",
+    dataset_name: str = "",
+    evaluation_data_uri: str = "",
+    evaluation_interval: int = 20,
+    enable_early_stopping: bool = True,
+    enable_checkpoint_selection: str = "default",
+    tensorboard_resource_id: str = "",
     encryption_spec_key_name: str = "",
+    tpu_training_skip_cmek: bool = False,
+    service_account: str = "",
+    network: str = "",
+    allow_unlisted: bool = False,
     min_exact_match: float = 0.0,
     min_improvement: float = 0.0,
     max_new_tokens: int = 64,
-    machine_type: str = "",
-    accelerator_type: str = "",
-    accelerator_count: int = 0,
+    serving_machine_type: str = "",
+    serving_accelerator_type: str = "",
+    serving_accelerator_count: int = 0,
+) -> NamedTuple(
+    "ValidatePipelineOutputs",
+    [("base_model", str), ("tuning_mode", str), ("output_uri", str), ("evaluation", str)],
 ):
     """Check a run's settings before anything is read, sent or paid for.
 
     Args:
-        location: Region of the endpoint; not global.
+        location: Region of the endpoint, and of the upload of a legacy model; not global.
         base_model: Model to be tuned, as the catalogue names it.
-        tuning_mode: PEFT_ADAPTER (LoRA) or FULL.
-        output_uri: gs:// folder for checkpoints.
+        output_uri: gs:// folder for checkpoints; empty: PIPELINE_ROOT/tuned.
+        project: Google Cloud project; with it the bucket is looked up as well.
+        pipeline_root: gs:// folder of the pipeline run.
         tuning_location: Region of the tuning job, or global; empty: the same as location.
+        tuning_mode: PEFT_ADAPTER (LoRA) or FULL; empty: the first that the model has.
         epochs: Passes over the training set; 0: the model's default.
+        train_steps: Training steps, instead of epochs; 0: none are asked for.
         learning_rate: 0: the one recommended for the model.
+        learning_rate_multiplier: Factor on the recommended learning rate; 0: none.
         adapter_size: LoRA rank: 1, 2, 4, 8, 16 or 32; 0: the recommended one.
         batch_size: Rows a step; 0: the service's default.
+        custom_base_model: Weights to start from; may be empty.
+        model_display_name: Name of the tuned model, up to 128 characters.
+        max_context_length: Legacy models: 8k or 32k; empty: the model's own.
+        accelerator_type: Legacy models: GPU or TPU; empty: GPU.
+        default_context: Chat models: context of the rows that have none.
+        dataset_uri: Training set.
+        dataset_name: Vertex AI data set, instead of dataset_uri.
+        evaluation_data_uri: Held-out rows; may be empty.
+        evaluation_interval: Legacy text and code models: steps between evaluations.
+        enable_early_stopping: Legacy text and code models: stop when the accuracy stays.
+        enable_checkpoint_selection: Legacy text and code models: true, false or default.
+        tensorboard_resource_id: Vertex AI TensorBoard for the metrics of a legacy model.
         encryption_spec_key_name: Customer-managed key; may be empty.
+        tpu_training_skip_cmek: Tune on TPU without the key that the other steps use.
+        service_account: Account the tuning job runs as; empty: the service's own.
+        network: VPC network of a legacy model's pipeline job; may be empty.
+        allow_unlisted: Let a model through that the catalogue does not hold, with a warning.
         min_exact_match: Gate: least exact match (0 to 1) of the tuned model.
         min_improvement: Gate: least gain in exact match over the base model (-1 to 1).
         max_new_tokens: Longest answer of the evaluation, in tokens.
-        machine_type: Serving machine, for instance g2-standard-12; with the next two, all or none.
-        accelerator_type: For instance NVIDIA_L4.
-        accelerator_count: Accelerators of one replica.
+        serving_machine_type: For instance g2-standard-12; with the next two, all or none.
+        serving_accelerator_type: For instance NVIDIA_L4.
+        serving_accelerator_count: Accelerators of one replica.
+
+    Returns:
+        The model's name in the catalogue, the tuning mode, the output folder, and where the tuned
+        model is evaluated: checkpoint, endpoint or none.
     """
+    from collections import namedtuple
+
     from sft_components.steps import log, user_errors
+    from sft_components.validate_pipeline.work import PipelineSettings
     from sft_components.validate_pipeline.work import validate_pipeline as work
 
     with user_errors():
-        work(
-            location=location,
-            tuning_location=tuning_location or location,
-            base_model=base_model,
-            tuning_mode=tuning_mode,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            adapter_size=adapter_size,
-            batch_size=batch_size,
-            output_uri=output_uri,
-            encryption_spec_key_name=encryption_spec_key_name,
-            min_exact_match=min_exact_match,
-            min_improvement=min_improvement,
-            max_new_tokens=max_new_tokens,
-            machine_type=machine_type,
-            accelerator_type=accelerator_type,
-            accelerator_count=accelerator_count,
+        result = work(
+            PipelineSettings(
+                project=project,
+                location=location,
+                tuning_location=tuning_location,
+                base_model=base_model,
+                output_uri=output_uri,
+                pipeline_root=pipeline_root,
+                tuning_mode=tuning_mode,
+                epochs=epochs,
+                train_steps=train_steps,
+                learning_rate=learning_rate,
+                learning_rate_multiplier=learning_rate_multiplier,
+                adapter_size=adapter_size,
+                batch_size=batch_size,
+                custom_base_model=custom_base_model,
+                model_display_name=model_display_name,
+                max_context_length=max_context_length,
+                accelerator_type=accelerator_type,
+                default_context=default_context,
+                dataset_uri=dataset_uri,
+                dataset_name=dataset_name,
+                evaluation_uri=evaluation_data_uri,
+                evaluation_interval=evaluation_interval,
+                enable_early_stopping=enable_early_stopping,
+                enable_checkpoint_selection=enable_checkpoint_selection,
+                tensorboard_resource_id=tensorboard_resource_id,
+                encryption_spec_key_name=encryption_spec_key_name,
+                tpu_training_skip_cmek=tpu_training_skip_cmek,
+                service_account=service_account,
+                network=network,
+                allow_unlisted=allow_unlisted,
+                min_exact_match=min_exact_match,
+                min_improvement=min_improvement,
+                max_new_tokens=max_new_tokens,
+                serving_machine_type=serving_machine_type,
+                serving_accelerator_type=serving_accelerator_type,
+                serving_accelerator_count=serving_accelerator_count,
+            ),
             log=log,
         )
+    outputs = namedtuple(
+        "ValidatePipelineOutputs", ["base_model", "tuning_mode", "output_uri", "evaluation"]
+    )
+    return outputs(result.base_model, result.tuning_mode, result.output_uri, result.evaluation)

@@ -1,71 +1,78 @@
 """Check a run's settings before anything is read, sent or paid for."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from sft_components.catalog import load_catalog
+from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.catalog.cost import serving_cost_per_hour
 from sft_components.catalog.machines import check_machine, suggest
 from sft_components.catalog.settings import check_settings
+from sft_components.catalog.tuning import TuningSettings
 from sft_components.errors import UserError
+
+Evaluation = Literal["checkpoint", "endpoint", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineSettings(TuningSettings):
+    """Settings of a whole run."""
+
+    pipeline_root: str = ""
+    """`gs://` folder of the pipeline run; without an `output_uri` the tuned weights go below it."""
+    dataset_uri: str = ""
+    dataset_name: str = ""
+    """A Vertex AI data set, instead of `dataset_uri`."""
+    min_exact_match: float = 0.0
+    """Gate, 0 to 1."""
+    min_improvement: float = 0.0
+    """Gate, -1 to 1."""
+    max_new_tokens: int = 64
+    serving_machine_type: str = ""
+    serving_accelerator_type: str = ""
+    serving_accelerator_count: int = 0
+
+
+@dataclass(frozen=True)
+class ValidatedPipeline:
+    """Settings that what comes after takes as they are."""
+
+    base_model: str
+    """Name in the catalogue."""
+    tuning_mode: str
+    output_uri: str
+    evaluation: Evaluation
+    """Where the tuned model is compared with its base: on its weights, at its endpoint, nowhere."""
 
 
 def validate_pipeline(
-    *,
-    location: str,
-    tuning_location: str,
-    base_model: str,
-    tuning_mode: str,
-    epochs: int,
-    learning_rate: float,
-    adapter_size: int,
-    batch_size: int,
-    output_uri: str,
-    encryption_spec_key_name: str,
-    min_exact_match: float,
-    min_improvement: float,
-    max_new_tokens: int,
-    machine_type: str,
-    accelerator_type: str,
-    accelerator_count: int,
-    log: Callable[[str], None] = print,
-) -> None:
+    settings: PipelineSettings, *, log: Callable[[str], None] = print
+) -> ValidatedPipeline:
     """Refuse what a later step would refuse only after the tuning was paid for.
-
-    Args:
-        location: Region of the endpoint.
-        tuning_location: Region of the tuning job, or `global`.
-        base_model: Reference of the catalogue.
-        tuning_mode: `PEFT_ADAPTER` or `FULL`.
-        epochs: 0: the model's default.
-        learning_rate: 0: the recommended one.
-        adapter_size: LoRA rank; 0: the recommended one.
-        batch_size: 0: the service's default.
-        output_uri: `gs://` folder.
-        encryption_spec_key_name: Customer-managed key, or empty.
-        min_exact_match: Gate, 0 to 1.
-        min_improvement: Gate, -1 to 1.
-        max_new_tokens: Longest answer of the evaluation.
-        machine_type: Serving machine; with the next two, all or none.
-        accelerator_type: For instance `NVIDIA_L4`.
-        accelerator_count: Accelerators of one replica.
-        log: Called with lines of progress.
 
     Raises:
         UserError: A setting is refused; the message names the cure.
     """
+    if not settings.output_uri and settings.pipeline_root:
+        settings = replace(settings, output_uri=f"{settings.pipeline_root.rstrip('/')}/tuned")
+    checked = check_settings(settings)
+    model = checked.model
+    for warning in checked.warnings:
+        log(f"WARNING: {warning}")
+    _check_location(settings.location)
+    if bool(settings.dataset_uri) == bool(settings.dataset_name):
+        raise UserError("Give dataset_uri or dataset_name, one of the two.")
+    evaluation: Evaluation = "none"
+    if settings.evaluation_uri:
+        served = model.family == "gemini" or model.route == "pipeline-job"
+        evaluation = "endpoint" if served else "checkpoint"
+    _check_gate(model, settings, evaluation)
+    log(f"{model.title}: {checked.tuning_mode} in {settings.region}{_serving(model, settings)}")
+    return ValidatedPipeline(model.name, checked.tuning_mode, settings.output_uri, evaluation)
+
+
+def _check_location(location: str) -> None:
     catalog = load_catalog()
-    model = catalog.find(base_model)
-    check_settings(
-        model,
-        location=tuning_location,
-        tuning_mode=tuning_mode,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        adapter_size=adapter_size,
-        batch_size=batch_size,
-        output_uri=output_uri,
-        encryption_spec_key_name=encryption_spec_key_name,
-    )
     place = catalog.locations.get(location)
     if place is None:
         raise UserError(
@@ -76,26 +83,56 @@ def validate_pipeline(
             f"An endpoint cannot be in {location!r}: give a region such as us-central1 as "
             f"location, and {location!r} as tuning_location."
         )
-    if not 0 <= min_exact_match <= 1:
-        raise UserError(f"min_exact_match is {min_exact_match}: it is a share, from 0 to 1.")
-    if not -1 <= min_improvement <= 1:
-        raise UserError(f"min_improvement is {min_improvement}: it is a share, from -1 to 1.")
-    if min_improvement > 0 and not model.weights_uri:
+
+
+def _check_gate(model: ModelSpec, settings: PipelineSettings, evaluation: Evaluation) -> None:
+    if not 0 <= settings.min_exact_match <= 1:
+        raise UserError(
+            f"min_exact_match is {settings.min_exact_match}: it is a share, from 0 to 1."
+        )
+    if not -1 <= settings.min_improvement <= 1:
+        raise UserError(
+            f"min_improvement is {settings.min_improvement}: it is a share, from -1 to 1."
+        )
+    if settings.max_new_tokens < 1:
+        raise UserError(f"evaluation_max_new_tokens is {settings.max_new_tokens}: give 1 or more.")
+    if evaluation == "none" and (settings.min_exact_match > 0 or settings.min_improvement > 0):
+        raise UserError(
+            "min_exact_match and min_improvement need held-out rows: give evaluation_data_uri, or "
+            "set both to 0."
+        )
+    if evaluation != "checkpoint":
+        return
+    if settings.min_improvement > 0 and not model.weights_uri:
         raise UserError(
             f"The catalogue knows no public weights of {model.name} to compare with: set "
             "min_improvement to 0 and use min_exact_match."
         )
-    if max_new_tokens < 1:
-        raise UserError(f"evaluation_max_new_tokens is {max_new_tokens}: give 1 or more.")
-    check_machine(machine_type, accelerator_type, accelerator_count, allow_unlisted=True)
     if model.serving and model.serving.accelerator_count > 1:
         raise UserError(
             f"{model.name} takes {model.serving.accelerator_count} x "
             f"{model.serving.accelerator_type} to run, and this template evaluates on one "
-            "NVIDIA_L4: use a smaller model, or the components in a pipeline of your own."
+            "NVIDIA_L4: use a smaller model, or leave evaluation_data_uri empty."
         )
-    serving = None if machine_type else suggest(model)
-    chosen = machine_type or (serving.machine_type if serving else "")
-    hourly = serving_cost_per_hour(chosen) if chosen in catalog.machines else None
-    price = f", ${hourly:.2f} an hour" if hourly else ""
-    log(f"{model.title}: {tuning_mode} in {tuning_location}, served on {chosen}{price}")
+
+
+def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
+    """Where the tuned model is served and for how much, as the end of a sentence.
+
+    Raises:
+        UserError: The machine is incomplete or does not fit.
+    """
+    machine = settings.serving_machine_type
+    check_machine(
+        machine,
+        settings.serving_accelerator_type,
+        settings.serving_accelerator_count,
+        allow_unlisted=True,
+    )
+    if model.family == "gemini" or model.route == "pipeline-job":
+        ignored = f"; serving_machine_type {machine} has no effect" if machine else ""
+        return f", served by the service itself{ignored}"
+    chosen = machine or suggest(model).machine_type
+    known = chosen in load_catalog().machines
+    hourly = serving_cost_per_hour(chosen) if known else None
+    return f", served on {chosen}" + (f", ${hourly:.2f} an hour" if hourly else "")

@@ -1,0 +1,27 @@
+"""What the tuning step is asked for."""
+
+from dataclasses import dataclass
+
+from sft_components.catalog.tuning import TuningSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchSettings(TuningSettings):
+    """A tuning, its data, and how to treat its job."""
+
+    run_name: str
+    """Name of the pipeline run; with the request it makes the job's key."""
+    training_uri: str
+    """`gs://` JSON Lines file."""
+    validation_uri: str = ""
+    training_tokens: int
+    """Tokens of one pass over the training set, for the estimate of the cost."""
+    tokens_are_estimated: bool
+    training_rows: int = 0
+    """Rows of the training set, to convert epochs and steps; 0: not known."""
+    max_cost_usd: float = 0.0
+    """Refuse to launch above this estimate, US dollars; 0: no limit."""
+    cancel_on_abort: bool = True
+    """Cancel the job when this step is told to stop."""
+    relaunch_failed: bool = False
+    """Launch anew when the job of an earlier attempt failed."""

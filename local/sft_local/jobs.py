@@ -14,6 +14,7 @@ import msgspec
 
 from sft_local import lifeline, wire
 from sft_local.gcs import Storage
+from sft_local.hosting import Hosting
 from sft_local.stand_in import StandIn
 from sft_local.store import Store, now
 from sft_local.trainer.protocol import (
@@ -44,12 +45,20 @@ _ENDED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 class JobRunner:
     """The queue of tuning jobs and the thread that works it off."""
 
-    def __init__(self, store: Store, storage: Storage, stand_in: StandIn, folder: Path) -> None:
+    def __init__(
+        self,
+        store: Store,
+        storage: Storage,
+        stand_in: StandIn,
+        folder: Path,
+        hosting: Hosting,
+    ) -> None:
         """`folder` gets the jobs' logs and their files while they run."""
         self._store = store
         self._storage = storage
         self._stand_in = stand_in
         self._folder = folder
+        self._hosting = hosting
         self._queue: queue.Queue[tuple[str, TrainingJob, str] | None] = queue.Queue()
         # Guards the states and `_process`: a cancellation must not slip between the two.
         self._lock = threading.Lock()

@@ -24,7 +24,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sft_components.errors import UserError
-from sft_local import base_model, lifeline
+from sft_local import base_model, faults, lifeline
 from sft_local.api import (
     endpoints,
     experiments,
@@ -35,7 +35,9 @@ from sft_local.api import (
     prediction,
     tuning_jobs,
 )
+from sft_local.faults import Faults, FaultyWay
 from sft_local.gcs import Storage
+from sft_local.hosting import Hosting
 from sft_local.jobs import JobRunner
 from sft_local.operations import Operations
 from sft_local.paths import EXIT_LOCKED, LOCK_FILE, STATE_FILE, state_dir
@@ -64,7 +66,7 @@ class _NoBrowsers:
         await self._app(scope, receive, send)
 
 
-def make_app(vertex: Vertex, *, dedicated: bool) -> FastAPI:
+def make_app(vertex: Vertex, *, dedicated: bool) -> ASGIApp:
     """The application of one port: the dedicated endpoints' or the API's."""
     app = FastAPI(title="Vertex AI on this machine", openapi_url=None)
     app.state.vertex = vertex
@@ -83,6 +85,7 @@ def make_app(vertex: Vertex, *, dedicated: bool) -> FastAPI:
             experiments,
         ):
             app.include_router(module.router)
+        app.include_router(faults.router)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -112,7 +115,7 @@ def make_app(vertex: Vertex, *, dedicated: bool) -> FastAPI:
         message = f"{type(error).__name__}: {error}"
         return await refused(request, ApiError("INTERNAL", message))
 
-    return app
+    return FaultyWay(app, vertex.faults)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -131,7 +134,7 @@ def _listen() -> socket.socket:
 
 
 async def _serve(
-    apps: list[tuple[FastAPI, socket.socket]], ended: asyncio.Event, ready: Any
+    apps: list[tuple[ASGIApp, socket.socket]], ended: asyncio.Event, ready: Any
 ) -> None:
     servers = [
         _Uvicorn(
@@ -176,17 +179,18 @@ def run(folder: Path, name: str, *, tied: bool) -> None:
         storage = Storage(server.url)
         store = Store(folder / "resources.sqlite")
         cleanup.callback(store.close)
-        _forget_endpoints(store)
         ids = Operations(store)
         stand_in = StandIn(model, storage, server.url)
         servers = ModelServers(storage, folder / "serving")
         cleanup.callback(servers.stop_all)
         cleanup.callback(ids.stop)
-        jobs = JobRunner(store, storage, stand_in, folder / "jobs")
+        api, dedicated = _listen(), _listen()
+        prediction_host = f"127.0.0.1:{dedicated.getsockname()[1]}"
+        hosting = Hosting(store, servers, ids, stand_in, prediction_host)
+        jobs = JobRunner(store, storage, stand_in, folder / "jobs", hosting)
         cleanup.callback(jobs.stop)
         pipelines = PipelineRunner(store, folder / "pipelines")
         cleanup.callback(pipelines.stop)
-        api, dedicated = _listen(), _listen()
         nonce = secrets.token_hex(16)
         vertex = Vertex(
             store,
@@ -196,8 +200,10 @@ def run(folder: Path, name: str, *, tied: bool) -> None:
             pipelines,
             servers,
             stand_in,
+            hosting,
+            Faults(),
             nonce,
-            f"127.0.0.1:{dedicated.getsockname()[1]}",
+            prediction_host,
         )
         pipelines.start(vertex)
         facts = {
@@ -235,16 +241,6 @@ def run(folder: Path, name: str, *, tied: bool) -> None:
 
         cleanup.callback(lambda: state.unlink(missing_ok=True))
         asyncio.run(serve())
-
-
-def _forget_endpoints(store: Store) -> None:
-    """Removes the endpoints of an earlier server: their model servers ended with it."""
-    for endpoint in store.all("Endpoint"):
-        store.delete(endpoint.name)
-    for model in store.all("Model"):
-        if model.deployed_models:
-            with store.change(model.name) as stored:
-                stored.deployed_models = []
 
 
 def main() -> int:

@@ -1,4 +1,10 @@
-"""Model servers: `transformers serve` processes behind the endpoints."""
+"""Model servers: `transformers serve` processes behind the endpoints.
+
+There are few places, because each server takes memory and the same few cores. A deployment reserves
+one and keeps it. A model that is merely hosted gets a server at its first question, and gives its
+place to the next one that needs it, the longest idle first. A question that is being answered is
+never cut.
+"""
 
 import json
 import logging
@@ -8,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +29,19 @@ from sft_local.wire import ApiError
 log = logging.getLogger(__name__)
 
 MAX_SERVERS = 2
-"""How many models are served at once: each takes memory and the same few cores."""
+"""How many places can be reserved, and how many servers run at once where none is."""
 QUOTA = "custom_model_serving_nvidia_l4_gpus"
 START_SECONDS = 180.0
+DRAIN_SECONDS = 120.0
+"""How long a server that is to end may go on answering what it was asked."""
 
 
 @dataclass
 class ModelServer:
-    """One deployed model."""
+    """One running model."""
 
+    id: str
+    """The deployed model's id."""
     name: str
     """The name the program serves it under."""
     url: str
@@ -39,6 +49,10 @@ class ModelServer:
     process: "subprocess.Popen[bytes]"
     generation: dict[str, Any]
     """The model's own generation settings."""
+    busy: int = 0
+    """How many questions it is answering."""
+    used: float = field(default_factory=time.monotonic)
+    """When it last began or ended to answer."""
 
     @property
     def alive(self) -> bool:
@@ -53,9 +67,12 @@ class ModelServers:
         """`folder` gets the downloaded weights and the logs."""
         self._storage = storage
         self._folder = folder
-        self._lock = threading.Lock()
+        # Guards everything below; told of every server that starts, ends or falls idle.
+        self._changed = threading.Condition()
         self._reserved: set[str] = set()
         self._servers: dict[str, ModelServer] = {}
+        self._starting: dict[str, threading.Event] = {}
+        """The ids whose servers are being started, each with what cancels that."""
         shutil.rmtree(folder / "models", ignore_errors=True)
 
     def reserve(self, model_id: str) -> None:
@@ -64,7 +81,7 @@ class ModelServers:
         Raises:
             ApiError: All are taken (RESOURCE_EXHAUSTED).
         """
-        with self._lock:
+        with self._changed:
             if len(self._reserved) >= MAX_SERVERS:
                 raise ApiError(
                     "RESOURCE_EXHAUSTED",
@@ -74,20 +91,100 @@ class ModelServers:
                 )
             self._reserved.add(model_id)
 
-    def start(self, model_id: str, gcs_uri: str, cancel: threading.Event) -> ModelServer:
-        """Downloads the weights at `gcs_uri` and serves them; returns when they answer.
+    def start(self, model_id: str, weights: str, cancel: threading.Event) -> None:
+        """Starts the server of a deployment whose place is reserved; returns when it answers.
 
-        The place must have been reserved; it is free again if this raises.
+        The place is free again if this raises.
 
         Raises:
             ApiError: There are no weights, or the program cannot serve them.
             OperationCancelledError: `cancel` was set.
         """
+        try:
+            self.release(self.acquire(model_id, weights, cancel))
+        except BaseException:
+            self.stop(model_id, patience=0)
+            raise
+
+    def acquire(
+        self, model_id: str, weights: str, cancel: threading.Event | None = None
+    ) -> ModelServer:
+        """The running server of `model_id`, started if need be, for one question.
+
+        Args:
+            model_id: The deployed model.
+            weights: A gs:// folder, or a folder of this machine.
+            cancel: Ends the waiting and the start when it is set.
+
+        Returns:
+            The server, which stays until it is given to `release`.
+
+        Raises:
+            ApiError: It cannot be served, or no place became free in time.
+            OperationCancelledError: `cancel` was set.
+        """
+        cancel = cancel or threading.Event()
+        until = time.monotonic() + START_SECONDS
+        while True:
+            with self._changed:
+                server = self._servers.get(model_id)
+                if server is not None and server.alive:
+                    server.busy += 1
+                    server.used = time.monotonic()
+                    return server
+                gone = [s for s in self._servers.values() if not s.alive]
+                if not gone and model_id not in self._starting:
+                    if self._has_room(model_id):
+                        self._starting[model_id] = cancel
+                        break
+                    gone = self._idle()[:1]
+                if not gone:
+                    if cancel.is_set():
+                        raise OperationCancelledError
+                    if time.monotonic() > until:
+                        raise ApiError(
+                            "UNAVAILABLE",
+                            "Every model server of this machine is busy: ask again later.",
+                        )
+                    self._changed.wait(0.2)
+                for server in gone:
+                    del self._servers[server.id]
+            for server in gone:
+                self._end(server)
+        try:
+            server = self._launch(model_id, weights, cancel)
+            with self._changed:
+                server.busy = 1
+                self._servers[model_id] = server
+        finally:
+            with self._changed:
+                self._starting.pop(model_id, None)
+                self._changed.notify_all()
+        return server
+
+    def release(self, server: ModelServer) -> None:
+        """Says that a question to `server` has been answered."""
+        with self._changed:
+            server.busy -= 1
+            server.used = time.monotonic()
+            self._changed.notify_all()
+
+    def _has_room(self, model_id: str) -> bool:
+        others = {*self._servers, *self._starting} - self._reserved - {model_id}
+        # However many places are reserved, one is left for the models that are merely hosted.
+        most = max(1, MAX_SERVERS - len(self._reserved))
+        return len(others) <= (most if model_id in self._reserved else most - 1)
+
+    def _idle(self) -> list[ModelServer]:
+        found = [s for s in self._servers.values() if not s.busy and s.id not in self._reserved]
+        return sorted(found, key=lambda server: server.used)
+
+    def _launch(self, model_id: str, weights: str, cancel: threading.Event) -> ModelServer:
         name = f"model-{model_id}"
         folder = self._folder / "models" / name
         process = None
         try:
-            self._download(gcs_uri, folder)
+            self._fetch(weights, folder)
             port = free_port()
             path = self._folder / f"{name}.log"
             process = lifeline.spawn(
@@ -101,6 +198,7 @@ class ModelServers:
                 },
             )
             server = ModelServer(
+                model_id,
                 name,
                 f"http://127.0.0.1:{port}",
                 folder,
@@ -111,21 +209,24 @@ class ModelServers:
         except BaseException:
             if process is not None:
                 lifeline.end(process)
-            self._release(model_id, folder)
+            _remove(folder)
             raise
-        with self._lock:
-            self._servers[model_id] = server
         return server
 
-    def _download(self, gcs_uri: str, folder: Path) -> None:
-        names = self._storage.names(gcs_uri)
+    def _fetch(self, weights: str, folder: Path) -> None:
+        _remove(folder)
+        if not weights.startswith("gs://"):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.symlink_to(weights, target_is_directory=True)
+            return
+        names = self._storage.names(weights)
         if "config.json" not in names or not any(n.endswith(".safetensors") for n in names):
             raise ApiError(
                 "INVALID_ARGUMENT",
-                f"The model at {gcs_uri} is not valid: it needs a config.json and .safetensors "
+                f"The model at {weights} is not valid: it needs a config.json and .safetensors "
                 "files.",
             )
-        self._storage.download_folder(gcs_uri, folder)
+        self._storage.download_folder(weights, folder)
 
     def _wait(self, server: ModelServer, path: Path, cancel: threading.Event) -> None:
         until = time.monotonic() + START_SECONDS
@@ -143,33 +244,43 @@ class ModelServers:
             f"Model server exited unexpectedly: it {what}; its log is {path}.",
         )
 
-    def get(self, model_id: str) -> ModelServer:
-        """The server of `model_id`.
+    def stop(self, model_id: str, patience: float = DRAIN_SECONDS) -> None:
+        """Ends the server of `model_id`, if there is one, and frees its place.
 
-        Raises:
-            ApiError: It is not there, or its process has ended (UNAVAILABLE).
+        Args:
+            model_id: The deployed model, which must get no new questions.
+            patience: How many seconds the questions it has may take to be answered.
         """
-        server = self._servers.get(model_id)
-        if server is None or not server.alive:
-            raise ApiError("UNAVAILABLE", f"The server of deployed model {model_id} has ended.")
-        return server
-
-    def stop(self, model_id: str) -> None:
-        """Ends the server of `model_id`, if there is one."""
-        server = self._servers.pop(model_id, None)
+        until = time.monotonic() + patience
+        with self._changed:
+            while model_id in self._starting:
+                self._starting[model_id].set()
+                self._changed.wait(0.2)
+            server = self._servers.get(model_id)
+            while server is not None and server.busy and time.monotonic() < until:
+                self._changed.wait(0.2)
+            server = self._servers.pop(model_id, None)
         if server is not None:
-            lifeline.end(server.process)
-            self._release(model_id, server.folder)
-
-    def _release(self, model_id: str, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        with self._lock:
+            self._end(server)
+        with self._changed:
             self._reserved.discard(model_id)
 
+    def _end(self, server: ModelServer) -> None:
+        lifeline.end(server.process)
+        _remove(server.folder)
+        with self._changed:
+            self._changed.notify_all()
+
     def stop_all(self) -> None:
-        """Ends every server."""
-        for model_id in list(self._servers):
-            self.stop(model_id)
+        """Ends every server at once."""
+        for model_id in [*self._starting, *self._servers]:
+            self.stop(model_id, patience=0)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _generation(folder: Path) -> dict[str, Any]:

@@ -23,6 +23,8 @@ CREATE INDEX IF NOT EXISTS by_parent ON resources (parent, kind);
 CREATE TABLE IF NOT EXISTS points (
     job TEXT NOT NULL, metric TEXT NOT NULL, step INTEGER NOT NULL, value REAL NOT NULL,
     time REAL NOT NULL, PRIMARY KEY (job, metric, step));
+CREATE TABLE IF NOT EXISTS notes (
+    kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, key));
 """
 MAX_PAGE = 1000
 
@@ -145,6 +147,31 @@ class Store:
         query = "SELECT step, value, time FROM points WHERE job = ? AND metric = ? ORDER BY step"
         with self._lock:
             return [Point(*row) for row in self._database.execute(query, (job, metric))]
+
+    def keep(self, kind: str, key: str, body: str) -> None:
+        """Keeps a text that belongs to no resource, in the place of an older one."""
+        with self._lock:
+            self._database.execute(
+                "INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (kind, key, body)
+            )
+
+    def note(self, kind: str, key: str) -> str | None:
+        """What `keep` was given, or None."""
+        query = "SELECT body FROM notes WHERE kind = ? AND key = ?"
+        with self._lock:
+            row = self._database.execute(query, (kind, key)).fetchone()
+        return None if row is None else str(row[0])
+
+    def notes(self, kind: str) -> dict[str, str]:
+        """Every text of that kind, by key."""
+        with self._lock:
+            rows = self._database.execute("SELECT key, body FROM notes WHERE kind = ?", (kind,))
+            return {str(key): str(body) for key, body in rows}
+
+    def forget(self, kind: str, key: str) -> None:
+        """Removes what `keep` was given, if it is there."""
+        with self._lock:
+            self._database.execute("DELETE FROM notes WHERE kind = ? AND key = ?", (kind, key))
 
 
 def paginate(items: list[Any], size: int, token: str) -> tuple[list[Any], str]:

@@ -2,11 +2,12 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Path, Request
 
 from sft_local.gcs import Storage
+from sft_local.hosting import Hosting
 from sft_local.jobs import JobRunner
 from sft_local.operations import Operations
 from sft_local.pipelines.runner import PipelineRunner
@@ -14,6 +15,10 @@ from sft_local.serving import ModelServers
 from sft_local.stand_in import StandIn
 from sft_local.store import Store
 from sft_local.wire import ApiError, Version
+
+if TYPE_CHECKING:
+    # Its routes use this module.
+    from sft_local.faults import Faults
 
 
 @dataclass
@@ -27,6 +32,8 @@ class Vertex:
     pipelines: PipelineRunner
     servers: ModelServers
     stand_in: StandIn
+    hosting: Hosting
+    faults: "Faults"
     nonce: str
     prediction_host: str
     """Host and port of the dedicated endpoints."""

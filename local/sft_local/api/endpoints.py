@@ -75,16 +75,7 @@ def undeploy(endpoint: str, body: Body, place: PlaceHere, vertex: VertexHere) ->
         raise ApiError("NOT_FOUND", f"Deployed model {wanted!r} is not found at {name}.")
 
     def work(cancel: threading.Event) -> object:
-        vertex.servers.stop(wanted)
-        with vertex.store.change(name) as stored:
-            gone = [d.model for d in stored.deployed_models if d.id == wanted]
-            stored.deployed_models = [d for d in stored.deployed_models if d.id != wanted]
-            stored.traffic_split = {k: v for k, v in stored.traffic_split.items() if k != wanted}
-        for model in gone:
-            with vertex.store.change(model) as stored:
-                stored.deployed_models = [
-                    d for d in stored.deployed_models if d.deployed_model_id != wanted
-                ]
+        vertex.hosting.detach(name, wanted, dict(request.traffic_split))
         return types.UndeployModelResponse()
 
     return wire.answer(

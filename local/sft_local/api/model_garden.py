@@ -8,9 +8,9 @@ from fastapi import APIRouter, Response
 
 from sft_local import wire
 from sft_local.gcs import StorageError, split_uri
-from sft_local.stand_in import LABEL
+from sft_local.hosting import Deployment
 from sft_local.store import now
-from sft_local.vertex import PLACE, Body, Place, PlaceHere, Vertex, VertexHere
+from sft_local.vertex import PLACE, Body, Place, PlaceHere, VertexHere
 from sft_local.wire import ApiError
 
 router = APIRouter()
@@ -33,16 +33,11 @@ def deploy(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
     machine = _machine(request)
     sentence = f"Served on this machine's CPU by transformers serve instead of {machine}."
     moment = now()
-    dedicated = not request.endpoint_config.dedicated_endpoint_disabled
-    endpoint = types.Endpoint(
-        name=endpoint_name,
+    endpoint = vertex.hosting.endpoint(
+        endpoint_name,
         display_name=request.endpoint_config.endpoint_display_name or f"{model_id}-endpoint",
         description=sentence,
-        labels={LABEL: vertex.stand_in.model.label},
-        dedicated_endpoint_enabled=dedicated,
-        dedicated_endpoint_dns=vertex.prediction_host if dedicated else "",
-        create_time=moment,
-        update_time=moment,
+        dedicated=not request.endpoint_config.dedicated_endpoint_disabled,
     )
     model = types.Model(
         name=model_name,
@@ -60,12 +55,23 @@ def deploy(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
     except ApiError:
         vertex.store.delete(endpoint_name)
         raise
-
     vertex.deploying.add(endpoint_name)
+    vertex.hosting.begin(
+        deployed_id,
+        Deployment(
+            endpoint_name,
+            f"{model_name}@1",
+            gcs_uri,
+            "vllm",
+            undo=[endpoint_name, model_name],
+            complete=False,
+        ),
+    )
 
     def undo() -> None:
         vertex.deploying.discard(endpoint_name)
-        vertex.servers.stop(deployed_id)
+        vertex.servers.stop(deployed_id, patience=0)
+        vertex.hosting.forget(deployed_id)
         vertex.store.delete(endpoint_name)
         vertex.store.delete(model_name)
 
@@ -74,11 +80,17 @@ def deploy(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
     except ApiError:
         undo()
         raise
+    shortage = vertex.faults.shortage()
 
     def work(cancel: threading.Event) -> Any:
         try:
-            vertex.servers.start(deployed_id, gcs_uri, cancel)
-            _attach(vertex, endpoint_name, model, request, deployed_id)
+            shortage(cancel)
+            vertex.hosting.start(deployed_id, cancel)
+            deployed = types.DeployedModel(
+                display_name=model.display_name,
+                dedicated_resources=request.deploy_config.dedicated_resources,
+            )
+            vertex.hosting.attach(deployed_id, deployed, {"0": 100})
         except BaseException:
             undo()
             raise
@@ -137,20 +149,3 @@ def _machine(request: Any) -> str:
         return "the machine that Model Garden chooses"
     accelerator = wire.types().AcceleratorType(machine.accelerator_type).name
     return f"{machine.machine_type} with {machine.accelerator_count} × {accelerator}"
-
-
-def _attach(vertex: Vertex, endpoint_name: str, model: Any, request: Any, deployed_id: str) -> None:
-    deployed = wire.types().DeployedModel(
-        id=deployed_id,
-        model=model.name,
-        model_version_id="1",
-        display_name=model.display_name,
-        create_time=now(),
-        dedicated_resources=request.deploy_config.dedicated_resources,
-        status={"available_replica_count": 1},
-    )
-    with vertex.store.change(endpoint_name) as endpoint:
-        endpoint.deployed_models.append(deployed)
-        endpoint.traffic_split[deployed_id] = 100
-    with vertex.store.change(model.name) as stored:
-        stored.deployed_models.append({"endpoint": endpoint_name, "deployed_model_id": deployed_id})

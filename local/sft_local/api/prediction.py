@@ -1,13 +1,17 @@
 """Online prediction: the instances format of Model Garden's vLLM image, and chat completions."""
 
+import contextlib
+import functools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from sft_local.hosting import NotServedError
 from sft_local.serving import ModelServer
 from sft_local.vertex import PLACE, PlaceHere, Vertex, VertexHere
 from sft_local.wire import ApiError
@@ -26,50 +30,60 @@ async def predict(
     endpoint: str, request: Request, place: PlaceHere, vertex: VertexHere
 ) -> dict[str, Any]:
     """Answers prompts as Model Garden's vLLM image does."""
-    resource, server = _target(request, vertex, place.name("endpoints", endpoint))
+    name = _resolve(request, vertex, place.name("endpoints", endpoint))
     body = await _object(request)
     instances = body.get("instances")
     if not isinstance(instances, list) or not instances:
         raise ApiError("INVALID_ARGUMENT", "'instances' must be a list that is not empty.")
-    predictions = []
     for index, instance in enumerate(instances):
         if not isinstance(instance, dict) or not isinstance(instance.get("prompt"), str):
             raise ApiError("INVALID_ARGUMENT", f"instances[{index}] must have a 'prompt' text.")
-        completion = await _complete(server, instance)
-        if instance.get("raw_response") is True:
-            predictions.append(completion)
-        else:
-            predictions.append(f"Prompt:\n{instance['prompt'].strip()}\nOutput:\n{completion}")
-    deployed = resource.deployed_models[0]
+    predictions = []
+    deployed, server = await _lease(vertex, name)
+    try:
+        for instance in instances:
+            completion = await _complete(server, instance)
+            if instance.get("raw_response") is True:
+                predictions.append(completion)
+            else:
+                framed = f"Prompt:\n{instance['prompt'].strip()}\nOutput:\n{completion}"
+                predictions.append(framed)
+    finally:
+        vertex.hosting.release(server)
     return {
         "predictions": predictions,
         "deployedModelId": deployed.id,
         "model": deployed.model,
         "modelDisplayName": deployed.display_name,
-        "modelVersionId": "1",
+        "modelVersionId": deployed.model_version_id,
     }
 
 
 @router.post(f"{PLACE}/endpoints/{{endpoint}}/chat/completions")
 async def chat(endpoint: str, request: Request, place: PlaceHere, vertex: VertexHere) -> Response:
     """OpenAI's chat completions, streamed when the request says so."""
-    _, server = _target(request, vertex, place.name("endpoints", endpoint))
+    name = _resolve(request, vertex, place.name("endpoints", endpoint))
     body = await _object(request)
     if not isinstance(body.get("messages"), list) or not body["messages"]:
         raise ApiError("INVALID_ARGUMENT", "'messages' must be a list that is not empty.")
     asked = {key: body[key] for key in _PASSED if body.get(key) is not None}
     most = body.get("max_completion_tokens") or body.get("max_tokens")
-    asked["generation_config"] = _settings(server, body, most)
-    url = f"{server.url}/v1/chat/completions"
-    if body.get("stream") is True:
-        return await _stream(url, asked)
-    async with _client() as client:
-        answer = await _post(client, url, asked)
-    return JSONResponse(answer)
+    _, server = await _lease(vertex, name)
+    release = functools.partial(vertex.hosting.release, server)
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(release)
+        asked["generation_config"] = _settings(server, body, most)
+        url = f"{server.url}/v1/chat/completions"
+        if body.get("stream") is True:
+            answer = await _stream(url, asked, release)
+            cleanup.pop_all()
+            return answer
+        async with _client() as client:
+            return JSONResponse(await _post(client, url, asked))
 
 
-def _target(request: Request, vertex: Vertex, name: str) -> tuple[Any, ModelServer]:
-    """The endpoint `name` and the server behind it.
+def _resolve(request: Request, vertex: Vertex, name: str) -> str:
+    """The endpoint `name`.
 
     Raises:
         ApiError: There is none, or it must be asked at the other port.
@@ -85,9 +99,24 @@ def _target(request: Request, vertex: Vertex, name: str) -> tuple[Any, ModelServ
         )
     if not resource.dedicated_endpoint_enabled and request.app.state.dedicated:
         raise ApiError("NOT_FOUND", f"{name} is not a dedicated endpoint.")
-    if not resource.deployed_models:
-        raise ApiError("UNAVAILABLE", f"{name} has no deployed model yet.")
-    return resource, vertex.servers.get(resource.deployed_models[0].id)
+    return name
+
+
+async def _lease(vertex: Vertex, name: str) -> tuple[Any, ModelServer]:
+    """A deployed model of the endpoint `name` and its server, for one question.
+
+    Raises:
+        ApiError: None is deployed, or its server does not start.
+    """
+    for _ in range(3):
+        resource = vertex.store.get(name)
+        if not resource.deployed_models:
+            raise ApiError("UNAVAILABLE", f"{name} has no deployed model yet.")
+        deployed = vertex.hosting.choose(resource)
+        with contextlib.suppress(NotServedError):
+            return deployed, await run_in_threadpool(vertex.hosting.acquire, deployed.id)
+        # Undeployed since it was chosen: the traffic goes elsewhere now.
+    raise ApiError("UNAVAILABLE", f"{name} has no deployed model any more.")
 
 
 async def _object(request: Request) -> dict[str, Any]:
@@ -159,7 +188,7 @@ def _failure(status: int, text: str) -> ApiError:
     return ApiError(name, f"The model server refused the request: {text[:500]}")
 
 
-async def _stream(url: str, body: dict[str, Any]) -> Response:
+async def _stream(url: str, body: dict[str, Any], release: Callable[[], None]) -> Response:
     client = _client()
     try:
         answer = await client.send(client.build_request("POST", url, json=body), stream=True)
@@ -182,6 +211,7 @@ async def _stream(url: str, body: dict[str, Any]) -> Response:
             if b"[DONE]" not in tail:
                 yield b"data: [DONE]\n\n"
         finally:
+            release()
             await answer.aclose()
             await client.aclose()
 

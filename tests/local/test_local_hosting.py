@@ -1,0 +1,91 @@
+"""Hosted models: served when asked, giving way to each other, kept over a restart."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sft_local import base_model, hosting, serving, wire
+from sft_local.operations import Operations
+from sft_local.store import Store
+
+PARENT = "projects/p/locations/us-central1"
+
+
+class _Parts:
+    """A hosting without the API around it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(folder / "resources.sqlite")
+        self.servers = serving.ModelServers(None, folder / "serving")  # type: ignore[arg-type]
+        stand_in: Any = type("StandIn", (), {"model": base_model.prepare("tiny")})
+        self.weights = str(stand_in.model.folder)
+        self.hosting = hosting.Hosting(
+            self.store, self.servers, Operations(self.store), stand_in, "127.0.0.1:1"
+        )
+
+    def close(self) -> None:
+        self.servers.stop_all()
+        self.store.close()
+
+    def deployed(self, endpoint: str) -> str:
+        (deployed,) = self.store.get(endpoint).deployed_models
+        return str(deployed.id)
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[_Parts]:
+    parts = _Parts(tmp_path)
+    yield parts
+    parts.close()
+
+
+def test_hosted_models_take_turns_and_outlive_the_server(
+    parts: _Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "MAX_SERVERS", 1)
+    model = f"{PARENT}/models/7"
+    types = wire.types()
+    parts.store.create(model, types.Model(name=model, version_id="1", version_aliases=["default"]))
+
+    def host(name: str) -> str:
+        return parts.hosting.host(
+            parent=PARENT,
+            endpoint_id=name,
+            model=f"{model}@1",
+            weights_uri=parts.weights,
+            display_name=name,
+            dedicated=name == "b",
+        )
+
+    first, second = host("a"), host("b")
+    asked = parts.hosting.acquire(parts.deployed(first))
+    assert httpx.get(f"{asked.url}/health", trust_env=False).is_success
+
+    # The other one waits until the question is answered, then takes the place.
+    got: list[serving.ModelServer] = []
+    other = threading.Thread(
+        target=lambda: got.append(parts.hosting.acquire(parts.deployed(second)))
+    )
+    other.start()
+    other.join(0.5)
+    assert other.is_alive()
+    assert asked.alive
+    parts.hosting.release(asked)
+    other.join(60)
+    assert got[0].alive
+    assert not asked.alive
+
+    parts.servers.stop_all()
+    parts.hosting.begin("9", hosting.Deployment(first, model, "", "vllm", [second], False))
+    again = hosting.Hosting(
+        parts.store, parts.servers, Operations(parts.store), parts.hosting._stand_in, "127.0.0.1:2"
+    )
+    with pytest.raises(wire.ApiError):  # It went with the deployment that was never completed.
+        parts.store.get(second)
+    again.release(again.acquire(parts.deployed(first)))
+    again.detach(first, parts.deployed(first), {})
+    assert not parts.store.get(first).deployed_models

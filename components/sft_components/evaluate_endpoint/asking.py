@@ -60,10 +60,20 @@ class Model:
         except ValueError as error:
             raise UnlikeError(str(error)) from error
 
+    def key(self, dialect: Dialect, row: EvaluationRow, max_new_tokens: int) -> str:
+        """What the answer to `row` is kept under."""
+        return key(self.identity, dialect.request(row, max_new_tokens))
+
     def _session(self) -> Any:
         # A session is not safe to share between threads.
         if not hasattr(self._local, "session"):
-            self._local.session = self._connection.session()
+            session = self._connection.session()
+            # What the environment says of proxies and certificates is read once, not at every
+            # request: that takes a third of a request's time, and threads share the processor.
+            said = session.merge_environment_settings(self._url, {}, None, None, None)
+            session.proxies, session.verify = said["proxies"], said["verify"]
+            session.trust_env = False
+            self._local.session = session
         return self._local.session
 
 
@@ -72,10 +82,13 @@ def find_dialect(
     candidates: Sequence[Dialect],
     row: EvaluationRow,
     max_new_tokens: int,
+    kept: KeptAnswers,
     log: Callable[[str], None],
     warm_up_s: float = WARM_UP_S,
 ) -> Dialect:
     """The first of `candidates` in which the model answers `row`; waits while it warms up.
+
+    The answer goes to `kept`, where `ask_all` finds it.
 
     Raises:
         UserError: It answers in none, or not in time.
@@ -89,7 +102,7 @@ def find_dialect(
             if dialect.kind in passing:
                 continue
             try:
-                model.ask(dialect, row, max_new_tokens, warm_up_s)
+                text = model.ask(dialect, row, max_new_tokens, warm_up_s)
             except TRANSIENT as error:
                 said.append(_message(error))
                 passing.add(dialect.kind)
@@ -102,6 +115,7 @@ def find_dialect(
             except api.GoogleAPICallError as error:
                 said.append(_message(error))
             else:
+                kept.put(model.key(dialect, row, max_new_tokens), Answer(text))
                 log(f"{model.name} first answer after {time.monotonic() - started:.1f} s")
                 return dialect
         if not passing or time.monotonic() - started > warm_up_s:
@@ -131,10 +145,10 @@ def ask_all(
     Raises:
         UserError: The model cannot be asked at all, or did not answer a row for `retry_s` seconds.
     """
-    names = [key(model.identity, dialect.request(row, max_new_tokens)) for row in rows]
+    names = [model.key(dialect, row, max_new_tokens) for row in rows]
     answers = [kept.get(name) for name in names]
     missing = [index for index, answer in enumerate(answers) if answer is None]
-    if len(missing) < len(rows):
+    if len(missing) < len(rows) - 1:
         log(f"{model.name} {len(rows) - len(missing)}/{len(rows)} rows were answered before")
     ended = threading.Event()
 

@@ -19,7 +19,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
 
     text: str
     seconds: float = 0.0
-    """How long the request took that brought it."""
+    """How long the request took that brought it; 0 for a model's first, which is no measure."""
     refused: str = ""
     """Why the service takes this row never, where it does not; the text is then empty."""
 

@@ -110,24 +110,24 @@ def evaluate_endpoint(
     elif base_name:
         models = {"base": _published(project, location, base_name), **models}
         spoken["base"] = dialects(base_name)
-    # Both are tried before the first is asked everything.
-    chosen: dict[str, Dialect] = {}
-    for name, model in list(models.items()):
-        try:
-            chosen[name] = find_dialect(
-                model, spoken[name], rows[0], max_new_tokens, log, warm_up_s
-            )
-        except UserError as error:
-            # A retired base model is no reason to throw away what its tuning cost.
-            if name == "tuned" or base_endpoint or min_improvement > 0:
-                raise
-            notes.append(str(error))
-            log(notes[-1])
-            del models[name]
     kept = KeptAnswers(
         work_uri or predictions_path.with_name(predictions_path.name + ".answers"), project
     )
     try:
+        # Both are tried before the first is asked everything.
+        chosen: dict[str, Dialect] = {}
+        for name, model in list(models.items()):
+            try:
+                chosen[name] = find_dialect(
+                    model, spoken[name], rows[0], max_new_tokens, kept, log, warm_up_s
+                )
+            except UserError as error:
+                # A retired base model is no reason to throw away what its tuning cost.
+                if name == "tuned" or base_endpoint or min_improvement > 0:
+                    raise
+                notes.append(str(error))
+                log(notes[-1])
+                del models[name]
         answers = {
             name: ask_all(
                 model,
@@ -270,7 +270,7 @@ def _refusals(name: str, answers: Sequence[Answer], rows: Sequence[EvaluationRow
 
 
 def _latencies(answers: Sequence[Answer]) -> dict[str, float]:
-    seconds = sorted(answer.seconds for answer in answers if not answer.refused)
+    seconds = [a.seconds for a in answers if a.seconds and not a.refused]
     if len(seconds) < 2:
         return {}
     cuts = statistics.quantiles(seconds, n=20, method="inclusive")

@@ -1,0 +1,86 @@
+"""An endpoint that repeats what it is asked, in any dialect, and makes faults to order."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Fault = Callable[[int, str], int | None]
+"""From the number of a request (from 0) and its text: a status, 0 to drop the connection without
+an answer, None to answer."""
+
+
+class Faulty:
+    """What the server did."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.asked: list[str] = []
+        self.paths: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.fault: Fault = lambda number, text: None
+        self.lock = threading.Lock()
+
+
+@contextmanager
+def faulty() -> Iterator[Faulty]:
+    """Serve on a port of this machine until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._send(200, {"name": "it", "deployedModels": [{"id": "1"}]})
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            text, answer = _answer(self.path, body)
+            with state.lock:
+                number = len(state.asked)
+                state.asked.append(text)
+                state.paths.append(self.path)
+                state.bodies.append(body)
+                status = state.fault(number, text)
+            if status == 0:
+                self.close_connection = True
+                return
+            self._send(status or 200, {"error": {"message": "to order"}} if status else answer)
+
+        def _send(self, status: int, value: Any) -> None:
+            body = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state = Faulty(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _answer(path: str, body: dict[str, Any]) -> tuple[str, Any]:
+    if path.endswith("/chat/completions"):
+        text = body["messages"][-1]["content"]
+        return text, {"choices": [{"message": {"role": "assistant", "content": text}}]}
+    if path.endswith(":generateContent"):
+        text = body["contents"][-1]["parts"][0]["text"]
+        parts = [{"text": "hm", "thought": True}, {"text": text}]
+        return text, {"candidates": [{"content": {"role": "model", "parts": parts}}]}
+    instance = body["instances"][0]
+    if "messages" in instance:
+        text = instance["messages"][-1]["content"]
+        return text, {"predictions": [{"candidates": [{"author": "1", "content": text}]}]}
+    text = instance["prompt"]
+    return text, {"predictions": [text if "raw_response" in instance else {"content": text}]}

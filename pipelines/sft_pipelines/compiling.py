@@ -1,12 +1,15 @@
 """Compile components and pipelines to YAML that is the same whenever and wherever it is made."""
 
 import importlib
+import json
 import os
+import textwrap
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
 from kfp import compiler
 
 from sft_components.errors import UserError
@@ -22,7 +25,14 @@ COMPONENTS = (
     "smoke_test_endpoint",
     "release_endpoint",
 )
-PIPELINES = ("tune_llama_model",)
+PIPELINES = (
+    "tune_large_model",
+    "tune_large_chat_model",
+    "tune_gemini_model",
+    "tune_llama_model",
+    "tune_gemma_model",
+    "tune_qwen_model",
+)
 
 
 def compile_all(target: Path) -> Iterator[Path]:
@@ -32,7 +42,9 @@ def compile_all(target: Path) -> Iterator[Path]:
         yield _compile(getattr(module, name), target / "components" / _file_name(name))
     for name in PIPELINES:
         module = importlib.import_module(f"sft_pipelines.{name}")
-        yield _compile(getattr(module, name), target / "pipelines" / _file_name(name))
+        path = _compile(getattr(module, name), target / "pipelines" / _file_name(name))
+        _explain(path)
+        yield path
 
 
 def find_template(name: str) -> Path:
@@ -57,6 +69,45 @@ def _compiled_folder() -> Path:
     """`compiled/`: inside the installed package, or beside the sources of an editable install."""
     installed = Path(str(resources.files("sft_pipelines"))) / "compiled"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "compiled"
+
+
+def _explain(path: Path) -> None:
+    """Put what each input means into the first lines; kfp's own header names types only."""
+    header, spec = _halves(path.read_text(encoding="utf-8"))
+    root = yaml.safe_load(spec)["root"]["inputDefinitions"]["parameters"]
+    lines: list[str] = []
+    for line in header.splitlines():
+        name = line.removeprefix("#    ").partition(":")[0]
+        if name in root and line.startswith("#    "):
+            lines += _explained(name, root[name])
+        else:
+            lines.append(line)
+    path.write_text("\n".join(lines) + "\n" + spec, encoding="utf-8")
+
+
+def _halves(text: str) -> tuple[str, str]:
+    """The comment at the beginning, and the rest."""
+    lines = text.splitlines(keepends=True)
+    first = next(number for number, line in enumerate(lines) if not line.startswith("#"))
+    return "".join(lines[:first]), "".join(lines[first:])
+
+
+def _explained(name: str, declared: dict[str, Any]) -> list[str]:
+    kind = declared["parameterType"].removeprefix("NUMBER_").lower()
+    default = "required"
+    if "defaultValue" in declared:
+        value = declared["defaultValue"]
+        whole = kind == "integer" and isinstance(value, float)
+        default = f"default {json.dumps(int(value) if whole else value)}"
+    text = f"{name} ({kind}, {default}): {declared['description']}"
+    return textwrap.wrap(
+        text,
+        100,
+        initial_indent="#    ",
+        subsequent_indent="#        ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _file_name(name: str) -> str:

@@ -26,6 +26,8 @@ def deploy_model(
     machine_type: str = "",
     accelerator_type: str = "",
     accelerator_count: int = 0,
+    tuned_model: str = "",
+    tuned_endpoint: str = "",
 ) -> NamedTuple("DeployOutputs", [("endpoint_resource_name", str), ("model_resource_name", str)]):
     """Deploy tuned weights to an endpoint and wait until it serves.
 
@@ -43,6 +45,9 @@ def deploy_model(
         machine_type: For instance g2-standard-12; with the next two, all or none.
         accelerator_type: For instance NVIDIA_L4.
         accelerator_count: Accelerators of one replica.
+        tuned_model: Model that the tuning registered, for an adoption; may be empty.
+        tuned_endpoint: Endpoint that the tuning deployed by itself, as Gemini's does: it is adopted
+            instead of a deployment; empty: there is none.
 
     Returns:
         Resource names of the endpoint and the model.
@@ -63,11 +68,13 @@ def deploy_model(
             machine_type=machine_type,
             accelerator_type=accelerator_type,
             accelerator_count=accelerator_count,
+            tuned_model=tuned_model,
+            tuned_endpoint=tuned_endpoint,
             log=log,
         )
-    host = f"https://{location}-aiplatform.googleapis.com/v1"
     for artifact, name in ((endpoint, result.endpoint), (model, result.model)):
-        artifact.uri = f"{host}/{name}"
+        region = name.split("/")[3]
+        artifact.uri = f"https://{region}-aiplatform.googleapis.com/v1/{name}"
         artifact.metadata["resourceName"] = name
     endpoint.metadata["machine"] = result.machine
     outputs = namedtuple("DeployOutputs", ["endpoint_resource_name", "model_resource_name"])

@@ -11,11 +11,12 @@ from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointSe
 from google.cloud.aiplatform_v1beta1.services.model_garden_service import (
     ModelGardenServiceClient,
 )
-from google.protobuf import field_mask_pb2
 
 from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.catalog.cost import serving_cost_per_hour
 from sft_components.catalog.machines import check_machine, suggest
+from sft_components.deploy_model.adoption import adopt_endpoint
+from sft_components.deploy_model.labels import label_endpoint
 from sft_components.errors import UserError
 from sft_components.steps import on_stop
 from sft_components.vertex.connection import Connection
@@ -26,8 +27,7 @@ from sft_components.vertex.deployments import (
     wait_for_deployment,
 )
 from sft_components.vertex.endpoints import delete_endpoint, delete_model, get_endpoint
-from sft_components.vertex.keys import RUN_LABEL, endpoint_id, label_value, model_id
-from sft_components.vertex.retrying import CALL_TIMEOUT_S, reading
+from sft_components.vertex.keys import endpoint_id, model_id
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,13 @@ def deploy_model(
     machine_type: str,
     accelerator_type: str,
     accelerator_count: int,
+    tuned_model: str = "",
+    tuned_endpoint: str = "",
     log: Callable[[str], None] = print,
 ) -> DeployResult:
     """Deploy `checkpoint_uri` with Model Garden's custom-weights deployment.
+
+    A model that its service has deployed by itself (`tuned_endpoint`) is adopted instead.
 
     Args:
         project: Google Cloud project.
@@ -67,11 +71,17 @@ def deploy_model(
         machine_type: For instance `g2-standard-12`; with the next two, all or none.
         accelerator_type: For instance `NVIDIA_L4`.
         accelerator_count: Accelerators of one replica.
+        tuned_model: `projects/…/models/…` of the tuning job, for an adoption.
+        tuned_endpoint: Endpoint that the tuning deployed; empty: there is none.
         log: Called with lines of progress.
 
     Raises:
-        UserError: The machine is not complete or does not fit, or the service refused it.
+        UserError: The machine is not complete or does not fit, the service refused it, or there
+            is no such endpoint to adopt.
     """
+    if tuned_endpoint:
+        endpoint_name, model = adopt_endpoint(project, tuned_endpoint, tuned_model, run_name, log)
+        return DeployResult(endpoint=endpoint_name, model=model, machine="the service's own")
     catalog = load_catalog()
     place = catalog.locations.get(location)
     if place is not None and not place.deployment:
@@ -108,7 +118,7 @@ def deploy_model(
         endpoint = get_endpoint(endpoints, name)
     if endpoint is None or not endpoint.deployed_models:
         raise RuntimeError(f"{name} holds no model although its deployment ended.")
-    _label(endpoints, endpoint, run_name)
+    label_endpoint(endpoints, endpoint, run_name)
     model = endpoint.deployed_models[0].model
     log(f"Endpoint {endpoint.name} serves {model}")
     return DeployResult(endpoint=endpoint.name, model=model, machine=described)
@@ -185,15 +195,3 @@ def _wait(
     if ended.error.code:
         delete_endpoint(endpoints, name, log)
         raise UserError(f"The deployment failed: {ended.error.message}")
-
-
-def _label(endpoints: Any, endpoint: types.Endpoint, run_name: str) -> None:
-    value = label_value(run_name)
-    if endpoint.labels.get(RUN_LABEL) == value:
-        return
-    endpoints.update_endpoint(
-        endpoint=types.Endpoint(name=endpoint.name, labels={**endpoint.labels, RUN_LABEL: value}),
-        update_mask=field_mask_pb2.FieldMask(paths=["labels"]),
-        retry=reading(),
-        timeout=CALL_TIMEOUT_S,
-    )

@@ -12,7 +12,9 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
+import yaml
 from kfp import components, local
 
 from sft_local import lifeline
@@ -34,13 +36,30 @@ def main() -> None:
         pipeline_root=pipeline_root,
         raise_on_error=True,
     )
-    pipeline = components.load_component_from_file(template)
+    pipeline = components.load_component_from_text(
+        _without_retries(Path(template).read_text(encoding="utf-8"))
+    )
     try:
         task = pipeline(**json.loads(Path(parameters).read_text(encoding="utf-8")))
     except RuntimeError as error:
         print(error, flush=True)
         sys.exit(1)
     (Path(pipeline_root) / "outputs.json").write_text(json.dumps(task.outputs), encoding="utf-8")
+
+
+def _without_retries(text: str) -> str:
+    """The template without its steps' retries, which are for machines that fail.
+
+    This machine does not; what is wrong here is wrong again, and a step that was told to stop must
+    not be started once more.
+    """
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: strip(v) for k, v in value.items() if k != "retryPolicy"}
+        return [strip(item) for item in value] if isinstance(value, list) else value
+
+    return yaml.safe_dump_all(strip(document) for document in yaml.safe_load_all(text))
 
 
 def _end_group() -> None:

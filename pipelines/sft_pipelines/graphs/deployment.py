@@ -4,6 +4,7 @@ from kfp import dsl
 
 from sft_components.deploy_model.component import deploy_model
 from sft_components.smoke_test_endpoint.component import smoke_test_endpoint
+from sft_pipelines.graphs.settings import repeated, uncached
 
 
 @dsl.pipeline(name="deployment-graph")
@@ -14,6 +15,8 @@ def deployment_graph(
     passed: bool,
     base_model: str,
     checkpoint_uri: str,
+    tuned_model: str,
+    tuned_endpoint: str,
     model_display_name: str,
     machine_type: str,
     accelerator_type: str,
@@ -33,12 +36,14 @@ def deployment_graph(
             run_name=run_name,
             base_model=base_model,
             checkpoint_uri=checkpoint_uri,
+            tuned_model=tuned_model,
+            tuned_endpoint=tuned_endpoint,
             model_display_name=model_display_name,
             machine_type=machine_type,
             accelerator_type=accelerator_type,
             accelerator_count=accelerator_count,
         )
-        deployed.set_caching_options(False)
+        uncached(repeated(deployed))
         tested = smoke_test_endpoint(
             project=project,
             location=location,
@@ -46,4 +51,4 @@ def deployment_graph(
             prompts=smoke_test_prompts,
             max_latency_s=max_latency_s,
         )
-        tested.set_caching_options(False)
+        uncached(repeated(tested))

@@ -1,0 +1,1 @@
+"""The graphs that all pipelines share: their stages, and what each stage holds."""

@@ -1,0 +1,201 @@
+"""What all pipelines have in common: their stages, from settings to an endpoint."""
+
+from typing import Any
+
+from kfp import dsl
+
+from sft_components.release_endpoint.component import release_endpoint
+from sft_components.validate_pipeline.component import validate_pipeline
+from sft_pipelines.graphs.deployment import deployment_graph
+from sft_pipelines.graphs.evaluation import evaluation_graph
+from sft_pipelines.graphs.settings import uncached
+from sft_pipelines.graphs.tuning import tuning_graph
+
+
+def stages(
+    *,
+    project: Any,
+    location: Any,
+    model_display_name: Any,
+    large_model_reference: Any,
+    dataset_uri: Any,
+    dataset_name: Any = "",
+    validation_data_uri: Any = "",
+    evaluation_data_uri: Any = "",
+    output_uri: Any = "",
+    tuning_location: Any = "",
+    tuning_mode: Any = "",
+    dataset_format: Any = "auto",
+    default_context: Any = "",
+    on_long: Any = "fail",
+    validation_split: Any = True,
+    deduplicate: Any = False,
+    epochs: Any = 0,
+    train_steps: Any = 0,
+    learning_rate: Any = 0.0,
+    learning_rate_multiplier: Any = 0.0,
+    adapter_size: Any = 0,
+    batch_size: Any = 0,
+    custom_base_model: Any = "",
+    export_last_checkpoint_only: Any = False,
+    accelerator_type: Any = "",
+    max_context_length: Any = "",
+    evaluation_interval: Any = 20,
+    enable_early_stopping: Any = True,
+    enable_checkpoint_selection: Any = "default",
+    tensorboard_resource_id: Any = "",
+    tpu_training_skip_cmek: Any = False,
+    api_endpoint: Any = "aiplatform.googleapis.com/ui",
+    tuning_method: Any = "tune_v2",
+    max_cost_usd: Any = 0.0,
+    evaluation_max_new_tokens: Any = 64,
+    evaluation_max_rows: Any = 0,
+    min_exact_match: Any = 0.0,
+    min_improvement: Any = 0.0,
+    serving_machine_type: Any = "",
+    serving_accelerator_type: Any = "",
+    serving_accelerator_count: Any = 0,
+    smoke_test_prompts: Any = None,
+    max_latency_s: Any = 0.0,
+    encryption_spec_key_name: Any = "",
+    service_account: Any = "",
+    network: Any = "",
+    allow_unlisted: Any = False,
+    relaunch_failed: Any = False,
+) -> Any:
+    """Declare the stages inside a pipeline function.
+
+    Args are the pipeline's inputs under their own names; the defaults are for templates that do
+    not offer one.
+
+    Returns:
+        The exit task. Its outputs name what serves: kfp does not let a pipeline's outputs come from
+        inside an exit handler.
+    """
+    run_name = dsl.PIPELINE_JOB_NAME_PLACEHOLDER
+    checked = validate_pipeline(
+        project=project,
+        location=location,
+        base_model=large_model_reference,
+        model_display_name=model_display_name,
+        output_uri=output_uri,
+        pipeline_root=dsl.PIPELINE_ROOT_PLACEHOLDER,
+        tuning_location=tuning_location,
+        tuning_mode=tuning_mode,
+        epochs=epochs,
+        train_steps=train_steps,
+        learning_rate=learning_rate,
+        learning_rate_multiplier=learning_rate_multiplier,
+        adapter_size=adapter_size,
+        batch_size=batch_size,
+        custom_base_model=custom_base_model,
+        max_context_length=max_context_length,
+        accelerator_type=accelerator_type,
+        default_context=default_context,
+        dataset_uri=dataset_uri,
+        dataset_name=dataset_name,
+        evaluation_data_uri=evaluation_data_uri,
+        evaluation_interval=evaluation_interval,
+        enable_early_stopping=enable_early_stopping,
+        enable_checkpoint_selection=enable_checkpoint_selection,
+        tensorboard_resource_id=tensorboard_resource_id,
+        encryption_spec_key_name=encryption_spec_key_name,
+        tpu_training_skip_cmek=tpu_training_skip_cmek,
+        service_account=service_account,
+        network=network,
+        allow_unlisted=allow_unlisted,
+        min_exact_match=min_exact_match,
+        min_improvement=min_improvement,
+        max_new_tokens=evaluation_max_new_tokens,
+        serving_machine_type=serving_machine_type,
+        serving_accelerator_type=serving_accelerator_type,
+        serving_accelerator_count=serving_accelerator_count,
+    )
+    uncached(checked)
+    model = checked.outputs["base_model"]
+    released = release_endpoint(
+        project=project,
+        location=location,
+        tuning_location=tuning_location,
+        run_name=run_name,
+    )
+    uncached(released)
+
+    with dsl.ExitHandler(released, name="what-costs-money"):
+        tuned = tuning_graph(
+            project=project,
+            location=location,
+            tuning_location=tuning_location,
+            run_name=run_name,
+            base_model=model,
+            model_display_name=model_display_name,
+            tuning_mode=checked.outputs["tuning_mode"],
+            output_uri=checked.outputs["output_uri"],
+            dataset_uri=dataset_uri,
+            validation_data_uri=validation_data_uri,
+            evaluation_data_uri=evaluation_data_uri,
+            dataset_format=dataset_format,
+            default_context=default_context,
+            on_long=on_long,
+            validation_split=validation_split,
+            deduplicate=deduplicate,
+            epochs=epochs,
+            train_steps=train_steps,
+            learning_rate=learning_rate,
+            learning_rate_multiplier=learning_rate_multiplier,
+            adapter_size=adapter_size,
+            batch_size=batch_size,
+            custom_base_model=custom_base_model,
+            export_last_checkpoint_only=export_last_checkpoint_only,
+            accelerator_type=accelerator_type,
+            max_context_length=max_context_length,
+            evaluation_interval=evaluation_interval,
+            enable_early_stopping=enable_early_stopping,
+            enable_checkpoint_selection=enable_checkpoint_selection,
+            tensorboard_resource_id=tensorboard_resource_id,
+            tpu_training_skip_cmek=tpu_training_skip_cmek,
+            api_endpoint=api_endpoint,
+            tuning_method=tuning_method,
+            max_cost_usd=max_cost_usd,
+            encryption_spec_key_name=encryption_spec_key_name,
+            service_account=service_account,
+            network=network,
+            allow_unlisted=allow_unlisted,
+            relaunch_failed=relaunch_failed,
+        )
+        uncached(tuned)
+        evaluated = evaluation_graph(
+            project=project,
+            location=location,
+            evaluation=checked.outputs["evaluation"],
+            base_model=model,
+            checkpoint_uri=tuned.outputs["checkpoint_uri"],
+            base_model_uri=tuned.outputs["base_model_uri"],
+            endpoint=tuned.outputs["endpoint"],
+            evaluation_dataset=tuned.outputs["evaluation_dataset"],
+            training_curve=tuned.outputs["training_curve"],
+            min_exact_match=min_exact_match,
+            min_improvement=min_improvement,
+            max_new_tokens=evaluation_max_new_tokens,
+            max_rows=evaluation_max_rows,
+        )
+        uncached(evaluated)
+        uncached(
+            deployment_graph(
+                project=project,
+                location=location,
+                run_name=run_name,
+                passed=evaluated.outputs["passed"],
+                base_model=model,
+                checkpoint_uri=tuned.outputs["checkpoint_uri"],
+                tuned_model=tuned.outputs["tuned_model"],
+                tuned_endpoint=tuned.outputs["endpoint"],
+                model_display_name=model_display_name,
+                machine_type=serving_machine_type,
+                accelerator_type=serving_accelerator_type,
+                accelerator_count=serving_accelerator_count,
+                smoke_test_prompts=[] if smoke_test_prompts is None else smoke_test_prompts,
+                max_latency_s=max_latency_s,
+            )
+        )
+    return released

@@ -1,0 +1,202 @@
+"""The inputs of the pipelines: each declared once, with its type, default and meaning."""
+
+from dataclasses import dataclass
+from typing import Any
+
+REQUIRED: Any = object()
+"""The default of an input that must be given."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a pipeline."""
+
+    type: type
+    default: Any
+    description: str
+    """Meaning, unit, allowed values; one line or more."""
+
+
+INPUTS: dict[str, Input] = {
+    "project": Input(str, REQUIRED, "Google Cloud project."),
+    "location": Input(
+        str,
+        REQUIRED,
+        "Region of the model and its endpoint, for instance us-central1. Not global.",
+    ),
+    "model_display_name": Input(
+        str, REQUIRED, "Name of the tuned model and its endpoint, up to 128 characters."
+    ),
+    "large_model_reference": Input(str, REQUIRED, "Base model."),
+    "dataset_uri": Input(
+        str,
+        REQUIRED,
+        "Training set: gs:// address of a JSON Lines file; wildcards and .gz are taken.",
+    ),
+    "output_uri": Input(
+        str,
+        "",
+        "gs:// folder for data sets and checkpoints, in a bucket that exists; empty: below the "
+        "pipeline root.",
+    ),
+    "evaluation_data_uri": Input(
+        str,
+        "",
+        "Held-out rows that the gate compares the tuned and the base model on, gs:// JSON Lines; "
+        "empty: no evaluation.",
+    ),
+    "validation_data_uri": Input(
+        str,
+        "",
+        "Validation set used during tuning, gs:// JSON Lines; empty: a part of the training set is "
+        "split off, unless validation_split is false.",
+    ),
+    "dataset_format": Input(
+        str,
+        "auto",
+        "Format of the rows: auto, messages, prompt-completion, generate-content, text-to-text or "
+        "author-chat. They are converted to the one that the model takes.",
+    ),
+    "default_context": Input(
+        str, "", "System instruction (context) for rows that have none of their own."
+    ),
+    "on_long": Input(
+        str, "fail", "What to do with rows that are too long: fail, warn, drop or truncate."
+    ),
+    "validation_split": Input(
+        bool, True, "Split a validation set off the training set when none is given."
+    ),
+    "deduplicate": Input(bool, False, "Leave out copies of a training row."),
+    "tuning_location": Input(
+        str, "", "Region of the tuning job, or global; empty: the same as location."
+    ),
+    "tuning_mode": Input(str, "", "PEFT_ADAPTER (LoRA) or FULL; empty: the first the model has."),
+    "epochs": Input(int, 0, "Passes over the training set; 0: the model's default."),
+    "train_steps": Input(
+        int,
+        300,
+        "Training steps. Models that are tuned in epochs get steps x batch size / rows of them, "
+        "rounded up, unless epochs is given.",
+    ),
+    "learning_rate": Input(
+        float, 0.0, "Learning rate; 0: the one recommended for the model and mode."
+    ),
+    "learning_rate_multiplier": Input(
+        float, 1.0, "Factor on the recommended learning rate, above 0."
+    ),
+    "adapter_size": Input(int, 0, "LoRA rank: 1, 2, 4, 8, 16 or 32; 0: the recommended one."),
+    "batch_size": Input(int, 0, "Rows a training step; 0: the service's default."),
+    "custom_base_model": Input(
+        str,
+        "",
+        "gs:// folder of weights to start from: a checkpoint of the same architecture, or the "
+        "output of an earlier tuning job; empty: the base model's own.",
+    ),
+    "export_last_checkpoint_only": Input(
+        bool, False, "Keep the last checkpoint only, instead of one for each epoch."
+    ),
+    "max_cost_usd": Input(
+        float,
+        0.0,
+        "Do not launch a tuning job whose estimate is above this, US dollars; 0: no limit.",
+    ),
+    "evaluation_max_new_tokens": Input(int, 64, "Longest answer in the evaluation, tokens."),
+    "evaluation_max_rows": Input(int, 0, "Held-out rows to use; 0: all."),
+    "min_exact_match": Input(
+        float, 0.0, "Gate: least exact match (0 to 1) of the tuned model on the held-out rows."
+    ),
+    "min_improvement": Input(
+        float, 0.0, "Gate: least gain in exact match over the base model (-1 to 1)."
+    ),
+    "serving_machine_type": Input(
+        str,
+        "",
+        "Machine that serves, for instance g2-standard-12; empty: the catalogue's for the model.",
+    ),
+    "serving_accelerator_type": Input(
+        str, "", "For instance NVIDIA_L4; given with the machine type, or not at all."
+    ),
+    "serving_accelerator_count": Input(
+        int, 0, "Accelerators of one replica; given with the machine type, or not at all."
+    ),
+    "smoke_test_prompts": Input(
+        list, [], "Texts the new endpoint is asked, a JSON list; empty: built-in ones."
+    ),
+    "max_latency_s": Input(
+        float,
+        0.0,
+        "Fail when an answer of the smoke test takes longer after the warm-up, seconds; 0: no "
+        "limit.",
+    ),
+    "encryption_spec_key_name": Input(
+        str,
+        "",
+        "Customer-managed encryption key of the tuning job, "
+        "projects/P/locations/L/keyRings/R/cryptoKeys/K; empty: Google's.",
+    ),
+    "service_account": Input(
+        str, "", "Account that the tuning job runs as; empty: the service's own."
+    ),
+    "network": Input(
+        str, "", "VPC network of the tuning job, projects/NUMBER/global/networks/NAME; empty: none."
+    ),
+    "tensorboard_resource_id": Input(
+        str,
+        "",
+        "Vertex AI TensorBoard that gets the metrics, projects/P/locations/L/tensorboards/ID, in "
+        "the region of the tuning pipeline; empty: none.",
+    ),
+    "allow_unlisted": Input(
+        bool, False, "Try a model that the catalogue does not hold; its price is then unknown."
+    ),
+    "relaunch_failed": Input(
+        bool, False, "Launch a new tuning job where this run's earlier one has failed."
+    ),
+    # What only the templates of the retired models have.
+    "dataset_name": Input(
+        str,
+        "",
+        "Managed data set, as the old templates took it. Not read: export it to Cloud Storage and "
+        "give dataset_uri.",
+    ),
+    "tuning_method": Input(str, "tune_v2", "Method of the retired models' tuning: tune_v2."),
+    "evaluation_interval": Input(
+        int, 20, "Training steps between evaluations (retired text and code models)."
+    ),
+    "enable_early_stopping": Input(
+        bool,
+        True,
+        "Stop when the token accuracy of the evaluations no longer gets better (retired text and "
+        "code models; needs evaluation_data_uri).",
+    ),
+    "enable_checkpoint_selection": Input(
+        str,
+        "default",
+        "true, false or default: give back the checkpoint that was evaluated best instead of the "
+        "last one (retired text and code models; needs evaluation_data_uri).",
+    ),
+    "tpu_training_skip_cmek": Input(
+        bool, False, "Tune on TPU without the customer-managed key that is given (retired models)."
+    ),
+    "api_endpoint": Input(
+        str, "aiplatform.googleapis.com/ui", "Address that the retired models' pipeline uses."
+    ),
+    "accelerator_type": Input(
+        str,
+        "",
+        "Where a retired model is tuned: GPU (us-central1, 8 A100 80 GB) or TPU (europe-west4, 64 "
+        "v3 cores); empty: GPU.",
+    ),
+    "max_context_length": Input(
+        str,
+        "",
+        "8k or 32k: context length of a retired model; empty: that of the reference.",
+    ),
+    "evaluation_output_root_dir": Input(
+        str,
+        "",
+        "gs:// folder for evaluation files, as the old templates took it. Here evaluations are "
+        "artifacts of the run.",
+    ),
+}
+"""By name. A template may give one another default or description."""

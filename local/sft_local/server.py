@@ -24,7 +24,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sft_components.errors import UserError
-from sft_local import base_model, faults, lifeline
+from sft_local import base_model, control, faults, lifeline
 from sft_local.api import (
     endpoints,
     experiments,
@@ -205,14 +205,22 @@ def run(folder: Path, name: str, *, tied: bool) -> None:
             nonce,
             prediction_host,
         )
-        pipelines.start(vertex)
+        here = control.LocalVertex(
+            f"http://127.0.0.1:{api.getsockname()[1]}",
+            f"http://{vertex.prediction_host}",
+            server.url,
+            os.getpid(),
+            folder,
+            model.name,
+        )
+        pipelines.start(vertex, here.environment())
         facts = {
-            "api_url": f"http://127.0.0.1:{api.getsockname()[1]}",
-            "prediction_url": f"http://{vertex.prediction_host}",
-            "storage_url": server.url,
-            "pid": os.getpid(),
+            "api_url": here.api_url,
+            "prediction_url": here.prediction_url,
+            "storage_url": here.storage_url,
+            "pid": here.pid,
             "nonce": nonce,
-            "base_model": model.name,
+            "base_model": here.base_model,
         }
 
         def ready() -> None:

@@ -10,8 +10,10 @@ from google.protobuf import json_format
 from sft_local import wire
 from sft_local.gcs import StorageError, split_uri
 from sft_local.pipelines import legacy_template
-from sft_local.pipelines.parameters import check_parameters, pipeline_name
+from sft_local.pipelines.artifacts import check_inputs
+from sft_local.pipelines.parameters import check_parameters, inputs, pipeline_name
 from sft_local.pipelines.runner import ENDED
+from sft_local.pipelines.spec import check_spec
 from sft_local.stand_in import LABEL
 from sft_local.store import now
 from sft_local.vertex import PLACE, Body, Place, PlaceHere, Vertex, VertexHere, check_labels
@@ -74,18 +76,18 @@ def create_job(job: Any, number: str, place: Place, vertex: Vertex) -> Any:
     if len(job.display_name) > 128:
         raise _refuse("displayName may have at most 128 characters.")
     check_labels(job.labels)
-    template = legacy_template.find(job.template_uri)
-    if template is None or "pipeline_spec" in job:
-        raise ApiError("UNIMPLEMENTED", "The local Vertex AI runs the legacy templates only.")
-    spec = legacy_template.spec(template)
-    _check_output(job, vertex)
-    misprints = _read_misprints(job)
+    spec, template = _spec(job)
+    _check_output(job, spec, vertex)
+    misprints = _read_misprints(job) if template else []
     check_parameters(spec, _values(job))
-    job.labels[LABEL] = vertex.stand_in.model.label
-    job.labels[NATIVE_LABEL] = template
+    given = {name: found.artifact_id for name, found in job.runtime_config.input_artifacts.items()}
+    check_inputs(dict(inputs(spec).get("artifacts", {})), given, vertex.store, place.parent)
+    if template:
+        job.labels[LABEL] = vertex.stand_in.model.label
+        job.labels[NATIVE_LABEL] = template
     if misprints:
         job.labels[MISPRINT_LABEL] = misprints[0]
-    type(job).pb(job).pipeline_spec.update(spec)
+    job.pipeline_spec = spec if template else {"pipelineInfo": spec["pipelineInfo"]}
     moment = now()
     name = pipeline_name(spec).lower()
     identity = number or f"{name}-{moment:%Y%m%d%H%M%S}-{vertex.operations.next_id()}"
@@ -94,7 +96,27 @@ def create_job(job: Any, number: str, place: Place, vertex: Vertex) -> Any:
     job.state = "PIPELINE_STATE_PENDING"
     job.create_time = job.update_time = moment
     vertex.store.create(job.name, job)
-    vertex.pipelines.submit(job.name, legacy=True)
+    vertex.pipelines.submit(job.name, None if template else spec)
+    return _whole(job, vertex)
+
+
+def _spec(job: Any) -> tuple[dict[str, Any], str]:
+    """The job's compiled pipeline, and the public legacy template that it is, if it is one."""
+    if "pipeline_spec" in job:
+        spec = json_format.MessageToDict(type(job).pb(job).pipeline_spec)
+        check_spec(spec)
+        return spec, ""
+    template = legacy_template.find(job.template_uri)
+    if template is None:
+        raise _refuse("pipelineSpec or templateUri is required.")
+    return legacy_template.spec(template), template
+
+
+def _whole(job: Any, vertex: Vertex) -> Any:
+    """The stored `job` with its specification, which is kept apart."""
+    spec = vertex.pipelines.spec(job.name)
+    if spec is not None:
+        job.pipeline_spec = spec
     return job
 
 
@@ -119,8 +141,10 @@ def _read_misprints(job: Any) -> list[str]:
     return misprints
 
 
-def _check_output(job: Any, vertex: Vertex) -> None:
-    uri = job.runtime_config.gcs_output_directory
+def _check_output(job: Any, spec: dict[str, Any], vertex: Vertex) -> None:
+    root = str(spec.get("defaultPipelineRoot", ""))
+    uri = job.runtime_config.gcs_output_directory or root
+    job.runtime_config.gcs_output_directory = uri
     if not uri:
         raise _refuse("runtimeConfig.gcsOutputDirectory is required: write gs://BUCKET/PATH.")
     try:
@@ -155,7 +179,8 @@ def list_jobs(
 @router.get(f"{PLACE}/pipelineJobs/{{job}}")
 def get(job: str, place: PlaceHere, vertex: VertexHere) -> Response:
     """One job."""
-    return wire.answer(vertex.store.get(place.name("pipelineJobs", job)), place.version)
+    found = vertex.store.get(place.name("pipelineJobs", job))
+    return wire.answer(_whole(found, vertex), place.version)
 
 
 @router.post(f"{PLACE}/pipelineJobs/{{job}}:cancel")

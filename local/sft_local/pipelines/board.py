@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sft_local import wire
+from sft_local.pipelines.protocol import Path
 from sft_local.store import Store, now
 from sft_local.wire import ApiError
-
-Path = tuple[str, ...]
-"""A task's name below those of the graphs that hold it; empty for the whole pipeline."""
 
 ENDED = ("SUCCEEDED", "CANCELLED", "FAILED", "SKIPPED", "NOT_TRIGGERED")
 _EXECUTION = {

@@ -4,17 +4,19 @@ A step of a pipeline may start a legacy job and wait for it, so that one must no
 pipeline. Both wait for tuning jobs, which have a queue of their own and wait for neither.
 """
 
+import json
 import logging
 import queue
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_local.operations import OperationCancelledError
 from sft_local.pipelines import legacy_template
 from sft_local.pipelines.board import Board
+from sft_local.pipelines.engine import SPEC, WORK, Engine
 from sft_local.store import Store, now
 from sft_local.wire import ApiError
 
@@ -35,20 +37,29 @@ class PipelineRunner:
 
     def __init__(self, store: Store, folder: Path) -> None:
         """Closes what an earlier server left open. `folder` gets the jobs' files."""
+        for work in folder.glob(f"*/*/*/{WORK}"):
+            shutil.rmtree(work, ignore_errors=True)
         self._store = store
         self.folder = folder
         self._vertex: Vertex | None = None
+        self._environment: Mapping[str, str] = {}
         self._queues: dict[str, queue.Queue[str | None]] = {}
         self._threads: list[threading.Thread] = []
         # Guards the states and `_cancels`: a cancellation must not slip between the two.
         self._lock = threading.Lock()
         self._cancels: dict[str, threading.Event] = {}
-        self._stopping = False
+        self._stopping = threading.Event()
         self._fail_open()
 
-    def start(self, vertex: "Vertex") -> None:
-        """Begins to work the queues off; `vertex` is what the jobs run against."""
+    def start(self, vertex: "Vertex", environment: Mapping[str, str]) -> None:
+        """Begins to work the queues off.
+
+        Args:
+            vertex: What the jobs run against.
+            environment: Points the steps at this server.
+        """
         self._vertex = vertex
+        self._environment = environment
         for kind, work in (("legacy", self._run_legacy), ("pipeline", self._run_spec)):
             self._queues[kind] = queue.Queue()
             thread = threading.Thread(
@@ -57,9 +68,25 @@ class PipelineRunner:
             thread.start()
             self._threads.append(thread)
 
-    def submit(self, name: str, *, legacy: bool) -> None:
-        """Queues the job `name`, which is in the store."""
-        self._queues["legacy" if legacy else "pipeline"].put(name)
+    def submit(self, name: str, spec: Mapping[str, Any] | None) -> None:
+        """Queues the job `name`, which is in the store.
+
+        `spec`: The compiled pipeline; None for a public legacy template.
+        """
+        if spec is not None:
+            # Apart from the job: a specification is large, and the job changes often.
+            path = self.job_folder(name) / SPEC
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(spec), encoding="utf-8")
+        self._queues["legacy" if spec is None else "pipeline"].put(name)
+
+    def spec(self, name: str) -> dict[str, Any] | None:
+        """The compiled pipeline of the job `name`; None when the job itself holds all of it."""
+        path = self.job_folder(name) / SPEC
+        if not path.is_file():
+            return None
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
 
     def cancel(self, name: str) -> None:
         """Cancels the job `name`; does nothing to one that has ended.
@@ -91,7 +118,7 @@ class PipelineRunner:
     def stop(self) -> None:
         """Ends what runs; it and what is queued fail."""
         with self._lock:
-            self._stopping = True
+            self._stopping.set()
             for cancel in self._cancels.values():
                 cancel.set()
         for waiting in self._queues.values():
@@ -113,7 +140,7 @@ class PipelineRunner:
             with self._lock:
                 try:
                     with self._store.change(name) as job:
-                        if self._stopping or job.state.name != "PIPELINE_STATE_PENDING":
+                        if self._stopping.is_set() or job.state.name != "PIPELINE_STATE_PENDING":
                             continue
                         job.state = "PIPELINE_STATE_RUNNING"
                         job.start_time = now()
@@ -133,7 +160,7 @@ class PipelineRunner:
                 self._end_early(name, ApiError("INTERNAL", f"{type(error).__name__}: {error}"))
 
     def _end_early(self, name: str, error: ApiError | None) -> None:
-        if self._stopping:
+        if self._stopping.is_set():
             self._end(name, "PIPELINE_STATE_FAILED", STOPPED)
         elif self._cancels[name].is_set() or error is None:
             self._end(name, "PIPELINE_STATE_CANCELLED", ApiError("CANCELLED", "Cancelled."))
@@ -143,12 +170,13 @@ class PipelineRunner:
     def _end(self, name: str, state: str, error: ApiError | None) -> None:
         with self._lock:
             self._cancels.pop(name, None)
+            # First the tasks: whoever sees the job ended sees them ended too.
+            Board(self._store, name).close(state.removeprefix("PIPELINE_STATE_"))
             with self._store.change(name) as job:
                 job.state = state
                 job.end_time = now()
                 if error is not None:
                     job.error = {"code": error.number, "message": error.message}
-            Board(self._store, name).close(state.removeprefix("PIPELINE_STATE_"))
         log.info("%s: %s%s", name, state, f" ({error.message})" if error else "")
 
     def _run_legacy(self, name: str, cancel: threading.Event) -> None:
@@ -181,7 +209,10 @@ class PipelineRunner:
         board.set((), "SUCCEEDED", outputs=outputs)
 
     def _run_spec(self, name: str, cancel: threading.Event) -> None:
-        raise ApiError("UNIMPLEMENTED", "The local Vertex AI runs the legacy templates only.")
+        assert self._vertex is not None  # noqa: S101 - `start` has set it
+        folder = self.job_folder(name)
+        storage = self._vertex.storage
+        Engine(self._store, storage, name, folder, self._environment).run(cancel, self._stopping)
 
 
 def read_parameters(job: Any, spec: dict[str, Any]) -> dict[str, Any]:

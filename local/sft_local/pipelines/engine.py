@@ -1,0 +1,236 @@
+"""Runs one compiled pipeline in a process of its own and tells how it goes."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+from google.protobuf import json_format
+
+from sft_local import lifeline
+from sft_local.gcs import Storage
+from sft_local.operations import OperationCancelledError
+from sft_local.pipelines import artifacts, spec
+from sft_local.pipelines.board import Board
+from sft_local.pipelines.parameters import check_parameters
+from sft_local.pipelines.protocol import Broken, Ended, Event, Started, Work
+from sft_local.store import Store
+from sft_local.wire import ApiError
+
+CANCEL_SECONDS = 90.0
+"""How long a cancelled run may take to end its step and run its exit handlers."""
+SPEC = "spec.json"
+WORK = "work"
+"""In a job's folder while it runs: what its steps write."""
+
+
+class Engine:
+    """Runs the pipeline of the job `name`."""
+
+    def __init__(
+        self,
+        store: Store,
+        storage: Storage,
+        name: str,
+        folder: Path,
+        environment: Mapping[str, str],
+    ) -> None:
+        """`folder`: the job's; `environment`: what the steps get to find this server."""
+        self._store = store
+        self._storage = storage
+        self._name = name
+        self._folder = folder
+        self._environment = environment
+        self._failed: dict[str, str] = {}
+        self._broken = ""
+        self._succeeded = False
+
+    def run(self, cancel: threading.Event, stopping: threading.Event) -> None:
+        """Runs it to its end.
+
+        Args:
+            cancel: Set when the run is to end in an orderly way.
+            stopping: Set as well when nothing may be waited for.
+
+        Raises:
+            OperationCancelledError: It was cancelled.
+            ApiError: It failed.
+        """
+        work = self._folder / WORK
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        try:
+            board = self._prepare(work)
+            self._follow(work, board, cancel, stopping)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        if self._broken:
+            raise ApiError("FAILED_PRECONDITION", self._broken)
+        if self._succeeded:
+            return
+        if cancel.is_set():
+            raise OperationCancelledError
+        tasks = ", ".join(self._failed)
+        words = "".join(f" {task}: {text}" for task, text in self._failed.items() if text)
+        raise ApiError(
+            "FAILED_PRECONDITION",
+            f"The DAG failed because some tasks failed. The failed tasks are: [{tasks}].{words}",
+        )
+
+    def _prepare(self, work: Path) -> Board:
+        job = self._store.get(self._name)
+        raw = json.loads((self._folder / SPEC).read_text(encoding="utf-8"))
+        config = json_format.MessageToDict(type(job.runtime_config).pb(job.runtime_config))
+        parameters = check_parameters(raw, config.get("parameterValues", {}))
+        board = Board(self._store, self._name)
+        board.plan(spec.tasks(raw), parameters)
+        created = job.create_time.strftime("%Y-%m-%dT%H:%M:%SZ")
+        resolved = spec.resolve(
+            raw,
+            {
+                "pipeline_root": job.runtime_config.gcs_output_directory.rstrip("/"),
+                "pipeline_job_name": self._number,
+                "pipeline_job_resource_name": self._name,
+                "pipeline_job_uuid": str(board.task_id(())),
+                "pipeline_job_create_time_utc": created,
+                "pipeline_job_schedule_time_utc": created,
+            },
+        )
+        (work / SPEC).write_text(json.dumps(resolved), encoding="utf-8")
+        store = f"{self._parent}/metadataStores/default/artifacts"
+        inputs = {
+            name: artifacts.fetch(
+                self._store, self._storage, f"{store}/{given['artifactId']}", work / "inputs"
+            )
+            for name, given in config.get("inputArtifacts", {}).items()
+        }
+        fast = config.get("failurePolicy") == "PIPELINE_FAILURE_POLICY_FAIL_FAST"
+        order = Work(
+            self._name,
+            str(work / SPEC),
+            parameters,
+            inputs,
+            str(work / "root"),
+            str(self._folder / "logs"),
+            fast,
+        )
+        (work / "work.json").write_bytes(msgspec.json.encode(order))
+        self._artifacts = artifacts.Artifacts(
+            self._store,
+            self._storage,
+            self._parent,
+            f"{job.runtime_config.gcs_output_directory.rstrip('/')}/{self._number}",
+        )
+        return board
+
+    @property
+    def _parent(self) -> str:
+        return self._name.partition("/pipelineJobs/")[0]
+
+    @property
+    def _number(self) -> str:
+        return self._name.rpartition("/")[2]
+
+    def _follow(
+        self, work: Path, board: Board, cancel: threading.Event, stopping: threading.Event
+    ) -> None:
+        process = lifeline.spawn(
+            [sys.executable, "-m", "sft_local.pipelines.worker", str(work / "work.json")],
+            log=self._folder / "logs" / "run.log",
+            environment={
+                **os.environ,
+                **self._environment,
+                "GOOGLE_CLOUD_PROJECT": self._name.split("/")[1],
+                # A step finds its requirements installed; if not, it says so and changes nothing.
+                "PIP_NO_INDEX": "1",
+                "PYTHONUNBUFFERED": "1",
+                "NO_COLOR": "1",
+                # Threads that wait must not spin: trainer, model server and steps share the cores.
+                "OMP_WAIT_POLICY": "PASSIVE",
+            },
+            folder=work,
+            read_output=True,
+        )
+        ended = threading.Event()
+        threading.Thread(
+            target=self._watch, args=(process, cancel, stopping, ended), daemon=True
+        ).start()
+        try:
+            for event in self._events(process):
+                self._take(event, board)
+            code = lifeline.reap(process)
+        finally:
+            ended.set()
+            _end_tree(process)
+        if not self._succeeded and not self._failed and not cancel.is_set():
+            log = self._folder / "logs" / "run.log"
+            self._broken = self._broken or (
+                f"The pipeline's runner ended with status {code}; its log is {log}."
+            )
+
+    def _watch(
+        self,
+        process: Any,
+        cancel: threading.Event,
+        stopping: threading.Event,
+        ended: threading.Event,
+    ) -> None:
+        while not cancel.wait(0.2):
+            if ended.is_set():
+                return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        until = time.monotonic() + CANCEL_SECONDS
+        while not ended.wait(0.2):
+            if stopping.is_set() or time.monotonic() > until:
+                _end_tree(process)
+                return
+
+    def _events(self, process: Any) -> Iterator[Event]:
+        decoder = msgspec.json.Decoder(Event)
+        for line in process.stdout:
+            yield decoder.decode(line)
+
+    def _take(self, event: Event, board: Board) -> None:
+        if isinstance(event, Broken):
+            self._broken = self._broken or event.message
+        elif isinstance(event, Started):
+            board.set(event.path, "RUNNING", inputs=event.inputs)
+        elif event.path or event.state == "SUCCEEDED":
+            self._end(event, board)
+
+    def _end(self, event: Ended, board: Board) -> None:
+        folder = f"{event.path[-1]}_{board.task_id(event.path)}" if event.path else ""
+        published = {
+            key: self._artifacts.publish(folder, key, artifact)
+            for key, artifact in event.artifacts.items()
+        }
+        error = None
+        if event.state == "FAILED":
+            words = event.message or "The DAG failed because some tasks failed."
+            error = ApiError("FAILED_PRECONDITION", words)
+            if event.message or not self._failed:
+                self._failed[event.path[-1]] = event.message
+        elif not event.path:
+            self._succeeded = True
+        board.set(event.path, event.state, outputs=event.outputs, artifacts=published, error=error)
+
+
+def _end_tree(process: Any) -> None:
+    """Leaves neither the runner nor a step of it."""
+    steps: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        steps = psutil.Process(process.pid).children(recursive=True)
+    lifeline.end(process, 3.0)
+    for step in steps:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            step.kill()

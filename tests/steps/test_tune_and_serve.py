@@ -137,16 +137,12 @@ def test_an_endpoint_is_deployed_once_answers_and_is_released(tuned):
 
     session = EndpointSession(Connection(PROJECT, LOCATION), deployed.endpoint)
     assert session.describe()["labels"][RUN_LABEL] == RUN
-    test = smoke_test_endpoint(
-        project=PROJECT, location=LOCATION, endpoint=deployed.endpoint, prompts=["one", "two"]
-    )
+    test = smoke_test_endpoint(endpoint=deployed.endpoint, base_model=MODEL, prompts=["one", "two"])
     assert len(test.answers) == 2
     assert test.metrics["requests"] == 4
     assert 0 < test.metrics["latency_p50_s"] <= test.metrics["latency_max_s"]
     with pytest.raises(UserError, match="max_latency_s"):
-        smoke_test_endpoint(
-            project=PROJECT, location=LOCATION, endpoint=deployed.endpoint, max_latency_s=1e-6
-        )
+        smoke_test_endpoint(endpoint=deployed.endpoint, max_latency_s=1e-6)
 
     released = {"project": PROJECT, "location": LOCATION, "tuning_location": LOCATION}
     kept = release_endpoint(**released, run_name=RUN, succeeded=True)

@@ -80,7 +80,7 @@ def deploy_model(
             is no such endpoint to adopt.
     """
     if tuned_endpoint:
-        endpoint_name, model = adopt_endpoint(project, tuned_endpoint, tuned_model, run_name, log)
+        endpoint_name, model = adopt_endpoint(tuned_endpoint, tuned_model, run_name, log)
         return DeployResult(endpoint=endpoint_name, model=model, machine="the service's own")
     catalog = load_catalog()
     place = catalog.locations.get(location)

@@ -9,8 +9,8 @@ from typing import Any
 from google.api_core import exceptions as api
 
 from sft_components.errors import UserError
-from sft_components.evaluate_endpoint.dialects import Dialect, UnlikeError
 from sft_components.evaluate_endpoint.kept import Answer, KeptAnswers, key
+from sft_components.evaluation.dialects import Dialect, UnlikeError
 from sft_components.evaluation.rows import EvaluationRow
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.retrying import TRANSIENT, backoff

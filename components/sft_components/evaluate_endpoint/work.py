@@ -10,8 +10,8 @@ from google.api_core import exceptions as api
 from sft_components.catalog import load_catalog
 from sft_components.errors import UserError
 from sft_components.evaluate_endpoint.asking import RETRY_S, WARM_UP_S, Model, ask_all, find_dialect
-from sft_components.evaluate_endpoint.dialects import Dialect, dialects
 from sft_components.evaluate_endpoint.kept import Answer, KeptAnswers
+from sft_components.evaluation.dialects import Dialect, dialects
 from sft_components.evaluation.rows import EvaluationRow, read_rows
 from sft_components.evaluation.verdict import (
     NOTHING,
@@ -23,7 +23,7 @@ from sft_components.evaluation.verdict import (
     write_predictions,
 )
 from sft_components.vertex.connection import Connection
-from sft_components.vertex.prediction import EndpointSession
+from sft_components.vertex.prediction import EndpointSession, endpoint_connection
 
 MAX_CONCURRENCY = 256
 
@@ -102,10 +102,10 @@ def evaluate_endpoint(
     from sft_components.evaluation.report import build_report, read_curve
 
     notes: list[str] = []
-    models = {"tuned": _model(project, location, "tuned", endpoint)}
+    models = {"tuned": _model("tuned", endpoint)}
     spoken = {"tuned": dialects(base_model)}
     if base_endpoint:
-        models = {"base": _model(project, location, "base", base_endpoint), **models}
+        models = {"base": _model("base", base_endpoint), **models}
         spoken["base"] = dialects(base_model)
     elif base_name:
         models = {"base": _published(project, location, base_name), **models}
@@ -180,8 +180,8 @@ def _gemini(base_model: str) -> str:
     return model.name if model and model.family == "gemini" else ""
 
 
-def _model(project: str, location: str, name: str, endpoint: str) -> Model:
-    connection = Connection(project, location)
+def _model(name: str, endpoint: str) -> Model:
+    connection = endpoint_connection(endpoint)
     session = EndpointSession(connection, endpoint)
     try:
         found = session.describe()

@@ -1,11 +1,26 @@
 """Questions to an endpoint, at the address that answers for it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from google.api_core import exceptions as api
 
+from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection, is_loopback
+
+
+def endpoint_connection(endpoint: str) -> Connection:
+    """Vertex AI in the project and region of `endpoint`, which may be others than the pipeline's.
+
+    Raises:
+        UserError: `endpoint` is not `projects/{project}/locations/{location}/endpoints/{id}`.
+    """
+    parts = endpoint.split("/")
+    if len(parts) != 6 or parts[::2] != ["projects", "locations", "endpoints"]:
+        raise UserError(
+            f"{endpoint!r} is not projects/PROJECT/locations/LOCATION/endpoints/ID of an endpoint."
+        )
+    return Connection(parts[1], parts[3])
 
 
 class EndpointSession:
@@ -42,30 +57,19 @@ class EndpointSession:
             self._host = f"{scheme}://{own}" if own else self._api
         return self._host
 
-    def predict(
-        self,
-        instances: Sequence[Mapping[str, Any]],
-        timeout: float = 300.0,
-    ) -> list[Any]:
-        """`predictions` for `instances`, with `timeout` in seconds."""
-        answer = self._checked(
-            self._session.post(
-                f"{self.host}/v1beta1/{self.endpoint}:predict",
-                json={"instances": list(instances)},
-                timeout=timeout,
-            )
-        ).json()
-        predictions: list[Any] = answer.get("predictions", [])
-        return predictions
+    def ask(self, suffix: str, body: Mapping[str, Any], timeout: float = 300.0) -> Any:
+        """The JSON answer to `body`.
 
-    def chat(self, body: Mapping[str, Any], timeout: float = 300.0) -> dict[str, Any]:
-        """The answer of `chat/completions` to an OpenAI-style `body`."""
-        answer: dict[str, Any] = self._checked(
-            self._session.post(
-                f"{self.host}/v1beta1/{self.endpoint}/chat/completions", json=body, timeout=timeout
-            )
-        ).json()
-        return answer
+        Args:
+            suffix: What follows the endpoint's name, for instance `:predict`.
+            body: The request.
+            timeout: Seconds.
+
+        Raises:
+            google.api_core.exceptions.GoogleAPICallError: With the service's own message.
+        """
+        url = f"{self.host}/v1beta1/{self.endpoint}{suffix}"
+        return self._checked(self._session.post(url, json=body, timeout=timeout)).json()
 
     def stream_chat(self, body: Mapping[str, Any], timeout: float = 300.0) -> Iterator[str]:
         """The `data:` payloads of a streamed `chat/completions`, without the closing `[DONE]`."""

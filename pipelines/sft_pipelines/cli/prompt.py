@@ -27,23 +27,17 @@ def prompt(
     """
     from google.api_core import exceptions as api
 
-    from sft_components.vertex.connection import Connection
-    from sft_components.vertex.prediction import EndpointSession
+    from sft_components.vertex.prediction import EndpointSession, endpoint_connection
     from sft_pipelines.cli.local import point_at_local
 
-    parts = endpoint.split("/")
-    if len(parts) != 6 or parts[::2] != ["projects", "locations", "endpoints"]:
-        raise typer.BadParameter(
-            f"{endpoint!r} is not projects/PROJECT/locations/LOCATION/endpoints/ID."
-        )
     point_at_local()
-    session = EndpointSession(Connection(parts[1], parts[3]), endpoint)
+    session = EndpointSession(endpoint_connection(endpoint), endpoint)
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": text})
     body = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature}
     try:
         if as_json:
-            typer.echo(json.dumps(session.chat(body), indent=2))
+            typer.echo(json.dumps(session.ask("/chat/completions", body), indent=2))
             return
         for payload in session.stream_chat(body):
             for choice in json.loads(payload).get("choices", []):

@@ -45,8 +45,7 @@ def deployment_graph(
         )
         uncached(repeated(deployed))
         tested = smoke_test_endpoint(
-            project=project,
-            location=location,
+            base_model=base_model,
             endpoint_resource_name=deployed.outputs["endpoint_resource_name"],
             prompts=smoke_test_prompts,
             max_latency_s=max_latency_s,

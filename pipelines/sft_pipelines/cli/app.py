@@ -8,7 +8,17 @@ import typer
 from sft_components import __version__
 from sft_components.errors import UserError
 from sft_pipelines.cli import compile as compile_command
-from sft_pipelines.cli import convert, estimate, local, models, prompt, run, validate
+from sft_pipelines.cli import (
+    convert,
+    estimate,
+    jobs,
+    jobs_follow,
+    local,
+    models,
+    prompt,
+    run,
+    validate,
+)
 
 app = typer.Typer(
     name="vertex-sft",
@@ -41,6 +51,8 @@ compile_command.register(app)
 prompt.register(app)
 models.register(app)
 estimate.register(app)
+jobs_follow.register(jobs.app)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(local.app, name="local")
 
 

@@ -1,0 +1,130 @@
+"""`vertex-sft jobs metrics` and `vertex-sft jobs wait`."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sft_pipelines.cli.jobs import AsJson, Locations, Name, Project, find
+
+if TYPE_CHECKING:
+    from sft_pipelines.jobs.records import Job
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("metrics")(metrics)
+    app.command("wait")(wait)
+
+
+def metrics(
+    name: Name,
+    project: Project = "",
+    location: Locations = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every point, as JSON Lines of metric, step, value.")
+    ] = False,
+    metric: Annotated[
+        str, typer.Option("--metric", help="Only metrics whose name holds this.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Print the last value of each training metric, and its course."""
+    import json
+
+    from sft_pipelines.cli.models import print_json
+    from sft_pipelines.jobs.curves import Metrics, by_metric
+
+    place, job = find(name, project, location)
+    reader = Metrics(place, _warn)
+    reader.read(job)
+    points = [point for point in reader.points if metric in point[0]]
+    if everything:
+        for one, step, value in points:
+            typer.echo(json.dumps({"metric": one, "step": step, "value": value}))
+        return
+    curves = by_metric(points)
+    if as_json:
+        print_json(
+            {one: {"step": curve[-1][0], "value": curve[-1][1]} for one, curve in curves.items()}
+        )
+    elif not curves:
+        typer.echo(f"{job.name} has no metrics yet." if not job.has_ended else "No metrics.")
+    else:
+        _print_curves(curves)
+
+
+def wait(
+    name: Name,
+    project: Project = "",
+    location: Locations = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0, help="Seconds to wait at most; 0: for ever.")
+    ] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print each change as a line of JSON.")
+    ] = False,
+) -> None:
+    """Follow a job to its end: its states, its metrics.
+
+    Exit status: 0 the job succeeded, 1 it did not, or not within the time. Leaving with Ctrl-C does
+    not touch the job.
+    """
+    import json
+
+    from sft_pipelines.jobs.curves import Metrics
+    from sft_pipelines.jobs.follow import until_ended
+
+    place, first = find(name, project, location)
+    reader = Metrics(place, _warn)
+    state = ""
+
+    def tell(event: dict[str, Any], line: str) -> None:
+        typer.echo(json.dumps(event) if as_json else line)
+        sys.stdout.flush()
+
+    def seen(job: "Job") -> bool:
+        nonlocal state
+        changed = job.state != state
+        if changed:
+            state = job.state
+            tell({"job": job.name, "state": state}, f"{job.id}  {state}")
+        new = reader.read(job)
+        for step in sorted({step for _, step, _ in new}):
+            values = {metric: value for metric, at, value in new if at == step}
+            said = ", ".join(f"{m.removeprefix('/')} {v:.4g}" for m, v in sorted(values.items()))
+            tell({"job": job.name, "step": step, "metrics": values}, f"step {step}: {said}")
+        return changed or bool(new)
+
+    job = until_ended(place, first.name, timeout_s=timeout, seen=seen, log=_warn)
+    if not job.has_ended:
+        typer.echo(f"Error: {job.name} is still {job.state} after {timeout:g} s.", err=True)
+        raise typer.Exit(1)
+    if job.state != "succeeded":
+        typer.echo(f"Error: {job.name} has {job.state}. {job.error}".rstrip(), err=True)
+        raise typer.Exit(1)
+    if job.endpoint and not as_json:
+        typer.echo(f'Ask it: vertex-sft prompt {job.endpoint} "Hello"', err=True)
+
+
+def _print_curves(curves: dict[str, list[tuple[int, float]]]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from sft_pipelines.cli.models import console
+    from sft_pipelines.jobs.curves import sparkline
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Metric", no_wrap=True)
+    for heading in ("Step", "Last", "Lowest", "Highest"):
+        table.add_column(heading, justify="right")
+    table.add_column("Course", no_wrap=True)
+    for one, curve in curves.items():
+        values = [value for _, value in curve]
+        numbers = (f"{v:.4g}" for v in (values[-1], min(values), max(values)))
+        table.add_row(one, f"{curve[-1][0]:,}", *numbers, sparkline(values))
+    console().print(table)
+
+
+def _warn(message: str) -> None:
+    typer.echo(f"Warning: {message}", err=True)

@@ -1,0 +1,134 @@
+"""Jobs for people: a table of many, a page of one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from sft_pipelines.cli.models import console
+from sft_pipelines.jobs import details
+from sft_pipelines.jobs.records import Job, moment
+
+STYLES = {"succeeded": "green", "failed": "bold red", "running": "cyan", "expired": "red"}
+
+
+def print_list(jobs: list[Job], *, several: bool) -> None:
+    """A table of jobs; `several`: with their locations."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Id", no_wrap=True)
+    table.add_column("Name", overflow="fold")
+    table.add_column("Model", overflow="fold")
+    table.add_column("State", no_wrap=True)
+    table.add_column("Created", no_wrap=True)
+    table.add_column("Took", justify="right", no_wrap=True)
+    if several:
+        table.add_column("Location", no_wrap=True)
+    for job in jobs:
+        cells: list[str | Text] = [
+            job.id,
+            Text(job.display_name),
+            Text(job.model or job.family),
+            Text(job.state, style=STYLES.get(job.state, "")),
+            local_time(job.created),
+            took(job.seconds),
+        ]
+        table.add_row(*cells, *([job.location] if several else []))
+    out = console()
+    if jobs:
+        out.print(table)
+    else:
+        out.print("No jobs.")
+
+
+def print_job(job: Job, *, in_console: bool) -> None:
+    """All that is known of one job; `in_console`: with its page there."""
+    out = console()
+    title = Text(job.display_name or job.id, style="bold")
+    out.print(title.append(f"  {job.state}", style=STYLES.get(job.state, "")))
+    _facts("", dict(_state(job)))
+    _facts("Request", details.request(job))
+    _facts("Data", _figures(details.statistics(job)))
+    _rows("Steps", ("task", "state", "error"), details.tasks(job))
+    _rows("Checkpoints", ("id", "epoch", "step", "endpoint"), details.checkpoints(job))
+    _facts("Result", details.result(job))
+    if cost := details.cost(job):
+        _facts("Cost", {"tuning": str(cost), "price": cost.source})
+    elif job.kind == "tuning-job":
+        _facts("Cost", {"tuning": "not known before the service has counted the tokens"})
+    else:
+        _facts("Cost", {"tuning": "by the accelerator's hours; the price of 2024 is not known"})
+    if job.error:
+        out.print(Text("Error", style="bold red"))
+        out.print(Text(f"  {job.error}"), soft_wrap=True)
+    if in_console:
+        out.print(Text(f"Console  {job.console_link}"), soft_wrap=True)
+
+
+def took(seconds: float | None) -> str:
+    """A duration for people."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours} h {rest // 60:02} min" if hours else f"{rest // 60} min {rest % 60:02} s"
+
+
+def local_time(text: str) -> str:
+    """A moment in the time of this machine."""
+    found = moment(text)
+    return f"{found.astimezone():%Y-%m-%d %H:%M}" if found else ""
+
+
+def _state(job: Job) -> Iterator[tuple[str, Any]]:
+    yield "name", job.name
+    yield "model", f"{job.model} ({job.family})" if job.model else job.family
+    yield "created", local_time(job.created)
+    yield "started", local_time(job.started)
+    yield "ended", local_time(job.ended)
+    yield "took" if job.has_ended else "has run", took(job.seconds)
+    yield "labels", ", ".join(f"{key}={value}" for key, value in sorted(job.labels.items()))
+    yield "note", job.resource.get("description", "")
+
+
+def _figures(found: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: "; ".join(value) if isinstance(value, list) else f"{value:,}"
+        for name, value in found.items()
+    }
+
+
+def _rows(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """A small table below a title."""
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, column in enumerate(columns):
+        table.add_column(column if number else f"  {column}", overflow="fold")
+    for row in rows:
+        cells = [
+            Text(str(row[column]), style=STYLES.get(str(row[column]), "")) for column in columns
+        ]
+        table.add_row(Text("  ") + cells[0], *cells[1:])
+    out = console()
+    out.print(Text(title, style="bold"))
+    out.print(table)
+
+
+def _facts(title: str, found: Mapping[str, Any]) -> None:
+    """Names and values below a title; those without a value are left out."""
+    rows = {name: value for name, value in found.items() if value not in ("", None)}
+    if not rows:
+        return
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(f"  {name}" if title else name, Text(str(value)))
+    out = console()
+    if title:
+        out.print(Text(title, style="bold"))
+    out.print(table)

@@ -101,7 +101,7 @@ def wait(
         typer.echo(f"Error: {job.name} is still {job.state} after {timeout:g} s.", err=True)
         raise typer.Exit(1)
     if job.state != "succeeded":
-        typer.echo(f"Error: {job.name} has {job.state}. {job.error}".rstrip(), err=True)
+        typer.echo(f"Error: {job.name} ended as {job.state}. {job.error}".rstrip(), err=True)
         raise typer.Exit(1)
     if job.endpoint and not as_json:
         typer.echo(f'Ask it: vertex-sft prompt {job.endpoint} "Hello"', err=True)

@@ -58,7 +58,7 @@ def print_job(job: Job, *, in_console: bool) -> None:
     elif job.kind == "tuning-job":
         _facts("Cost", {"tuning": "not known before the service has counted the tokens"})
     else:
-        _facts("Cost", {"tuning": "by the accelerator's hours; the price of 2024 is not known"})
+        _facts("Cost", {"tuning": "by its accelerators' hours; the catalogue holds no price"})
     if job.error:
         out.print(Text("Error", style="bold red"))
         out.print(Text(f"  {job.error}"), soft_wrap=True)

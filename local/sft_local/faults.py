@@ -131,7 +131,7 @@ class Faults:
                 return
             if cancel.wait(rule.seconds):
                 raise OperationCancelledError
-            raise ApiError("RESOURCE_EXHAUSTED", rule.message or STOCKOUT)
+            raise ApiError("UNAVAILABLE", rule.message or STOCKOUT)
 
         return happen
 

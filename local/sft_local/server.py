@@ -28,6 +28,7 @@ from sft_local import base_model, control, faults, lifeline
 from sft_local.api import (
     endpoints,
     experiments,
+    gemini,
     model_garden,
     models,
     operations,
@@ -74,6 +75,7 @@ def make_app(vertex: Vertex, *, dedicated: bool) -> ASGIApp:
     app.add_middleware(_NoBrowsers)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     app.include_router(prediction.router)
+    app.include_router(gemini.router)
     if not dedicated:
         for module in (
             operations,

@@ -6,6 +6,7 @@ place to the next one that needs it, the longest idle first. A question that is 
 never cut.
 """
 
+import asyncio
 import json
 import logging
 import os
@@ -53,6 +54,8 @@ class ModelServer:
     """How many questions it is answering."""
     used: float = field(default_factory=time.monotonic)
     """When it last began or ended to answer."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the question whose turn it is."""
 
     @property
     def alive(self) -> bool:

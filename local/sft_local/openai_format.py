@@ -1,0 +1,220 @@
+"""vLLM's formats: the instances of Model Garden's image, and OpenAI's chat completions."""
+
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from sft_local.generation import Asked, Sampling, StopFilter, chunks, complete, several
+from sft_local.serving import ModelServer
+from sft_local.wire import ApiError
+
+INSTANCE_TOKENS = 16
+"""vLLM's `max_tokens`, for plain completions."""
+CHAT_TOKENS = 1024
+"""What stands here for vLLM's "up to the model's length"."""
+MAX_CHOICES = 8
+# What the model server understands beside the generation settings.
+_PASSED = ("frequency_penalty", "logit_bias", "tools")
+# https://docs.vllm.ai/en/latest/api/vllm/sampling_params.html
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "temperature": (0.0, float("inf")),
+    "top_p": (1e-9, 1.0),
+    "min_p": (0.0, 1.0),
+    "frequency_penalty": (-2.0, 2.0),
+    "presence_penalty": (-2.0, 2.0),
+    "repetition_penalty": (1e-9, float("inf")),
+}
+
+
+def event(value: Any) -> str:
+    """`value` as a server-sent event."""
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+
+
+def _refuse(message: str) -> ApiError:
+    return ApiError("INVALID_ARGUMENT", message)
+
+
+def _number(body: Mapping[str, Any], key: str, place: str) -> float | None:
+    value = body.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _refuse(f"{place}: {key} must be a number, got {value!r}.")
+    low, high = _RANGES.get(key, (float("-inf"), float("inf")))
+    if not low <= value <= high:
+        least = "above 0" if 0 < low < 1e-6 else f"at least {low:g}"
+        most = "" if high == float("inf") else f" and at most {high:g}"
+        raise _refuse(f"{place}: {key} must be {least}{most}, got {value:g}.")
+    return float(value)
+
+
+def _integer(body: Mapping[str, Any], key: str, place: str, least: int) -> int | None:
+    value = _number(body, key, place)
+    if value is None:
+        return None
+    if value != int(value) or value < least:
+        raise _refuse(f"{place}: {key} must be a whole number of at least {least}, got {value:g}.")
+    return int(value)
+
+
+def read_sampling(body: Mapping[str, Any], place: str, max_tokens: int) -> Sampling:
+    """The sampling that a request asks for, checked as vLLM checks it.
+
+    Args:
+        body: The request or the instance.
+        place: How a message names it.
+        max_tokens: Where it names no number.
+
+    Raises:
+        ApiError: A value is out of its range, or nothing here can follow it.
+    """
+    if body.get("presence_penalty"):
+        _number(body, "presence_penalty", place)
+        raise ApiError("UNIMPLEMENTED", f"{place}: no presence_penalty on this machine.")
+    stop = body.get("stop") or ()
+    stop = (stop,) if isinstance(stop, str) else tuple(stop)
+    if not all(isinstance(text, str) and text for text in stop):
+        raise _refuse(f"{place}: stop must be a string, or a list of strings that are not empty.")
+    _number(body, "frequency_penalty", place)
+    top_k = _integer(body, "top_k", place, -1)
+    return Sampling(
+        max_tokens=_integer(body, "max_completion_tokens", place, 1)
+        or _integer(body, "max_tokens", place, 1)
+        or max_tokens,
+        temperature=_number(body, "temperature", place),
+        top_p=_number(body, "top_p", place),
+        # vLLM writes "all tokens" as -1 or 0.
+        top_k=None if top_k is None else max(0, top_k),
+        min_p=_number(body, "min_p", place),
+        min_tokens=_integer(body, "min_tokens", place, 0),
+        repetition_penalty=_number(body, "repetition_penalty", place),
+        stop=stop,
+        seed=_integer(body, "seed", place, 0),
+        passed={key: body[key] for key in _PASSED if body.get(key) is not None},
+    )
+
+
+def read_instance(instance: Any, place: str) -> tuple[Asked, Sampling]:
+    """The prompt of a plain instance and how it is to be answered.
+
+    Raises:
+        ApiError: It is none.
+    """
+    if not isinstance(instance, dict) or not isinstance(instance.get("prompt"), str):
+        raise _refuse(f"{place} must have a 'prompt' text.")
+    return {"prompt": instance["prompt"]}, read_sampling(instance, place, INSTANCE_TOKENS)
+
+
+async def answer_instances(server: ModelServer, instances: Sequence[Any]) -> Any:
+    """The predictions for `instances`.
+
+    A prompt is answered by a text, which repeats the prompt unless the instance says
+    `raw_response`. An instance with `"@requestFormat": "chatCompletions"` is answered by a chat
+    completion; where it is the only one, that takes the place of the list, as the image does it.
+
+    Raises:
+        ApiError: An instance is wrong; then none is answered.
+    """
+    plain = [_is_plain(instance) for instance in instances]
+    read = [
+        read_instance(instance, f"instances[{index}]") if plain[index] else None
+        for index, instance in enumerate(instances)
+    ]
+    predictions: list[Any] = []
+    for instance, found in zip(instances, read, strict=True):
+        if found is None:
+            predictions.append(await answer_chat(server, instance, instance.get("model") or ""))
+            continue
+        text = (await complete(server, *found)).text
+        if instance.get("raw_response") is not True:
+            text = f"Prompt:\n{instance['prompt'].strip()}\nOutput:\n{text}"
+        predictions.append(text)
+    return predictions[0] if plain == [False] else predictions
+
+
+def _is_plain(instance: Any) -> bool:
+    form = instance.get("@requestFormat") if isinstance(instance, dict) else None
+    if form not in (None, "textCompletions", "chatCompletions"):
+        raise _refuse(f"@requestFormat {form!r} is not known: write chatCompletions or nothing.")
+    return form != "chatCompletions"
+
+
+def _read_chat(body: Mapping[str, Any]) -> tuple[Asked, Sampling, int]:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise _refuse("'messages' must be a list that is not empty.")
+    for index, message in enumerate(messages):
+        role = message.get("role") if isinstance(message, dict) else None
+        if role not in ("system", "developer", "user", "assistant", "tool"):
+            raise _refuse(f"messages[{index}] must have a known 'role', got {role!r}.")
+    for key in ("response_format", "logprobs"):
+        if body.get(key) not in (None, False, {"type": "text"}):
+            raise ApiError("UNIMPLEMENTED", f"No {key} on this machine.")
+    choices = _integer(body, "n", "n", 1) or 1
+    if choices > MAX_CHOICES:
+        raise _refuse(f"n must be at most {MAX_CHOICES}, got {choices}.")
+    sampling = read_sampling(body, "the request", CHAT_TOKENS)
+    asked = [{**m, "role": "system"} if m["role"] == "developer" else m for m in messages]
+    return {"messages": asked}, sampling, choices
+
+
+async def answer_chat(server: ModelServer, body: Mapping[str, Any], model: str) -> Any:
+    """The chat completion for `body`, under the name `model`.
+
+    Raises:
+        ApiError: The request is wrong, or the model server refuses it.
+    """
+    asked, sampling, count = _read_chat(body)
+    answers = await several(server, asked, sampling, count)
+    choices = []
+    for index, answer in enumerate(answers):
+        message = answer.raw["choices"][0]["message"]
+        shown = {**message, "content": answer.text} if message.get("content") else message
+        choices.append({"index": index, "message": shown, "finish_reason": answer.finish})
+    prompt, tokens = answers[0].prompt_tokens, sum(answer.tokens for answer in answers)
+    usage = {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
+    return {**answers[0].raw, "model": model, "choices": choices, "usage": usage}
+
+
+async def stream_chat(
+    server: ModelServer, body: Mapping[str, Any], model: str
+) -> AsyncGenerator[str]:
+    """The events of the streamed chat completion for `body`.
+
+    Raises:
+        ApiError: The request is wrong, or the model server refuses it.
+    """
+    asked, sampling, count = _read_chat(body)
+    told = (body.get("stream_options") or {}).get("include_usage") is True
+    used = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    chunk: dict[str, Any] = {}
+    for index in range(count):
+        cut = StopFilter(sampling.stop)
+        found = chunks(server, asked, sampling.nth(index))
+        async with aclosing(found):
+            async for chunk in found:
+                usage = chunk.pop("usage", None)
+                chunk.update(model=model)
+                (choice,) = chunk["choices"]
+                choice["index"] = index
+                delta = choice["delta"]
+                if delta.get("content"):
+                    delta["content"] = cut.feed(delta["content"])
+                    if not delta["content"]:
+                        continue
+                if choice.get("finish_reason"):
+                    if rest := cut.rest():
+                        piece = {"index": index, "delta": {"content": rest}}
+                        yield event({**chunk, "choices": [piece]})
+                    if cut.stopped:
+                        choice["finish_reason"] = "stop"
+                yield event(chunk)
+                if usage:
+                    used["prompt_tokens"] = usage["prompt_tokens"]
+                    used["completion_tokens"] += usage["completion_tokens"]
+    used["total_tokens"] = used["prompt_tokens"] + used["completion_tokens"]
+    if told:
+        yield event({**chunk, "choices": [], "usage": used})
+    yield "data: [DONE]\n\n"

@@ -11,6 +11,7 @@ from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 
 from sft_components.errors import UserError
+from sft_components.vertex.failures import explain
 
 
 def log(message: str) -> None:
@@ -23,8 +24,11 @@ def user_errors() -> Iterator[None]:
     """End the step with a sentence, no traceback, on a `UserError` or a refusal of the service."""
     try:
         yield
-    except (UserError, GoogleAPIError, GoogleAuthError) as error:
+    except UserError as error:
         log(f"ERROR: {error}")
+        sys.exit(1)
+    except (GoogleAPIError, GoogleAuthError) as error:
+        log(f"ERROR: {explain(str(error))}")
         sys.exit(1)
 
 

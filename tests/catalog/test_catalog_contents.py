@@ -11,7 +11,17 @@ from sft_components.catalog import Catalog, ModelSpec, Serving, load_catalog
 CATALOG: Catalog = load_catalog()
 MODELS = list(CATALOG.models.values())
 API_ADAPTER_SIZES = {1, 2, 4, 8, 16, 32}
-GROUPS = {"limits", "hyperparameters", "tokens", "regions", "price", "serving", "weights", "status"}
+GROUPS = {
+    "architecture",
+    "hyperparameters",
+    "limits",
+    "price",
+    "regions",
+    "serving",
+    "status",
+    "tokens",
+    "weights",
+}
 
 each_model = pytest.mark.parametrize("model", MODELS, ids=[model.name for model in MODELS])
 
@@ -29,6 +39,8 @@ def test_every_figure_has_a_source(model: ModelSpec) -> None:
         needed.add("serving")
     if model.weights_uri:
         needed.add("weights")
+    if model.architecture:
+        needed.add("architecture")
     if model.status == "retired":
         needed.add("status")
     assert needed <= model.sources.keys() <= GROUPS
@@ -94,6 +106,7 @@ def test_names_and_aliases_are_unique() -> None:
 def test_sources_are_dated_and_used() -> None:
     used = {key for model in MODELS for key in model.sources.values()}
     used |= {machine.source for machine in CATALOG.machines.values()}
+    used |= {quota.source for quota in CATALOG.quotas.values()}
     used.add(CATALOG.legacy.source)
     assert used == CATALOG.sources.keys()
     for key, source in CATALOG.sources.items():

@@ -13,6 +13,7 @@ from google.cloud.aiplatform_v1beta1.services.model_garden_service import ModelG
 from sft_components.catalog import load_catalog
 from sft_components.deploy_model.work import _request, deploy_model, machine_spec
 from sft_components.errors import UserError
+from sft_components.launch_sft.records import Records
 from sft_components.launch_sft.settings import LaunchSettings
 from sft_components.launch_sft.work import LaunchResult, launch_sft
 from sft_components.release_endpoint.work import release_endpoint
@@ -74,7 +75,7 @@ def test_what_the_service_would_refuse_is_refused_before(
 ):
     monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=message):
-        launch_sft(settings("gs://b/out", **changes), curve_path=tmp_path / "curve")
+        launch_sft(settings("gs://b/out", **changes), records=Records(curve=tmp_path / "curve"))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def tuned(
         output_uri, training_uri=uploaded.training_uri, validation_uri=uploaded.validation_uri
     )
     curve = tmp_path_factory.mktemp("curve") / "curve.jsonl"
-    return launch_sft(chosen, curve_path=curve), chosen, curve
+    return launch_sft(chosen, records=Records(curve=curve)), chosen, curve
 
 
 def test_a_launched_job_is_adopted_by_a_retry(tuned):
@@ -109,7 +110,7 @@ def test_a_launched_job_is_adopted_by_a_retry(tuned):
     assert losses[-1]["value"] == result.metrics["/train_total_loss"]
 
     lines: list[str] = []
-    again = launch_sft(chosen, curve_path=curve, log=lines.append)
+    again = launch_sft(chosen, records=Records(curve=curve), log=lines.append)
     assert again == result
     assert f"Adopted tuning job {result.tuning_job}" in lines
     client = Connection(PROJECT, LOCATION).client(GenAiTuningServiceClient)
@@ -187,7 +188,7 @@ def test_a_job_that_was_cancelled_is_not_adopted(tuned):
 
     for _ in range(2):
         with pytest.raises(UserError, match="JOB_STATE_CANCELLED"):
-            launch_sft(chosen, curve_path=curve, log=cancel)
+            launch_sft(chosen, records=Records(curve=curve), log=cancel)
     parent = f"projects/{PROJECT}/locations/{LOCATION}"
     assert len(labelled_jobs(client, parent, RUN_LABEL, "stopped-once")) == 2
 

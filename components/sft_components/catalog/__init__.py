@@ -2,6 +2,7 @@
 
 from sft_components.catalog.lookup import Catalog, load_catalog
 from sft_components.catalog.schema import (
+    Architecture,
     Family,
     Legacy,
     LegacyAccelerator,
@@ -10,6 +11,7 @@ from sft_components.catalog.schema import (
     Machine,
     ModelSpec,
     ModeSpec,
+    Quota,
     RecommendedSteps,
     Serving,
     Source,
@@ -18,6 +20,7 @@ from sft_components.catalog.schema import (
 )
 
 __all__ = [
+    "Architecture",
     "Catalog",
     "Family",
     "Legacy",
@@ -27,6 +30,7 @@ __all__ = [
     "Machine",
     "ModeSpec",
     "ModelSpec",
+    "Quota",
     "RecommendedSteps",
     "Serving",
     "Source",

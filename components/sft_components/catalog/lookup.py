@@ -13,6 +13,7 @@ from sft_components.catalog.schema import (
     Machine,
     ModelSpec,
     ModeSpec,
+    Quota,
     Source,
     TokenEstimate,
 )
@@ -30,6 +31,7 @@ class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token_estimate: TokenEstimate
     locations: dict[str, Location]
     machines: dict[str, Machine]
+    quotas: dict[str, Quota]
     legacy: Legacy
     models: dict[str, ModelSpec]
 
@@ -131,6 +133,7 @@ class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             adapter_sizes=max((model.adapter_sizes for model in siblings.values()), key=len),
             usd_per_million_tokens=None,
             weights_uri="",
+            architecture=None,
             serving=None,
             serving_alternatives=(),
             sources={},

@@ -73,6 +73,14 @@ class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_num_seqs: int | None = None
 
 
+class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the `config.json` of a checkpoint says that this model can be tuned on from."""
+
+    model_type: str
+    hidden_size: int | None = None
+    num_hidden_layers: int | None = None
+
+
 class Location(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a location of Vertex AI can do; `global` is one, but not a region."""
 
@@ -122,6 +130,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Price of tuning per million training tokens (rows x tokens x epochs)."""
     weights_uri: str = ""
     """Cloud Storage folder of the base model's public weights, used as evaluation's baseline."""
+    architecture: Architecture | None = None
+    """Of an open model; None where it is not known."""
     serving: Serving | None = None
     serving_alternatives: tuple[Serving, ...] = ()
     """Other machines that the documentation names for this model."""
@@ -178,6 +188,17 @@ class RecommendedSteps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_rows: int | None = None
 
 
+class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A limit on tuning jobs that run at once, over all regions."""
+
+    title: str
+    """Its name in the console."""
+    default: int
+    """What a project has without asking for more: at least so many."""
+    families: tuple[Family, ...]
+    source: str
+
+
 class Legacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Facts of the public tune-large-model and tune-large-chat-model templates."""
 
@@ -189,5 +210,7 @@ class Legacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Regions where tuning and upload must both lie for a customer-managed key."""
     default_train_steps: int
     default_evaluation_interval: int
+    default_batch_size: int
+    """Rows a step where a request made for these templates is run as a tuning job instead."""
     recommended_steps: dict[str, RecommendedSteps]
     source: str

@@ -130,6 +130,7 @@ def launch_sft(
     from collections import namedtuple
     from pathlib import Path
 
+    from sft_components.launch_sft.records import Records
     from sft_components.launch_sft.settings import LaunchSettings
     from sft_components.launch_sft.work import launch_sft as work
     from sft_components.steps import log, user_errors
@@ -180,7 +181,11 @@ def launch_sft(
                 cancel_on_abort=cancel_on_abort,
                 relaunch_failed=relaunch_failed,
             ),
-            curve_path=Path(training_curve.path),
+            records=Records(
+                curve=Path(training_curve.path),
+                html=Path(loss_curve.path),
+                events=Path(tensorboard_logs.path),
+            ),
             log=log,
         )
     for name, value in result.metrics.items():
@@ -188,8 +193,9 @@ def launch_sft(
     tuned_checkpoint.uri = result.checkpoint_uri
     model.uri = f"https://{location}-aiplatform.googleapis.com/v1/{result.tuned_model}"
     model.metadata["resourceName"] = result.tuned_model
-    for artifact in (tuned_checkpoint, model):
+    for artifact in (training_metrics, tuned_checkpoint, model):
         artifact.metadata["tuning_job"] = result.tuning_job
+        artifact.metadata["console"] = result.console
     outputs = namedtuple(
         "LaunchOutputs",
         [

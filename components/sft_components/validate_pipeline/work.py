@@ -10,6 +10,7 @@ from sft_components.catalog.machines import check_machine, suggest
 from sft_components.catalog.settings import check_settings
 from sft_components.catalog.tuning import TuningSettings
 from sft_components.errors import UserError
+from sft_components.vertex.buckets import check_bucket
 
 Evaluation = Literal["checkpoint", "endpoint", "none"]
 
@@ -67,6 +68,8 @@ def validate_pipeline(
         served = model.family == "gemini" or model.route == "pipeline-job"
         evaluation = "endpoint" if served else "checkpoint"
     _check_gate(model, settings, evaluation)
+    if settings.project and settings.output_uri:
+        check_bucket(settings.project, settings.output_uri, settings.region, log)
     log(f"{model.title}: {checked.tuning_mode} in {settings.region}{_serving(model, settings)}")
     return ValidatedPipeline(model.name, checked.tuning_mode, settings.output_uri, evaluation)
 

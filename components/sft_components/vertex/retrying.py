@@ -24,15 +24,29 @@ TRANSIENT: tuple[type[Exception], ...] = (
     requests.exceptions.ChunkedEncodingError,
 )
 
+REFUSED = (api.TooManyRequests, api.ServiceUnavailable)
+"""Of these, the errors that say that nothing was done."""
+
 READ_TIMEOUT_S = 600.0
 """How long a call that may be repeated is repeated."""
 CALL_TIMEOUT_S = 60.0
 """How long one call may take. Some GAPIC methods wait 5 s by default, others for ever."""
 
 
-def reading(timeout_s: float = READ_TIMEOUT_S) -> api_retry.Retry:
-    """A retry policy for calls that may be repeated freely: 1 s doubling to 30 s."""
+def reading(
+    timeout_s: float = READ_TIMEOUT_S, log: Callable[[str], None] | None = None
+) -> api_retry.Retry:
+    """A retry policy for calls that may be repeated freely: 1 s doubling to 30 s.
+
+    Each failure that is passed over is told to `log`.
+    """
+
+    def told(error: Exception) -> None:
+        if log is not None:
+            log(f"{type(error).__name__}: {error}. Trying again.")
+
     return api_retry.Retry(
+        on_error=told,
         predicate=api_retry.if_exception_type(*TRANSIENT),
         initial=1.0,
         maximum=30.0,
@@ -54,10 +68,12 @@ def find_or_create(
     create: Callable[[], T],
     log: Callable[[str], None],
     attempts: int = 6,
+    find_in_doubt: Callable[[], T | None] | None = None,
 ) -> tuple[T, bool]:
     """What `find` finds, else what `create` makes; the flag says whether it was created here.
 
-    A create whose answer was lost is never simply repeated: `find` is asked before each attempt.
+    A create whose answer was lost is never simply repeated: `find` is asked before each attempt,
+    and `find_in_doubt` where a request was under way and nobody knows what became of it.
     """
     waits = backoff(2.0, 30.0, 2.0)
     for attempt in range(attempts):
@@ -75,6 +91,10 @@ def find_or_create(
             wait = next(waits)
             log(f"{type(error).__name__}: {error}. Trying again in {wait:.0f} s.")
             time.sleep(wait)
+            if find_in_doubt is not None and not isinstance(error, REFUSED):
+                found = find_in_doubt()
+                if found is not None:
+                    return found, False
     found = find()
     if found is None:
         raise RuntimeError("The service says it exists already, but does not find it.")

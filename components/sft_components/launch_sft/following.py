@@ -1,0 +1,67 @@
+"""Follow a job to its end, whatever happens to the connection."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from google.api_core import exceptions as api
+
+from sft_components.launch_sft.metrics import MetricsReader, Point
+from sft_components.launch_sft.route import Job, Log, Route
+from sft_components.vertex.retrying import TRANSIENT, backoff
+
+POLL_FIRST_S = 1.0
+POLL_MAX_S = 30.0
+
+
+def follow(
+    route: Route,
+    job: Job,
+    reader: MetricsReader,
+    on_points: Callable[[], None],
+    log: Log,
+) -> Job:
+    """Poll `job` to its end, printing state changes and metrics.
+
+    Args:
+        route: How the job is read.
+        job: The job as it was found or created.
+        reader: Reads its metrics.
+        on_points: Called when the reader has new points, and at the end.
+        log: Called with lines of progress.
+    """
+    state = ""
+    started = time.monotonic()
+    waits = backoff(POLL_FIRST_S, POLL_MAX_S, 1.2)
+    while True:
+        try:
+            job = route.get(job.name, log)
+        except (api.RetryError, *TRANSIENT) as error:
+            # The job goes on whether we see it or not: giving up would cancel hours of it.
+            log(f"The job's state cannot be read: {error}")
+            time.sleep(next(waits))
+            continue
+        changed = job.state != state
+        if changed:
+            state = job.state
+            log(f"{state} after {time.monotonic() - started:.0f} s")
+            if state.endswith("_RUNNING") and job.description:
+                log(job.description)
+        new = reader.read(job)
+        if new:
+            on_points()
+            log(_line(new))
+        if job.outcome:
+            on_points()
+            return job
+        if changed or new:
+            # Where something moves, stay close to it.
+            waits = backoff(POLL_FIRST_S, POLL_MAX_S, 1.2)
+        time.sleep(next(waits))
+
+
+def _line(points: Sequence[Point]) -> str:
+    step = max(point.step for point in points)
+    last = {point.metric: point.value for point in points}
+    return f"step {step}: " + ", ".join(
+        f"{metric.removeprefix('/')} {value:.4g}" for metric, value in sorted(last.items())
+    )

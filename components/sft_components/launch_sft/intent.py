@@ -1,0 +1,70 @@
+"""A note in Cloud Storage that a job is about to be created, for who comes after a crash.
+
+`tuningJobs.create` takes no id. A step that is killed while its request is under way may have made
+a job that a look-up does not show yet, and the next attempt would make another. The note says when
+to look twice. Pipeline jobs need none: their id is given.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from google.api_core import exceptions as api
+
+from sft_components.launch_sft.route import Job, Log
+from sft_components.vertex.retrying import TRANSIENT, reading
+from sft_components.vertex.storage import join_uri, split_uri, storage_client
+
+SETTLE_S = 10.0
+"""How long after it was asked for a job may stay out of sight."""
+
+
+class Intent:
+    """The note of one key."""
+
+    def __init__(self, project: str, folder: str, key: str) -> None:
+        """`folder`: `gs://` folder of the run."""
+        self.uri = join_uri(folder, "launch", f"{key}.txt")
+        bucket, name = split_uri(self.uri)
+        self._blob: Any = storage_client(project).bucket(bucket).blob(name)
+
+    def write(self) -> None:
+        """Write the note, or write it anew."""
+        self._blob.upload_from_string(
+            "A tuning job was asked for.\n", content_type="text/plain", retry=reading()
+        )
+
+    def age(self, latest: datetime | None) -> float | None:
+        """Seconds since a job was asked for that nobody has seen yet; None if there is none.
+
+        `latest`: when the newest job that is in sight was created; what was asked for before it
+        has come into sight.
+        """
+        try:
+            self._blob.reload(retry=reading())
+        except api.NotFound:
+            return None
+        written: datetime = self._blob.updated
+        if latest is not None and latest >= written:
+            return None
+        return max(0.0, (datetime.now(UTC) - written).total_seconds())
+
+    def settle(
+        self, find: Callable[[], Job | None], latest: Callable[[], datetime | None], log: Log
+    ) -> Job | None:
+        """What `find` finds; after a fresh note, when the job had time to come into sight."""
+        found = find()
+        if found is not None:
+            return found
+        age = self.age(latest())
+        if age is None or age >= SETTLE_S:
+            return None
+        log(f"A job was asked for {age:.0f} s ago: waiting to see whether it was made.")
+        until = time.monotonic() + SETTLE_S - age
+        while found is None and time.monotonic() < until:
+            time.sleep(1.0)
+            with contextlib.suppress(*TRANSIENT):
+                found = find()
+        return found

@@ -1,0 +1,192 @@
+"""Tuning of Gemini and open models: `tuningJobs.create`."""
+
+import re
+from datetime import datetime
+from typing import Any, Literal
+
+from google.cloud.aiplatform_v1beta1 import types
+from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import (
+    GenAiTuningServiceClient,
+)
+
+from sft_components.launch_sft.intent import Intent
+from sft_components.launch_sft.route import Checkpoint, Job, Log, Outcome
+from sft_components.launch_sft.settings import LaunchSettings
+from sft_components.vertex.connection import Connection
+from sft_components.vertex.keys import KEY_LABEL, RUN_LABEL, digest, label_value
+from sft_components.vertex.retrying import CALL_TIMEOUT_S, reading
+from sft_components.vertex.storage import join_uri, split_uri, storage_client
+from sft_components.vertex.tuning_jobs import CANCELLED, ENDED, labelled_jobs
+
+CHECKPOINTS = "postprocess/node-0/checkpoints"
+"""Where the service writes an open model's tuned weights, below `output_uri`."""
+
+JobState = types.JobState
+
+
+class TuningJobRoute:
+    """One tuning job, found again by a label that follows from the run and the request."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        request: types.TuningJob,
+        settings: LaunchSettings,
+        log: Log,
+    ) -> None:
+        """
+        Args:
+            connection: Where the job runs.
+            request: The job without labels.
+            settings: Of the step.
+            log: Called while a job is waited for that may have been asked for.
+        """
+        run_name = settings.run_name
+        self.key = digest(run_name, types.TuningJob.to_dict(request))
+        self._connection = connection
+        self._request = request
+        self._request.labels = {RUN_LABEL: label_value(run_name), KEY_LABEL: self.key}
+        self._client = connection.client(GenAiTuningServiceClient)
+        self._relaunch_failed = settings.relaunch_failed
+        self._log = log
+        self._given_up: set[str] | None = None
+        self._latest: datetime | None = None
+        self._intent: Intent | None = None
+        if settings.output_uri:
+            folder = join_uri(settings.output_uri, run_name)
+            self._intent = Intent(connection.project, folder, self.key)
+
+    def find(self) -> Job | None:
+        found = labelled_jobs(self._client, self._connection.parent, KEY_LABEL, self.key, self._log)
+        if self._given_up is None:
+            # Only what had ended before this attempt: a job of its own that fails is not doubled.
+            self._given_up = {job.name for job in found if self._of_no_use(job)}
+        self._latest = found[0].create_time if found else None
+        return next((_seen(job) for job in found if job.name not in self._given_up), None)
+
+    def find_in_doubt(self) -> Job | None:
+        if self._intent is None:
+            return self.find()
+        return self._intent.settle(self.find, lambda: self._latest, self._log)
+
+    def create(self) -> Job:
+        if self._intent is not None:
+            self._intent.write()
+        return _seen(
+            self._client.create_tuning_job(
+                parent=self._connection.parent,
+                tuning_job=self._request,
+                retry=None,
+                timeout=CALL_TIMEOUT_S,
+            )
+        )
+
+    def get(self, name: str, log: Log) -> Job:
+        return _seen(
+            self._client.get_tuning_job(name=name, retry=reading(log=log), timeout=CALL_TIMEOUT_S)
+        )
+
+    def cancel(self, name: str) -> None:
+        self._client.cancel_tuning_job(name=name, retry=reading(20.0), timeout=CALL_TIMEOUT_S)
+
+    def give_up(self, job: Job) -> None:
+        self._given_up = (self._given_up or set()) | {job.name}
+
+    def outcome(self, job: Job, log: Log) -> Outcome:
+        tuned = job.raw.tuned_model
+        folder = join_uri(job.raw.output_uri, CHECKPOINTS) if job.raw.output_uri else ""
+        uris = _folders(self._connection.project, folder) if folder else {}
+        final = join_uri(folder, "final") if folder else ""
+        listed = list(tuned.checkpoints)
+        checkpoints = [
+            Checkpoint(
+                id=found.checkpoint_id,
+                epoch=int(found.epoch),
+                step=int(found.step),
+                # The last one need not have a folder of its own beside `final`.
+                uri=uris.pop(found.checkpoint_id, final if found is listed[-1] else ""),
+                endpoint=found.endpoint,
+            )
+            for found in listed
+        ]
+        # Without intermediate checkpoints the service lists none, but the folders are there.
+        checkpoints += [Checkpoint(id=name, epoch=0, step=0, uri=uri) for name, uri in uris.items()]
+        return Outcome(
+            tuned_model=tuned.model,
+            endpoint=tuned.endpoint,
+            checkpoint_uri=final,
+            checkpoints=checkpoints,
+            statistics=_statistics(job.raw, log),
+        )
+
+    def console(self, name: str) -> str:
+        return (
+            "https://console.cloud.google.com/vertex-ai/generative/language/locations/"
+            f"{self._connection.location}/tuning/tuningJob/{name.rpartition('/')[2]}"
+            f"?project={self._connection.project}"
+        )
+
+    def _of_no_use(self, job: types.TuningJob) -> bool:
+        if job.state in CANCELLED:
+            return True
+        return self._relaunch_failed and job.state in ENDED and _outcome(job) == "failed"
+
+
+def _outcome(job: types.TuningJob) -> Literal["", "succeeded", "failed", "cancelled"]:
+    if job.state not in ENDED:
+        return ""
+    if job.state == JobState.JOB_STATE_SUCCEEDED:
+        return "succeeded"
+    return "cancelled" if job.state == JobState.JOB_STATE_CANCELLED else "failed"
+
+
+def _seen(job: types.TuningJob) -> Job:
+    return Job(
+        name=job.name,
+        state=JobState(job.state).name,
+        outcome=_outcome(job),
+        message=job.error.message if job.error else "",
+        description=job.description,
+        experiment=job.experiment,
+        raw=job,
+    )
+
+
+def _folders(project: str, uri: str) -> dict[str, str]:
+    """The folders `checkpoint-ID` below `uri`, by id."""
+    bucket, prefix = split_uri(uri)
+    listing: Any = storage_client(project).list_blobs(
+        bucket, prefix=f"{prefix}/checkpoint-", delimiter="/", retry=reading()
+    )
+    for _ in listing:  # the prefixes are known only when the pages have been read
+        pass
+    names = (match for match in map(_CHECKPOINT.search, sorted(listing.prefixes)) if match)
+    return {name[1]: f"gs://{bucket}/{name.string.rstrip('/')}" for name in names}
+
+
+_CHECKPOINT = re.compile(r"/checkpoint-([^/]+)/$")
+
+
+def _statistics(job: types.TuningJob, log: Log) -> dict[str, float]:
+    """What the service says of the data, with what it cut or left out said loudly."""
+    stats = job.tuning_data_stats.supervised_tuning_data_stats if job.tuning_data_stats else None
+    if not stats:
+        return {}
+    # The API's reference calls the same rows truncated in the field's name and dropped in its text.
+    lost = int(stats.total_truncated_example_count)
+    if lost:
+        rows = ", ".join(str(row) for row in list(stats.truncated_example_indices)[:10])
+        where = f" (rows {rows}{', …' if lost > 10 else ''})" if rows else ""
+        log(
+            f"WARNING: the service cut or left out {lost:,} of "
+            f"{int(stats.tuning_dataset_example_count):,} training rows{where}: it learned less "
+            "than you gave it. Shorten them, or validate with on_long=fail."
+        )
+    for reason in list(dict.fromkeys(stats.dropped_example_reasons))[:5]:
+        log(f"WARNING: left out, because: {reason}")
+    return {
+        "tuning_rows": float(stats.tuning_dataset_example_count),
+        "tuning_steps": float(stats.tuning_step_count),
+        "billable_tokens": float(stats.total_billable_token_count),
+        "truncated_rows": float(lost),
+    }

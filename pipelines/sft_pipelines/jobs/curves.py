@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
+from sft_components.launch_sft import route
 from sft_components.vertex.connection import Connection
 from sft_pipelines.jobs.records import Job
 
@@ -28,12 +28,28 @@ class Metrics:
     @property
     def points(self) -> list[Point]:
         """All that was read, in the order of steps."""
-        return self._reader.points
+        return [_point(point) for point in self._reader.points]
 
     def read(self, job: Job) -> list[Point]:
         """The points that are new since the last call."""
-        seen: Any = SimpleNamespace(name=job.name, experiment=job.resource.get("experiment", ""))
-        return self._reader.read(seen)
+        if job.kind == "pipeline-job":
+            run = job.resource.get("jobDetail", {}).get("pipelineRunContext", {})
+            experiment = run.get("name", "")
+            values = job.resource.get("runtimeConfig", {}).get("parameterValues", {})
+            self._reader.tensorboard = values.get("tensorboard_resource_id", "")
+        else:
+            experiment = job.resource.get("experiment", "")
+        seen = route.Job(
+            name=job.name,
+            state=job.state,
+            outcome="succeeded" if job.has_ended else "",
+            experiment=experiment,
+        )
+        return [_point(point) for point in self._reader.read(seen)]
+
+
+def _point(point: Any) -> Point:
+    return point.metric, point.step, point.value
 
 
 def by_metric(points: Sequence[Point]) -> dict[str, list[tuple[int, float]]]:

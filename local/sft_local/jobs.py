@@ -1,20 +1,17 @@
-"""Runs tuning jobs, one at a time, each in a trainer process of its own."""
+"""The queue of tuning jobs: which are to run, what became of them, what a restart does."""
 
 import logging
-import os
 import queue
-import shutil
-import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from sft_local import lifeline, wire
+from sft_local import wire
 from sft_local.gcs import Storage
 from sft_local.hosting import Hosting
+from sft_local.operations import OperationCancelledError
 from sft_local.stand_in import StandIn
 from sft_local.store import Store, now
 from sft_local.trainer.protocol import (
@@ -22,28 +19,31 @@ from sft_local.trainer.protocol import (
     FINAL,
     Checkpoint,
     Distribution,
-    Done,
-    Event,
-    Failed,
     Metrics,
     Statistics,
     TrainingJob,
-    Uploading,
 )
+from sft_local.trainings import STOPPED, Trainings
 from sft_local.wire import ApiError
 
 log = logging.getLogger(__name__)
 
-STOPPED = ApiError(
-    "ABORTED", "The local Vertex AI stopped in the middle of this job: run it again."
-)
-_MARK = "uploading"
-"""File beside a running job that names the folder its checkpoints are being written to."""
 _ENDED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
+_NOTE = "tuning-job"
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Everything that a tuning job needs to run, also after a restart."""
+
+    spec: TrainingJob
+    weights_uri: str
+    """Where the requested model's public weights would be, or empty."""
+    endpoints: bool
+    """Whether the tuned model is deployed by itself, as Gemini is."""
 
 
 class JobRunner:
-    """The queue of tuning jobs and the thread that works it off."""
+    """The tuning jobs of one local Vertex AI and the thread that works them off."""
 
     def __init__(
         self,
@@ -52,37 +52,46 @@ class JobRunner:
         stand_in: StandIn,
         folder: Path,
         hosting: Hosting,
+        *,
+        resume: bool,
     ) -> None:
-        """`folder` gets the jobs' logs and their files while they run."""
+        """Takes up or fails what an earlier server left open.
+
+        Args:
+            store: The resources.
+            storage: Where the results go.
+            stand_in: What is trained.
+            folder: Gets the jobs' logs and their files while they run.
+            hosting: Where tuned models are deployed.
+            resume: Whether open jobs run again, now and after the next start; else they fail,
+                because whoever waited for them has ended with the server.
+        """
+        self.trainings = Trainings(store, storage, stand_in, folder)
         self._store = store
-        self._storage = storage
-        self._stand_in = stand_in
-        self._folder = folder
         self._hosting = hosting
-        self._queue: queue.Queue[tuple[str, TrainingJob, str] | None] = queue.Queue()
-        # Guards the states and `_process`: a cancellation must not slip between the two.
+        self._resume = resume
+        self._queue: queue.Queue[str | None] = queue.Queue()
+        # Guards the states and `_cancels`: a cancellation must not slip between the two.
         self._lock = threading.Lock()
-        self._current: tuple[str, Any] | None = None
-        self._stopping = False
-        for job in store.all("TuningJob"):
+        self._cancels: dict[str, threading.Event] = {}
+        self._close_open()
+        for job in reversed(store.all("TuningJob")):
             if job.state.name not in _ENDED:
-                self._end(job.name, "JOB_STATE_FAILED", STOPPED)
-        # A server that was killed could not take an unfinished checkpoint back.
-        for mark in (folder / "running").glob(f"*/{_MARK}"):
-            storage.delete_folder(mark.read_text())
-        shutil.rmtree(folder / "running", ignore_errors=True)
+                self._queue.put(job.name)
         self._thread = threading.Thread(target=self._work, name="tuning-jobs", daemon=True)
         self._thread.start()
 
-    def submit(self, name: str, spec: TrainingJob, weights_uri: str) -> None:
-        """Queues the job `name`, which is in the store.
+    def submit(self, job: Any, plan: Plan) -> None:
+        """Stores and queues `job`, a TuningJob message that has its name.
 
         Args:
-            name: The job's resource name.
-            spec: What to train.
-            weights_uri: Where the requested model's public weights would be, or empty.
+            job: The job.
+            plan: What it does.
         """
-        self._queue.put((name, spec, weights_uri))
+        with self._store.transaction():
+            self._store.create(job.name, job)
+            self._store.keep(_NOTE, job.name, msgspec.json.encode(plan).decode())
+        self._queue.put(job.name)
 
     def cancel(self, name: str) -> None:
         """Cancels the job `name`; does nothing to one that has ended.
@@ -94,104 +103,85 @@ class JobRunner:
             with self._store.change(name) as job:
                 if job.state.name in _ENDED:
                     return
-                if self._current is None or self._current[0] != name:
+                if name not in self._cancels:
                     job.state = "JOB_STATE_CANCELLED"
                     job.end_time = now()
                     return
                 job.state = "JOB_STATE_CANCELLING"
-            process = self._current[1]
-        threading.Thread(target=lifeline.end, args=(process, 2.0), daemon=True).start()
+            self._cancels[name].set()
 
     def stop(self) -> None:
-        """Ends the running training; it and the queued jobs fail."""
-        with self._lock:
-            self._stopping = True
-            process = self._current[1] if self._current else None
+        """Ends the running training; it and the queued jobs fail, or wait for the next start."""
         self._queue.put(None)
-        if process is not None:
-            lifeline.end(process, 2.0)
+        self.trainings.stop()
         self._thread.join(15)
+        self._close_open()
+
+    def _close_open(self) -> None:
         for job in self._store.all("TuningJob"):
-            if job.state.name not in _ENDED:
+            if job.state.name in _ENDED:
+                continue
+            if job.state.name == "JOB_STATE_CANCELLING":
+                self._end(job.name, "JOB_STATE_CANCELLED", None)
+            elif self._resume and self._store.note(_NOTE, job.name) is not None:
+                with self._store.transaction(), self._store.change(job.name) as stored:
+                    stored.state = "JOB_STATE_PENDING"
+                    type(stored).pb(stored).ClearField("tuning_data_stats")
+                    self._store.drop_points(job.name)
+            else:
                 self._end(job.name, "JOB_STATE_FAILED", STOPPED)
 
     def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            name, spec, weights_uri = item
-            folder = self._folder / "running" / name.rpartition("/")[2]
+        while (name := self._queue.get()) is not None:
+            cancel = threading.Event()
+            with self._lock:
+                if self._store.get(name).state.name != "JOB_STATE_PENDING":
+                    continue
+                self._cancels[name] = cancel
             try:
-                self._run(name, spec, weights_uri, folder)
+                self._run(name, cancel)
+            except OperationCancelledError:
+                self._end(name, "JOB_STATE_CANCELLED", None)
+            except ApiError as error:
+                if error is STOPPED:
+                    # Its state is for `stop` to settle.
+                    return
+                self._end(name, "JOB_STATE_FAILED", error)
             except Exception as error:
                 log.exception("%s failed", name)
                 self._end(name, "JOB_STATE_FAILED", ApiError("INTERNAL", str(error)))
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
 
-    def _run(self, name: str, spec: TrainingJob, weights_uri: str, folder: Path) -> None:
-        number = folder.name
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "job.json"
-        path.write_bytes(msgspec.json.encode(spec))
-        with self._lock:
+    def _run(self, name: str, cancel: threading.Event) -> None:
+        plan = msgspec.json.decode(self._store.note(_NOTE, name) or "", type=Plan)
+        parent, _, number = name.rpartition("/tuningJobs/")
+
+        def started() -> None:
             with self._store.change(name) as job:
-                if self._stopping or job.state.name != "JOB_STATE_PENDING":
+                if job.state.name == "JOB_STATE_CANCELLING":
                     return
                 job.state = "JOB_STATE_RUNNING"
-                job.start_time = now()
-            process = lifeline.spawn(
-                [sys.executable, "-m", "sft_local.trainer", str(path)],
-                log=self._folder / f"{number}.log",
-                environment={**os.environ, **self._stand_in.trainer_environment()},
-                read_output=True,
-            )
-            self._current = (name, process)
-        log.info("%s runs", name)
-        publishing = threading.Thread(target=self._stand_in.publish, args=(weights_uri,))
-        publishing.start()
-        done: Done | None = None
-        failed: Failed | None = None
-        mark = folder / _MARK
-        checkpoints = f"{spec.output_uri.rstrip('/')}/{CHECKPOINTS}"
-        try:
-            for event in self._events(process):
-                if isinstance(event, Done):
-                    done = event
-                elif isinstance(event, Failed):
-                    failed = event
-                elif isinstance(event, Uploading):
-                    mark.write_text(checkpoints)
-                else:
-                    self._record(name, event)
-            code = lifeline.reap(process)
-        finally:
-            lifeline.end(process)
-            publishing.join()
-        with self._lock:
-            self._current = None
-            cancelled = self._store.get(name).state.name == "JOB_STATE_CANCELLING"
-        if done is not None and not cancelled:
-            self._succeed(name, spec, done.checkpoints)
-            return
-        if mark.exists():
-            self._storage.delete_folder(checkpoints)
-        if cancelled:
-            self._end(name, "JOB_STATE_CANCELLED", None)
-        elif self._stopping:
-            self._end(name, "JOB_STATE_FAILED", STOPPED)
-        elif failed is not None:
-            self._end(name, "JOB_STATE_FAILED", ApiError(failed.status, failed.message))
-        else:
-            # Killed from outside: on Linux, SIGKILL nearly always means no memory was left.
-            reason = (
-                "ran out of memory or was killed" if code == -9 else f"ended with status {code}"
-            )
-            message = f"The trainer {reason}; its log is {self._folder / f'{number}.log'}."
-            self._end(name, "JOB_STATE_FAILED", ApiError("INTERNAL", message))
+                # The moment of the first start stays.
+                job.start_time = job.start_time or now()
+            log.info("%s runs", name)
 
-    def _events(self, process: Any) -> Iterator[Event]:
-        decoder = msgspec.json.Decoder(Event)
-        for line in process.stdout:
-            yield decoder.decode(line)
+        with (
+            self.trainings.run(
+                number,
+                plan.spec,
+                model=f"{parent}/models/{number}",
+                weights_uri=plan.weights_uri,
+                cancel=cancel,
+                record=lambda event: self._record(name, event),
+                on_start=started,
+            ) as checkpoints,
+            self._lock,
+            self._store.transaction(),
+        ):
+            if cancel.is_set():
+                raise OperationCancelledError
+            self._succeed(name, plan, checkpoints)
+            del self._cancels[name]
+        log.info("%s succeeded", name)
 
     def _record(self, name: str, event: Statistics | Metrics) -> None:
         if isinstance(event, Metrics):
@@ -203,54 +193,95 @@ class JobRunner:
                 "supervised_tuning_data_stats": {
                     "tuning_dataset_example_count": event.rows,
                     "total_tuning_character_count": event.characters,
+                    "total_billable_character_count": event.characters,
                     "total_billable_token_count": event.tokens,
                     "tuning_step_count": event.steps,
                     "user_input_token_distribution": _distribution(event.input_tokens),
                     "user_output_token_distribution": _distribution(event.output_tokens),
                     "user_message_per_example_distribution": _distribution(event.messages),
-                    "total_truncated_example_count": len(event.truncated),
-                    "truncated_example_indices": event.truncated,
-                    "dropped_example_reasons": event.dropped,
+                    "user_dataset_examples": [
+                        {"role": role, "parts": [{"text": text}]} for role, text in event.examples
+                    ],
+                    "total_truncated_example_count": event.altered,
+                    "truncated_example_indices": event.indices,
+                    "dropped_example_reasons": event.reasons,
                 }
             }
 
-    def _succeed(self, name: str, spec: TrainingJob, checkpoints: list[Checkpoint]) -> None:
+    def _succeed(self, name: str, plan: Plan, checkpoints: list[Checkpoint]) -> None:
         parent, _, number = name.rpartition("/tuningJobs/")
         job = self._store.get(name)
+        output = plan.spec.output_uri.rstrip("/")
+        title = job.tuned_model_display_name or f"tuned-{number}"
         model = f"{parent}/models/{number}"
-        moment = now()
         self._store.create(
             model,
-            wire.types().Model(
-                name=model,
-                display_name=job.tuned_model_display_name or f"tuned-{number}",
+            registry_model(
+                model,
+                display_name=title,
                 description=job.description,
-                artifact_uri=f"{spec.output_uri.rstrip('/')}/{FINAL}",
-                version_id="1",
-                version_aliases=["default"],
+                weights_uri=f"{output}/{FINAL}",
                 labels=dict(job.labels),
-                create_time=moment,
-                update_time=moment,
             ),
         )
+        endpoints = [""] * len(checkpoints)
+        if plan.endpoints:
+            places = [(f"{number}{c.epoch:03d}", f"checkpoint-{c.id}") for c in checkpoints[:-1]]
+            endpoints = [
+                self._hosting.host(
+                    parent=parent,
+                    endpoint_id=endpoint_id,
+                    model=f"{model}@1",
+                    weights_uri=f"{output}/{CHECKPOINTS}/{folder}",
+                    display_name=title,
+                    labels=dict(job.labels),
+                    description=job.description,
+                    surface="gemini",
+                )
+                for endpoint_id, folder in [*places, (number, "final")]
+            ]
+        # The service lists checkpoints only where the intermediate ones are wanted.
+        listed = [] if plan.spec.last_checkpoint_only else zip(checkpoints, endpoints, strict=True)
         with self._store.change(name) as job:
             job.tuned_model = {
                 "model": f"{model}@1",
+                "endpoint": endpoints[-1],
                 "checkpoints": [
-                    {"checkpoint_id": c.id, "epoch": c.epoch, "step": c.step} for c in checkpoints
+                    {"checkpoint_id": c.id, "epoch": c.epoch, "step": c.step, "endpoint": endpoint}
+                    for c, endpoint in listed
                 ],
             }
             job.state = "JOB_STATE_SUCCEEDED"
             job.end_time = now()
-        log.info("%s succeeded", name)
 
     def _end(self, name: str, state: str, error: ApiError | None) -> None:
-        with self._store.change(name) as job:
+        with self._lock, self._store.change(name) as job:
+            self._cancels.pop(name, None)
             job.state = state
             job.end_time = now()
             if error is not None:
                 job.error = {"code": error.number, "message": error.message}
         log.info("%s: %s%s", name, state, f" ({error.message})" if error else "")
+
+
+def registry_model(
+    name: str, *, display_name: str, description: str, weights_uri: str, labels: dict[str, str]
+) -> Any:
+    """The registry's entry for a tuned model, in its first version."""
+    moment = now()
+    return wire.types().Model(
+        name=name,
+        display_name=display_name,
+        description=description,
+        artifact_uri=weights_uri,
+        version_id="1",
+        version_aliases=["default"],
+        version_create_time=moment,
+        version_update_time=moment,
+        labels=labels,
+        create_time=moment,
+        update_time=moment,
+    )
 
 
 def _distribution(found: Distribution) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def run(folder: Path, name: str, *, tied: bool) -> None:
         api, dedicated = _listen(), _listen()
         prediction_host = f"127.0.0.1:{dedicated.getsockname()[1]}"
         hosting = Hosting(store, servers, ids, stand_in, prediction_host)
-        jobs = JobRunner(store, storage, stand_in, folder / "jobs", hosting)
+        jobs = JobRunner(store, storage, stand_in, folder / "jobs", hosting, resume=not tied)
         cleanup.callback(jobs.stop)
         pipelines = PipelineRunner(store, folder / "pipelines")
         cleanup.callback(pipelines.stop)

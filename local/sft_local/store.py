@@ -60,6 +60,24 @@ class Store:
         with self._lock:
             self._database.close()
 
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What the block writes is there after it as a whole, or not at all.
+
+        A block that raises, and a process that is killed in it, leave nothing. Other threads wait.
+        """
+        with self._lock:
+            if self._database.in_transaction:
+                yield
+                return
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
     def create(self, name: str, message: Any) -> None:
         """Adds the resource `name`.
 
@@ -89,6 +107,12 @@ class Store:
         if row is None:
             raise ApiError("NOT_FOUND", f"Resource {name} is not found.")
         return wire.load(row[0], row[1])
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a resource `name`."""
+        query = "SELECT 1 FROM resources WHERE name = ?"
+        with self._lock:
+            return self._database.execute(query, (name,)).fetchone() is not None
 
     @contextlib.contextmanager
     def change(self, name: str) -> Iterator[Any]:
@@ -135,6 +159,11 @@ class Store:
                 "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?)",
                 (job, metric, step, value, time.time()),
             )
+
+    def drop_points(self, job: str) -> None:
+        """Forgets the metrics of `job`, which begins anew."""
+        with self._lock:
+            self._database.execute("DELETE FROM points WHERE job = ?", (job,))
 
     def metrics(self, job: str) -> list[str]:
         """The names of the metrics of the tuning job `job`, in alphabetical order."""

@@ -26,7 +26,18 @@ def _job(place: Place, vertex: Vertex, experiment: str, board: str = TENSORBOARD
     if board == TENSORBOARD and experiment.startswith(_EXPERIMENT):
         number = experiment.removeprefix(_EXPERIMENT)
         return vertex.store.get(place.name("tuningJobs", number))
+    pipeline_job = place.name("pipelineJobs", experiment)
+    if vertex.store.exists(pipeline_job):
+        job = vertex.store.get(pipeline_job)
+        values = type(job).pb(job).runtime_config.parameter_values
+        named = values["tensorboard_resource_id"].string_value
+        if board == TENSORBOARD or place.name("tensorboards", board) == named:
+            return job
     raise ApiError("NOT_FOUND", f"Experiment {experiment!r} is not found.")
+
+
+def _name(job: Any) -> str:
+    return str(getattr(job, "tuned_model_display_name", "") or getattr(job, "display_name", ""))
 
 
 def _tensorboard(place: Place) -> str:
@@ -38,7 +49,7 @@ def get_context(context: str, place: PlaceHere, vertex: VertexHere) -> Response:
     """The context that a job's `experiment` names."""
     job = _job(place, vertex, context)
     found = wire.types().Context(
-        name=job.experiment,
+        name=place.name("metadataStores/default/contexts", context),
         display_name=context,
         schema_title="system.Experiment",
         schema_version="0.0.1",
@@ -58,7 +69,7 @@ def get_experiment(board: str, experiment: str, place: PlaceHere, vertex: Vertex
     job = _job(place, vertex, experiment, board)
     found = wire.types().TensorboardExperiment(
         name=f"{_tensorboard(place)}/experiments/{experiment}",
-        display_name=job.tuned_model_display_name or experiment,
+        display_name=_name(job) or experiment,
         create_time=job.create_time,
         update_time=job.update_time,
     )

@@ -1,9 +1,14 @@
-"""`python -m sft_local.trainer JOB.json`: one fine-tuning, from bucket to bucket."""
+"""`python -m sft_local.trainer`: fine-tunings, from bucket to bucket, one after the other."""
 
+import contextlib
+import gc
 import json
 import os
+import queue
+import resource
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -11,31 +16,30 @@ from typing import Any
 
 import msgspec
 
-from sft_local import lifeline
 from sft_local.gcs import Storage, StorageError, split_uri
+from sft_local.trainer.data import DataSets
 from sft_local.trainer.protocol import (
     CHECKPOINTS,
     FINAL,
+    IDLE_SECONDS,
+    MAX_IDLE_BYTES,
+    Accepted,
     Checkpoint,
     Done,
     Event,
     Failed,
-    Statistics,
+    Order,
     TrainingJob,
     Uploading,
 )
-from sft_local.trainer.rows import Example, Row, RowError, encode, read_rows
-from sft_local.trainer.statistics import distribution
-
-MAX_VALIDATION_ROWS = 100
-"""The most rows that are evaluated after an epoch here, to keep a rehearsal short."""
+from sft_local.trainer.rows import RowError
 
 Send = Callable[[Event], None]
 _SAME = ("architectures", "hidden_size", "num_hidden_layers", "vocab_size")
 
 
-def run(job: TrainingJob, scratch: Path, send: Send) -> None:
-    """Fetches the data, trains and writes the result.
+def run(job: TrainingJob, scratch: Path, send: Send) -> Done:
+    """Fetches the data, trains and writes the result; `send` gets the events before the last.
 
     Raises:
         RowError: A row is wrong.
@@ -45,13 +49,8 @@ def run(job: TrainingJob, scratch: Path, send: Send) -> None:
     # What is wrong with the request comes before the long imports and the training.
     bucket, _ = split_uri(job.output_uri)
     if not storage.bucket_exists(bucket):
-        raise StorageError(f"The bucket of outputUri, gs://{bucket}, does not exist: create it.")
-    rows = _fetch(storage, job.training_uri, scratch / "training.jsonl")
-    held_out = (
-        _fetch(storage, job.validation_uri, scratch / "validation.jsonl")
-        if job.validation_uri
-        else []
-    )
+        raise StorageError(f"The bucket of the output, gs://{bucket}, does not exist: create it.")
+    sets = DataSets(job, storage, scratch)
     start = Path(job.base_model)
     if job.custom_base_model:
         start = _custom_model(storage, job.custom_base_model, start, scratch / "custom")
@@ -63,25 +62,14 @@ def run(job: TrainingJob, scratch: Path, send: Send) -> None:
         start if (start / "tokenizer_config.json").is_file() else job.base_model
     )
     config = transformers.AutoConfig.from_pretrained(start)
-    longest = min(job.max_tokens, config.max_position_embeddings)
-    coded = [encode(row, tokenizer, longest) for row in rows]
-    kept = [example for example in coded if example.output_tokens]
-    if not kept:
-        raise RowError(f"{job.training_uri}: no answer is left within {longest} tokens a row.")
+    sets.encode(tokenizer, min(job.max_tokens, config.max_position_embeddings))
 
     from sft_local.trainer.training import total_steps, train
 
-    send(_statistics(rows, coded, total_steps(len(kept), job), longest))
-    validation = [encode(row, tokenizer, longest) for row in held_out[:MAX_VALIDATION_ROWS]]
-    validation = [example for example in validation if example.output_tokens]
-    written = train(job, start, tokenizer, kept, validation, scratch / "out", send)
+    send(sets.statistics(total_steps(len(sets.training), job)))
+    written = train(job, start, tokenizer, sets.training, sets.validation, scratch / "out", send)
     _publish(storage, job.output_uri.rstrip("/"), written, send)
-    send(Done([checkpoint for checkpoint, _ in written]))
-
-
-def _fetch(storage: Storage, uri: str, path: Path) -> list[Row]:
-    storage.download(uri, path)
-    return list(read_rows(path, uri))
+    return Done([checkpoint for checkpoint, _ in written])
 
 
 def _custom_model(storage: Storage, uri: str, base: Path, folder: Path) -> Path:
@@ -100,26 +88,6 @@ def _custom_model(storage: Storage, uri: str, base: Path, folder: Path) -> Path:
     return folder
 
 
-def _statistics(rows: list[Row], coded: list[Example], steps: int, longest: int) -> Statistics:
-    outputs = [example.output_tokens for example in coded]
-    lengths = [len(example.input_ids) for example in coded]
-    return Statistics(
-        rows=len(rows),
-        characters=sum(row.characters for row in rows),
-        tokens=sum(lengths),
-        steps=steps,
-        truncated=[index for index, example in enumerate(coded) if example.truncated],
-        dropped=[
-            f"Row {index}: no answer is left within {longest} tokens."
-            for index, count in enumerate(outputs)
-            if not count
-        ],
-        input_tokens=distribution([a - b for a, b in zip(lengths, outputs, strict=True)]),
-        output_tokens=distribution(outputs),
-        messages=distribution([len(row.messages) or 2 for row in rows]),
-    )
-
-
 def _publish(
     storage: Storage, output: str, written: list[tuple[Checkpoint, Path]], send: Send
 ) -> None:
@@ -131,29 +99,61 @@ def _publish(
     storage.upload_folder(written[-1][1], f"{output}/{FINAL}")
 
 
-def main(path: str) -> int:
-    """Runs the job in the file `path`; what goes wrong is reported as an event."""
+def serve(order: Order, send: Send) -> None:
+    """Runs the job that `order` names; what goes wrong is reported as an event."""
+    path = Path(order.job)
+    with Path(order.log).open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    send(Accepted())
+    job = msgspec.json.decode(path.read_bytes(), type=TrainingJob)
+    end: Event
+    try:
+        with tempfile.TemporaryDirectory(prefix="scratch-", dir=path.parent) as scratch:
+            end = run(job, Path(scratch), send)
+    except (RowError, StorageError) as error:
+        end = Failed("INVALID_ARGUMENT", str(error))
+    except Exception as error:
+        traceback.print_exc()
+        end = Failed("INTERNAL", f"The training failed: {type(error).__name__}: {error}")
+    # Last, since who reads it removes the folder.
+    send(end)
+
+
+def main() -> int:
+    """Takes an `Order` a line from standard input until that ends, or nothing comes for a while.
+
+    The imports take longer than a small training: a second one finds them done.
+    """
     # Libraries print: the real standard output is kept for events.
     channel = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    lifeline.watch(lambda: os._exit(1))
+    orders: queue.Queue[Order] = queue.Queue()
 
     def send(event: Event | Any) -> None:
         channel.write(msgspec.json.encode(event) + b"\n")
 
-    job = msgspec.json.decode(Path(path).read_bytes(), type=TrainingJob)
-    try:
-        with tempfile.TemporaryDirectory(prefix="scratch-", dir=Path(path).parent) as scratch:
-            run(job, Path(scratch), send)
-    except (RowError, StorageError) as error:
-        send(Failed("INVALID_ARGUMENT", str(error)))
-        return 1
-    except Exception as error:
-        traceback.print_exc()
-        send(Failed("INTERNAL", f"The training failed: {type(error).__name__}: {error}"))
-        return 1
-    return 0
+    def read() -> None:
+        descriptor, text = sys.stdin.fileno(), b""
+        with contextlib.suppress(OSError):
+            while more := os.read(descriptor, 4096):
+                *lines, text = (text + more).split(b"\n")
+                for line in lines:
+                    orders.put(msgspec.json.decode(line, type=Order))
+        # The one who gives the orders has ended.
+        os._exit(1)
+
+    threading.Thread(target=read, name="orders", daemon=True).start()
+    while True:
+        try:
+            order = orders.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            return 0
+        serve(order, send)
+        gc.collect()
+        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > MAX_IDLE_BYTES:
+            return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main())

@@ -1,13 +1,10 @@
-"""Rows of a tuning file: read, checked, and turned into tokens with labels."""
+"""Rows of a tuning file: read, checked, and turned into conversations or prompts."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-IGNORED = -100
-"""The label of a token that does not count in the loss (PyTorch's convention)."""
 
 Message = dict[str, str]
 
@@ -23,6 +20,8 @@ class Row:
     messages: list[Message]
     prompt: str = ""
     completion: str = ""
+    left_out: tuple[str, ...] = ()
+    """What the parts hold that are no text; a note in brackets stands in their place."""
 
     @property
     def characters(self) -> int:
@@ -30,23 +29,23 @@ class Row:
         texts = [m["content"] for m in self.messages] or [self.prompt, self.completion]
         return sum(map(len, texts))
 
-
-@dataclass(frozen=True)
-class Example:
-    """A row in tokens."""
-
-    input_ids: list[int]
-    labels: list[int]
-    truncated: bool
-
     @property
-    def output_tokens(self) -> int:
-        """The number of tokens that count in the loss."""
-        return sum(label != IGNORED for label in self.labels)
+    def question(self) -> str:
+        """The first text that a user wrote."""
+        asked = [m["content"] for m in self.messages if m["role"] == "user"]
+        return asked[0] if asked else self.prompt
 
 
-def read_rows(path: Path, uri: str) -> Iterator[Row]:
+def read_rows(
+    path: Path, uri: str, formats: Collection[str], default_context: str = ""
+) -> Iterator[Row]:
     """The rows of the JSON Lines file `path`, whose address `uri` goes into the messages.
+
+    Args:
+        path: The file.
+        uri: Its address.
+        formats: The forms a row may have, as the catalogue calls them.
+        default_context: The context of author-chat rows that have none.
 
     Raises:
         RowError: A row is none, or there are no rows.
@@ -59,7 +58,7 @@ def read_rows(path: Path, uri: str) -> Iterator[Row]:
                     continue
                 empty = False
                 try:
-                    yield parse_row(json.loads(line))
+                    yield parse_row(json.loads(line), formats, default_context)
                 except json.JSONDecodeError as error:
                     raise RowError(f"{uri} line {number}: not valid JSON ({error.msg}).") from None
                 except RowError as error:
@@ -70,74 +69,153 @@ def read_rows(path: Path, uri: str) -> Iterator[Row]:
         raise RowError(f"{uri} has no rows.")
 
 
-def parse_row(row: Any) -> Row:
+_NEEDS = {
+    "messages": "'messages'",
+    "author-chat": "'messages'",
+    "generate-content": "'contents'",
+    "prompt-completion": "'prompt' and 'completion'",
+    "text-to-text": "'input_text' and 'output_text'",
+}
+
+
+def parse_row(row: Any, formats: Collection[str], default_context: str = "") -> Row:
     """The row that the JSON value `row` stands for.
 
     Raises:
-        RowError: It is in none of the three formats; the message lacks file and line.
+        RowError: It is in none of `formats`; the message lacks file and line.
     """
     if not isinstance(row, dict):
         raise RowError("a row must be a JSON object.")
-    if "messages" in row:
-        return Row(_conversation(row["messages"], "messages", ("system", "user", "assistant")))
-    if "contents" in row:
-        system = row.get("systemInstruction", row.get("system_instruction"))
-        head = [] if system is None else [{"role": "system", "content": _parts(system)}]
-        return Row(head + _contents(row["contents"]))
-    if "prompt" in row and "completion" in row:
-        for key in ("prompt", "completion"):
+    if "messages" in row and "author-chat" in formats:
+        return _author_chat(row, default_context)
+    if "messages" in row and "messages" in formats:
+        return _conversation(row["messages"])
+    if "contents" in row and "generate-content" in formats:
+        # Open models call the one who answers assistant, Gemini model.
+        return _contents(row, also_assistant="messages" in formats)
+    for form, question, answer in (
+        ("prompt-completion", "prompt", "completion"),
+        ("text-to-text", "input_text", "output_text"),
+    ):
+        if form not in formats or question not in row or answer not in row:
+            continue
+        for key in (question, answer):
             if not isinstance(row[key], str) or not row[key]:
                 raise RowError(f"{key!r} must be a string that is not empty.")
-        return Row([], row["prompt"], row["completion"])
-    raise RowError("a row needs 'messages', 'contents', or 'prompt' and 'completion'.")
+        if form == "prompt-completion":
+            return Row([], row[question], row[answer])
+        return Row(
+            [
+                {"role": "user", "content": row[question]},
+                {"role": "assistant", "content": row[answer]},
+            ]
+        )
+    needs = list(dict.fromkeys(_NEEDS[form] for form in formats))
+    raise RowError(f"a row needs {', or '.join(needs)}.")
 
 
-def _conversation(turns: Any, field: str, roles: tuple[str, ...]) -> list[Message]:
+def _turns(turns: Any, field: str) -> list[Any]:
     if not isinstance(turns, list) or not turns:
         raise RowError(f"{field!r} must be a list that is not empty.")
-    messages = []
-    for index, turn in enumerate(turns):
-        place = f"{field}[{index}]"
-        if not isinstance(turn, dict) or turn.get("role") not in roles:
-            raise RowError(f"{place} must have a 'role' of {', '.join(roles)}.")
-        messages.append({"role": turn["role"], "content": _text(turn.get("content"), place)})
-    return _checked(messages, field)
+    return turns
 
 
-def _text(content: Any, place: str) -> str:
-    if isinstance(content, list):
-        if any(not isinstance(part, dict) or part.get("type") != "text" for part in content):
-            raise RowError(f"{place}: only text parts can be trained on this machine.")
-        content = "".join(str(part.get("text", "")) for part in content)
-    if not isinstance(content, str) or not content:
-        raise RowError(f"{place} must have a 'content' that is not empty.")
-    return content
-
-
-def _contents(turns: Any) -> list[Message]:
-    if not isinstance(turns, list) or not turns:
-        raise RowError("'contents' must be a list that is not empty.")
-    messages = []
-    for index, turn in enumerate(turns):
+def _conversation(turns: Any) -> Row:
+    messages, left_out = [], []
+    for index, turn in enumerate(_turns(turns, "messages")):
+        place = f"messages[{index}]"
         role = turn.get("role") if isinstance(turn, dict) else None
-        if role not in ("user", "assistant", "model"):
-            raise RowError(f"contents[{index}] must have a 'role' of user or model.")
+        if role not in ("system", "user", "assistant"):
+            raise RowError(f"{place} must have a 'role' of system, user, assistant.")
+        content = turn.get("content")
+        if isinstance(content, list):
+            content, others = _text(content, place, role == "assistant")
+            left_out += others
+        if not isinstance(content, str) or not content:
+            raise RowError(f"{place} must have a 'content' that is not empty.")
+        messages.append({"role": role, "content": content})
+    return Row(_checked(messages, "messages"), left_out=tuple(left_out))
+
+
+def _author_chat(row: dict[str, Any], default_context: str) -> Row:
+    messages = []
+    context = row.get("context") or default_context
+    if not isinstance(context, str):
+        raise RowError("'context' must be a string.")
+    if context:
+        messages.append({"role": "system", "content": context})
+    for index, turn in enumerate(_turns(row["messages"], "messages")):
+        place, expected = f"messages[{index}]", ("user", "assistant")[index % 2]
+        if not isinstance(turn, dict) or turn.get("author") != expected:
+            raise RowError(
+                f"{place} must have the 'author' {expected}: user and assistant take turns."
+            )
+        content = turn.get("content")
+        if not isinstance(content, str) or not content:
+            raise RowError(f"{place} must have a 'content' that is not empty.")
+        messages.append({"role": expected, "content": content})
+    return Row(_checked(messages, "messages"))
+
+
+def _contents(row: dict[str, Any], also_assistant: bool) -> Row:
+    messages: list[Message] = []
+    left_out: list[str] = []
+    system = row.get("systemInstruction", row.get("system_instruction"))
+    if system is not None:
+        text, left_out = _parts(system, "systemInstruction", False)
+        messages.append({"role": "system", "content": text})
+    for index, turn in enumerate(_turns(row["contents"], "contents")):
+        place = f"contents[{index}]"
+        role = turn.get("role") if isinstance(turn, dict) else None
+        if role not in ("user", "model") and not (also_assistant and role == "assistant"):
+            raise RowError(f"{place} must have a 'role' of user or model.")
         role = "user" if role == "user" else "assistant"
-        messages.append({"role": role, "content": _parts(turn)})
-    return _checked(messages, "contents")
+        text, others = _parts(turn, place, role == "assistant")
+        messages.append({"role": role, "content": text})
+        left_out += others
+    return Row(_checked(messages, "contents"), left_out=tuple(left_out))
 
 
-def _parts(turn: Any) -> str:
+def _parts(turn: Any, place: str, answer: bool) -> tuple[str, list[str]]:
     parts = turn.get("parts") if isinstance(turn, dict) else None
     parts = [parts] if isinstance(parts, dict) else parts
     if not isinstance(parts, list) or not parts:
-        raise RowError("'parts' must be a list that is not empty.")
-    if any(not isinstance(p, dict) or not isinstance(p.get("text"), str) for p in parts):
-        raise RowError("only text parts can be trained on this machine.")
-    text = "".join(part["text"] for part in parts)
+        raise RowError(f"{place}: 'parts' must be a list that is not empty.")
+    return _text(parts, place, answer)
+
+
+def _text(parts: list[Any], place: str, answer: bool) -> tuple[str, list[str]]:
+    """The text of `parts`, a note in the place of each that is none, and what those hold."""
+    texts, left_out = [], []
+    for part in parts:
+        if not isinstance(part, dict):
+            raise RowError(f"{place}: a part must be a JSON object.")
+        if isinstance(part.get("text"), str):
+            texts.append(part["text"])
+            continue
+        kind = _kind(part)
+        if not kind:
+            raise RowError(f"{place}: a part must have a 'text', a file or an image.")
+        if answer:
+            raise RowError(f"{place}: an answer must be text, not {kind}.")
+        texts.append(f"[{kind}]")
+        left_out.append(kind)
+    text = "".join(texts)
     if not text:
-        raise RowError("the text of 'parts' must not be empty.")
-    return text
+        raise RowError(f"{place}: the text of the parts must not be empty.")
+    return text, left_out
+
+
+def _kind(part: dict[str, Any]) -> str:
+    """What a part that is no text holds: its MIME type where it names one; empty for nothing."""
+    for key in ("fileData", "file_data", "inlineData", "inline_data"):
+        data = part.get(key)
+        if isinstance(data, dict):
+            return str(data.get("mimeType") or data.get("mime_type") or "file")
+    for key in ("image_url", "functionCall", "function_call", "functionResponse"):
+        if isinstance(part.get(key), dict):
+            return "image" if key == "image_url" else key
+    return ""
 
 
 def _checked(messages: list[Message], field: str) -> list[Message]:
@@ -148,52 +226,3 @@ def _checked(messages: list[Message], field: str) -> list[Message]:
     if all(m["role"] != "user" for m in messages):
         raise RowError(f"{field}: there must be a user's message.")
     return messages
-
-
-def encode(row: Row, tokenizer: Any, max_tokens: int) -> Example:
-    """The tokens of `row`; only those of the answers (the assistant's turns) have labels.
-
-    A conversation goes through the tokenizer's chat template; a prompt and its completion are
-    plain text with the end-of-sequence token after them.
-    """
-    if row.messages:
-        text, spans = _render(row.messages, tokenizer)
-        coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids = list(coded["input_ids"])
-        labels = [
-            token if any(a <= start < b or start <= a < end for a, b in spans) else IGNORED
-            for token, (start, end) in zip(ids, coded["offset_mapping"], strict=True)
-        ]
-    else:
-        head = list(tokenizer(row.prompt)["input_ids"])
-        tail = list(tokenizer(row.completion, add_special_tokens=False)["input_ids"])
-        tail.append(tokenizer.eos_token_id)
-        ids, labels = head + tail, [IGNORED] * len(head) + tail
-    return Example(ids[:max_tokens], labels[:max_tokens], truncated=len(ids) > max_tokens)
-
-
-def _render(messages: list[Message], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
-    """The conversation as text, and where in it the assistant's turns stand."""
-
-    def template(part: list[Message], prompt: bool) -> str:
-        rendered: str = tokenizer.apply_chat_template(
-            part, tokenize=False, add_generation_prompt=prompt
-        )
-        return rendered
-
-    whole = template(messages, False)
-    spans = []
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        before = template(messages[:index], True) if index else ""
-        after = template(messages[: index + 1], False)
-        # A template may render a turn differently once others follow it (it drops a reasoning
-        # part, say). Such turns are context only; the last turn always counts.
-        if whole.startswith(after) and after.startswith(before):
-            spans.append((len(before), len(after)))
-    if not spans:
-        answer = messages[-1]["content"].strip()
-        start = whole.rfind(answer)
-        spans.append((max(start, 0), len(whole)))
-    return whole, spans

@@ -7,68 +7,48 @@ from typing import Any
 
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig
-from transformers import AutoModelForCausalLM, TrainerCallback
+from torch.utils.data import SequentialSampler
+from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from datasets import Dataset
-from sft_local.trainer.protocol import MAX_CHECKPOINTS, Checkpoint, Metrics, TrainingJob
-from sft_local.trainer.rows import IGNORED, Example
+from sft_local.trainer.encoding import IGNORED, Example
+from sft_local.trainer.protocol import Checkpoint, Metrics, TrainingJob
+from sft_local.trainer.reporting import Reporter
 
 LOGS_PER_RUN = 20
 """About how many times a training reports."""
-_NAMES = {
-    "loss": "/train_total_loss",
-    "mean_token_accuracy": "/train_fraction_of_correct_next_step_preds",
-    "eval_loss": "/eval_total_loss",
-    "eval_mean_token_accuracy": "/eval_fraction_of_correct_next_step_preds",
-}
+MAX_ROWS_AT_ONCE = 8
+"""A larger batch is computed in parts, to the same result: its logits would fill the memory."""
 
 
 def total_steps(rows: int, job: TrainingJob) -> int:
     """The number of optimiser steps."""
-    return math.ceil(rows / job.batch_size) * job.epochs
+    return job.steps or math.ceil(rows / job.batch_size) * job.epochs
 
 
 class _Trainer(SFTTrainer):  # type: ignore[misc]
-    """Counts the predictions, which TRL does not."""
+    """Counts predictions and right ones, which TRL averages over batches of different size."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        self.predictions = {"train": 0, "eval": 0}
+    def __init__(self, *arguments: Any, in_order: bool, **settings: Any) -> None:
+        self.counts = {"train": [0, 0], "eval": [0, 0]}
+        self._in_order = in_order
         super().__init__(*arguments, **settings)
 
     def compute_loss(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
         kind = "train" if self.model.training else "eval"
-        self.predictions[kind] += int((inputs["labels"] != IGNORED).sum())
-        return super().compute_loss(model, inputs, *rest, **more)
+        result = super().compute_loss(model, inputs, *rest, **more)
+        # The first token is no prediction.
+        predictions = int((inputs["labels"][:, 1:] != IGNORED).sum())
+        accuracy = self._metrics[kind]["mean_token_accuracy"][-1]
+        self.counts[kind][0] += predictions
+        self.counts[kind][1] += round(accuracy * predictions)
+        return result
 
-
-class _Reporter(TrainerCallback):  # type: ignore[misc]
-    """Reports metrics under the service's names and keeps a checkpoint of each epoch."""
-
-    def __init__(self, report: Callable[[Metrics], None], folder: Path, keep: bool) -> None:
-        self._report = report
-        self._folder = folder
-        self._keep = keep
-        self.trainer: _Trainer | None = None
-        self.checkpoints: list[Checkpoint] = []
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
-        values = {_NAMES[key]: float(value) for key, value in logs.items() if key in _NAMES}
-        if not values or self.trainer is None:
-            return
-        kind = "eval" if "/eval_total_loss" in values else "train"
-        values[f"/{kind}_num_predictions"] = float(self.trainer.predictions[kind])
-        self.trainer.predictions[kind] = 0
-        self._report(Metrics(state.global_step, values))
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        epoch = round(state.epoch)
-        self.checkpoints.append(Checkpoint(str(epoch), epoch, state.global_step))
-        if self._keep and epoch < args.num_train_epochs:
-            more["model"].save_pretrained(self._folder / str(epoch))
-            # The newest ones stay, as at the service.
-            if len(self.checkpoints) > MAX_CHECKPOINTS:
-                self.checkpoints.pop(0)
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self._in_order:
+            return SequentialSampler(train_dataset or self.train_dataset)
+        return super()._get_train_sampler(train_dataset)
 
 
 def train(
@@ -83,23 +63,34 @@ def train(
     """Fine-tunes the model in `start`; writes checkpoints in bfloat16 below `folder`.
 
     Returns:
-        The checkpoints with their folders, the last one last.
+        The checkpoints with their folders, the result last.
     """
     torch.manual_seed(job.seed)
     steps = total_steps(len(examples), job)
     lora = job.mode == "PEFT_ADAPTER"
-    reporter = _Reporter(report, folder / "epochs", keep=not job.last_checkpoint_only)
+    reporter = Reporter(job, report, folder / "kept")
+    order = _passes(len(examples), steps * job.batch_size, job.seed) if job.steps else None
+    at_once = max(d for d in range(1, MAX_ROWS_AT_ONCE + 1) if job.batch_size % d == 0)
+    if not validation:
+        evaluation: dict[str, Any] = {"eval_strategy": "no"}
+    elif job.evaluation_interval:
+        evaluation = {"eval_strategy": "steps", "eval_steps": job.evaluation_interval}
+    else:
+        evaluation = {"eval_strategy": "epoch"}
     trainer = _Trainer(
+        in_order=order is not None,
         model=AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32),
         args=SFTConfig(
             output_dir=str(folder / "trl"),
-            num_train_epochs=job.epochs,
-            per_device_train_batch_size=job.batch_size,
-            per_device_eval_batch_size=job.batch_size,
+            num_train_epochs=job.epochs or 1,
+            max_steps=job.steps or -1,
+            per_device_train_batch_size=at_once,
+            gradient_accumulation_steps=job.batch_size // at_once,
+            per_device_eval_batch_size=MAX_ROWS_AT_ONCE,
             learning_rate=job.learning_rate,
             logging_steps=max(1, steps // LOGS_PER_RUN),
             save_strategy="no",
-            eval_strategy="epoch" if validation else "no",
+            **evaluation,
             # Exact arithmetic on any machine; bfloat16 on a CPU is slow and makes runs differ.
             use_cpu=True,
             bf16=False,
@@ -111,7 +102,7 @@ def train(
             disable_tqdm=True,
             seed=job.seed,
         ),
-        train_dataset=_data_set(examples),
+        train_dataset=_data_set(examples, order),
         eval_dataset=_data_set(validation) if validation else None,
         processing_class=tokenizer,
         peft_config=LoraConfig(
@@ -124,27 +115,32 @@ def train(
         else None,
         callbacks=[reporter],
     )
-    reporter.trainer = trainer
+    reporter.counts = trainer.counts
     trainer.train()
-    last = folder / "final"
-    tuned = trainer.model.merge_and_unload() if lora else trainer.model
-    _write(tuned, tokenizer, last)
     written = []
-    for checkpoint in reporter.checkpoints[:-1] if not job.last_checkpoint_only else []:
-        source, target = folder / "epochs" / checkpoint.id, folder / f"checkpoint-{checkpoint.id}"
-        if lora:
-            tuned = AutoPeftModelForCausalLM.from_pretrained(source).merge_and_unload()
+    for checkpoint, kept in reporter.kept():
+        target = folder / f"checkpoint-{checkpoint.id}"
+        if kept is None:
+            tuned = trainer.model.merge_and_unload() if lora else trainer.model
+        elif lora:
+            tuned = AutoPeftModelForCausalLM.from_pretrained(kept).merge_and_unload()
         else:
-            tuned = AutoModelForCausalLM.from_pretrained(source)
-        _write(tuned, tokenizer, target)
+            tuned = AutoModelForCausalLM.from_pretrained(kept)
+        tuned.to(torch.bfloat16).save_pretrained(target)
+        tokenizer.save_pretrained(target)
         written.append((checkpoint, target))
-    return [*written, (reporter.checkpoints[-1], last)]
+    return written
 
 
-def _data_set(examples: list[Example]) -> Any:
-    return Dataset.from_list([{"input_ids": e.input_ids, "labels": e.labels} for e in examples])
+def _passes(rows: int, examples: int, seed: int) -> list[int]:
+    """Indices of `examples` rows: all of them, shuffled anew, as often as it takes."""
+    generator = torch.Generator().manual_seed(seed)
+    indices: list[int] = []
+    while len(indices) < examples:
+        indices += torch.randperm(rows, generator=generator).tolist()
+    return indices[:examples]
 
 
-def _write(model: Any, tokenizer: Any, folder: Path) -> None:
-    model.to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+def _data_set(examples: list[Example], order: list[int] | None = None) -> Any:
+    rows = Dataset.from_list([{"input_ids": e.input_ids, "labels": e.labels} for e in examples])
+    return rows if order is None else rows.select(order)

@@ -114,7 +114,8 @@ def length(
         rows: Of the training set; 0: unknown.
         epochs: Passes over the rows; 0: the default.
         steps: Training steps; 0: the default.
-        batch: Rows a step; 0: the default. A legacy model's cannot be chosen.
+        batch: Rows a step; 0: the default, where steps are to be turned into epochs. A legacy
+            model's cannot be chosen.
         accelerator_type: GPU or TPU, of a legacy model.
 
     Raises:
@@ -131,9 +132,8 @@ def length(
     if steps:
         if not rows:
             raise UserError(f"--steps needs the rows: {model.name} is tuned in epochs.")
-        if not batch:
-            raise UserError(f"--steps needs --batch-size: {model.name} is tuned in epochs.")
-        # The API takes whole epochs.
+        # As the launch does it: the API takes whole epochs.
+        batch = batch or load_catalog().legacy.default_batch_size
         epochs = float(-(-steps * batch // rows))
     elif not (epochs or model.default_epochs):
         raise UserError(f"{model.name} has no default number of epochs: give --epochs.")

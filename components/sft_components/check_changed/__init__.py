@@ -1,0 +1,1 @@
+"""Say whether a data set has changed since the last successful run."""

@@ -1,0 +1,1 @@
+"""Remember what a successful run was trained on."""

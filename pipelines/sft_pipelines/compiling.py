@@ -58,11 +58,15 @@ def find_template(name: str) -> Path:
         if path.is_file():
             return path
         raise UserError(f"There is no template file {name}.")
-    folder = _compiled_folder() / "pipelines"
-    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    known = template_names()
     if name in known:
-        return folder / f"{name}.yaml"
+        return _compiled_folder() / "pipelines" / f"{name}.yaml"
     raise UserError(f"Unknown template {name!r}; there are {', '.join(known)}, or give a file.")
+
+
+def template_names() -> list[str]:
+    """The templates that ship with the package."""
+    return sorted(file.stem for file in (_compiled_folder() / "pipelines").glob("*.yaml"))
 
 
 def _compiled_folder() -> Path:

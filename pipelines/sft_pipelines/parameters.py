@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,25 @@ def read_template(path: Path) -> Template:
             f"{path} is not a compiled pipeline: `vertex-sft compile` writes them to "
             "compiled/pipelines/."
         )
+    return make_template(path, spec)
+
+
+def make_template(path: Path, spec: dict[str, Any]) -> Template:
+    """The template that `spec` is; `path` is a file that holds it.
+
+    Raises:
+        UserError: It has been compiled by kfp 1.
+    """
     inputs = spec["root"].get("inputDefinitions", {}).get("parameters", {})
-    parameters = {
+    if any("parameterType" not in declared for declared in inputs.values()):
+        raise UserError(f"{path} was compiled by an old kfp: compile it anew with kfp 2.")
+    return Template(path, spec["pipelineInfo"]["name"], spec, declared_parameters(spec))
+
+
+def declared_parameters(spec: dict[str, Any]) -> dict[str, Parameter]:
+    """The inputs that a compiled pipeline declares."""
+    inputs = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    return {
         name: Parameter(
             name=name,
             type=declared["parameterType"],
@@ -79,7 +96,6 @@ def read_template(path: Path) -> Template:
         )
         for name, declared in inputs.items()
     }
-    return Template(path, spec["pipelineInfo"]["name"], spec, parameters)
 
 
 def read_parameters(
@@ -87,68 +103,148 @@ def read_parameters(
     assignments: Sequence[str],
     file: Path | None = None,
     defaults: Mapping[str, Any] | None = None,
+    *,
+    request: Mapping[str, Any] | None = None,
+    request_place: str = "",
+    warn: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """The values for a run: `defaults`, then `file`, then `NAME=VALUE` assignments.
+    """The values for a run: `defaults`, then `request`, then `file`, then the assignments.
+
+    What is plainly a misprint is corrected, with a word to `warn`: a stray colon or blank around a
+    name, a number or a truth value in quotes.
 
     Args:
         template: Its parameters are the only ones allowed.
         assignments: `NAME=VALUE`; the value is read by the parameter's type.
         file: YAML or JSON object of names and values.
         defaults: For parameters the template knows; others are left out.
+        request: Values of a whole request.
+        request_place: What messages call the request, for instance its file.
+        warn: Called with a sentence for each correction.
 
     Raises:
         UserError: An unknown name, a value of the wrong type, or a required one is missing. All
             such mistakes are named at once.
     """
-    problems: list[str] = []
     values = {k: v for k, v in (defaults or {}).items() if k in template.parameters}
-    for name, value in (_read_file(file) if file else {}).items():
-        _set(template, values, name, value, f"{file}: ", problems)
+    reader = _Reader(template, warn or (lambda _: None))
+    if request:
+        values |= reader.take(request, f"{request_place}: " if request_place else "")
+    if file:
+        values |= reader.take(_read_file(file), f"{file}: ")
+    assigned: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
-        if not equals:
-            problems.append(f"-p {assignment}: write NAME=VALUE.")
-            continue
-        declared = template.parameters.get(name.strip())
-        _set(
-            template,
-            values,
-            name.strip(),
-            _parse(text, declared.type) if declared else text,
-            "-p ",
-            problems,
-        )
-    missing = [p.name for p in template.parameters.values() if p.required and p.name not in values]
-    problems += [f"Parameter {name} is required: add -p {name}=VALUE." for name in missing]
-    if problems:
-        raise UserError("\n".join(problems))
+        if equals:
+            assigned[name.strip()] = text
+        else:
+            reader.problems.append(f"-p {assignment}: write NAME=VALUE.")
+    values |= reader.take(assigned, "-p ", written=True)
+    given = {*values, *reader.refused}
+    missing = [p.name for p in template.parameters.values() if p.required and p.name not in given]
+    reader.problems += [f"Parameter {name} is required: add -p {name}=VALUE." for name in missing]
+    if reader.problems:
+        raise UserError("\n".join(reader.problems))
     return values
 
 
-def _set(
-    template: Template,
-    values: dict[str, Any],
-    name: str,
-    value: Any,
-    place: str,
-    problems: list[str],
-) -> None:
-    declared = template.parameters.get(name)
-    if declared is None:
-        near = difflib.get_close_matches(name, template.parameters, 1)
-        advice = f" Did you mean {near[0]}?" if near else ""
-        problems.append(f"{place}{name}: {template.name} has no such parameter.{advice}")
-        return
-    if declared.type == "NUMBER_DOUBLE" and isinstance(value, int) and value is not True:
-        value = float(value)
+def peek(
+    name: str, assignments: Sequence[str], file: Path | None, request: Mapping[str, Any]
+) -> Any:
+    """What is given for parameter `name`, unchecked; None when nothing is."""
+    sources: list[Mapping[str, Any]] = [request, _read_file(file) if file else {}]
+    sources.append({n.strip(): v for n, _, v in (a.partition("=") for a in assignments)})
+    for source in reversed(sources):
+        for written, value in source.items():
+            if clean_name(str(written)) == name:
+                return value
+    return None
+
+
+def clean_name(name: str) -> str:
+    """`name` without what a slip of the finger leaves around it."""
+    return name.strip(" \t\u00a0:;,'\"`")
+
+
+class _Reader:
+    """Reads values for a template and collects what is wrong with them."""
+
+    def __init__(self, template: Template, warn: Callable[[str], None]) -> None:
+        self.problems: list[str] = []
+        self.refused: set[str] = set()
+        """Parameters that were given a value that cannot be used."""
+        self._template = template
+        self._warn = warn
+
+    def take(
+        self, given: Mapping[str, Any], place: str, *, written: bool = False
+    ) -> dict[str, Any]:
+        """The values of one source; `written` ones are text that is read by the type."""
+        values: dict[str, Any] = {}
+        for name, value in given.items():
+            declared = self._find(str(name), given, place)
+            if declared is None:
+                continue
+            self.refused.add(declared.name)
+            if written:
+                value = _parse(value, declared.type)
+            elif (read := _unquoted(value, declared.type)) is not value:
+                self._warn(f"{place}{declared.name}: {value!r} in quotes is read as {read!r}.")
+                value = read
+            problem = _problem(declared, value)
+            if problem:
+                self.problems.append(f"{place}{declared.name}: {problem}")
+            else:
+                values[declared.name] = _as_declared(declared, value)
+        return values
+
+    def _find(self, name: str, given: Mapping[str, Any], place: str) -> Parameter | None:
+        known = self._template.parameters
+        if name in known:
+            return known[name]
+        clean = clean_name(name)
+        if clean not in known:
+            near = difflib.get_close_matches(clean, known, 1)
+            advice = f" Did you mean {near[0]}?" if near else ""
+            self.problems.append(
+                f"{place}{name}: {self._template.name} has no such parameter.{advice}"
+            )
+            return None
+        if clean in given:
+            self.problems.append(f"{place}{clean} is there twice, once as {name!r}: remove one.")
+            return None
+        self._warn(f"{place}{name!r} has a stray character in its name: read as {clean}.")
+        return known[clean]
+
+
+def _problem(declared: Parameter, value: Any) -> str:
+    """What is wrong with `value`; empty when nothing is."""
     if isinstance(value, float) and not math.isfinite(value):
-        problems.append(f"{place}{name}: {value} is not a number that can be used.")
-        return
+        return f"{value} is not a number that can be used."
+    if declared.type == "NUMBER_INTEGER" and isinstance(value, float) and value.is_integer():
+        return ""
     wanted = PYTHON_TYPES[declared.type]
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-        problems.append(f"{place}{name}: {value!r} is not {SPOKEN[declared.type]}.")
-        return
-    values[name] = value
+        return f"{value!r} is not {SPOKEN[declared.type]}."
+    return ""
+
+
+def _as_declared(declared: Parameter, value: Any) -> Any:
+    if declared.type == "NUMBER_DOUBLE":
+        return float(value)
+    return int(value) if declared.type == "NUMBER_INTEGER" else value
+
+
+def _unquoted(value: Any, declared: str) -> Any:
+    """A number or truth value that was written in quotes; else `value` itself."""
+    if not isinstance(value, str) or declared not in {
+        "NUMBER_INTEGER",
+        "NUMBER_DOUBLE",
+        "BOOLEAN",
+    }:
+        return value
+    read = _parse(value.strip(), declared)
+    return value if isinstance(read, str) else read
 
 
 def _parse(text: str, declared: str) -> Any:

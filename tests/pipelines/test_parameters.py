@@ -77,3 +77,22 @@ def test_files_that_are_no_template_or_no_parameters(
         read_template(file)
     with pytest.raises(UserError, match=r"broken\.yaml"):
         read_parameters(template, ["project=p"], file)
+
+
+def test_misprints_are_corrected_with_a_word_and_refused_when_ambiguous(template: Template):
+    said: list[str] = []
+    request = {"project:": "p", "epochs": "5", "stop": "false", "learning_rate ": 2}
+    assert read_parameters(
+        template, [], request=request, request_place="r.json", warn=said.append
+    ) == {"project": "p", "epochs": 5, "stop": False, "learning_rate": 2.0}
+    assert len(said) == 4
+    assert "r.json: 'project:' has a stray character in its name: read as project." in said
+    assert "r.json: epochs: '5' in quotes is read as 5." in said
+    with pytest.raises(UserError, match="project is there twice, once as 'project:'"):
+        read_parameters(template, [], request={"project:": "a", "project": "b"})
+
+
+def test_a_whole_number_may_be_written_as_a_float_but_not_a_part_of_one(template: Template):
+    assert read_parameters(template, ["project=p"], request={"epochs": 3.0})["epochs"] == 3
+    with pytest.raises(UserError, match=r"epochs: 3\.5 is not a whole number"):
+        read_parameters(template, ["project=p"], request={"epochs": 3.5})

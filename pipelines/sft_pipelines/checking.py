@@ -1,0 +1,101 @@
+"""Check a run's values here, before anything is sent: what its first step would check there."""
+
+import contextlib
+import inspect
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sft_components.datasets.rows import FORMATS
+from sft_components.datasets.sets import ON_LONG
+from sft_components.errors import UserError
+from sft_pipelines.parameters import Template, declared_parameters
+
+FIRST_STEP = "validate-pipeline"
+"""The step of our templates that checks every setting against the catalogue."""
+
+ALLOWED: dict[str, Sequence[str]] = {
+    "accelerator_type": ("", "GPU", "TPU"),
+    "dataset_format": ("auto", *FORMATS),
+    "enable_checkpoint_selection": ("default", "true", "false"),
+    "max_context_length": ("", "8k", "32k"),
+    "on_long": ON_LONG,
+    "tuning_mode": ("", "PEFT_ADAPTER", "FULL"),
+}
+"""Values of parameters that take a few only, in our templates and in those they mirror."""
+
+
+def check_values(
+    template: Template,
+    values: Mapping[str, Any],
+    pipeline_root: str,
+    log: Callable[[str], None],
+) -> None:
+    """Refuse values that a step would refuse.
+
+    A template with our first step is checked by that step's own code, with the inputs that the
+    template hands to it. Another template's values are left to it.
+
+    Args:
+        template: What is to run.
+        values: Checked in name and type.
+        pipeline_root: What stands for the placeholder of the pipeline root.
+        log: Called with what the first step says.
+
+    Raises:
+        UserError: With a line for each value that is not allowed, or the first step's refusal.
+    """
+    task = template.spec["root"]["dag"]["tasks"].get(FIRST_STEP)
+    if task is None:
+        return
+    problems = list(_not_allowed(template, values))
+    if problems:
+        raise UserError("\n".join(problems))
+    # Of all that the template has: for a public template it lets fewer through than ours.
+    given = {p.name: p.default for p in declared_parameters(template.spec).values()} | dict(values)
+    inputs = {}
+    for name, source in task.get("inputs", {}).get("parameters", {}).items():
+        if name == "project":
+            continue  # with it the step looks the bucket up, as its own account may, not ours
+        if "componentInputParameter" in source:
+            inputs[name] = given.get(source["componentInputParameter"])
+        elif "constant" in source.get("runtimeValue", {}):
+            constant = source["runtimeValue"]["constant"]
+            if isinstance(constant, str):
+                constant = constant.replace("{{$.pipeline_root}}", pipeline_root)
+            inputs[name] = constant
+        else:
+            return  # it waits for another task
+    _first_step(inputs, log)
+
+
+def _not_allowed(template: Template, values: Mapping[str, Any]) -> Iterator[str]:
+    for name, allowed in ALLOWED.items():
+        value = values.get(name, "")
+        if name in template.parameters and name in values and value not in allowed:
+            listed = ", ".join(a if a else repr(a) for a in allowed)
+            yield f"{name} is {value!r}: write one of {listed}."
+
+
+def _first_step(inputs: dict[str, Any], log: Callable[[str], None]) -> None:
+    from sft_components.validate_pipeline.component import validate_pipeline
+
+    function = validate_pipeline.python_func
+    declared = inspect.signature(function).parameters
+    required = {n for n, p in declared.items() if p.default is inspect.Parameter.empty}
+    if not inputs.keys() <= declared.keys() or not required <= inputs.keys():
+        log("The template is of another version than this command: its own first step checks it.")
+        return
+    typed = {
+        name: int(value) if declared[name].annotation is int and value is not None else value
+        for name, value in inputs.items()
+    }
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            function(**typed)
+    except SystemExit as end:
+        message = said.getvalue().rpartition("ERROR: ")[2].strip()
+        raise UserError(message or f"{FIRST_STEP} refuses.") from end
+    for line in said.getvalue().splitlines():
+        log(line)

@@ -1,0 +1,171 @@
+"""All that `run` and `schedule create` do before anything is sent."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import google.auth
+import google.auth.exceptions
+
+from sft_components.errors import UserError
+from sft_components.vertex.connection import Connection
+from sft_components.vertex.storage import join_uri
+from sft_pipelines.checking import check_values
+from sft_pipelines.parameters import peek, read_parameters
+from sft_pipelines.request_files import PipelineRequest, read_request
+from sft_pipelines.sources import Source, find_source
+from sft_pipelines.submitting import JobOptions, check_options
+
+PROJECT_VARIABLES = ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT")
+REGION_VARIABLES = ("GOOGLE_CLOUD_REGION", "GOOGLE_CLOUD_LOCATION", "CLOUDSDK_COMPUTE_REGION")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person asks for. Empty: not given."""
+
+    template: str = ""
+    assignments: Sequence[str] = ()
+    parameters_file: Path | None = None
+    request_file: Path | None = None
+    public_template: bool = False
+    project: str = ""
+    region: str = ""
+    pipeline_root: str = ""
+    display_name: str = ""
+    labels: Sequence[str] = ()
+    """`KEY=VALUE`."""
+    service_account: str = ""
+    network: str = ""
+    kms_key: str = ""
+    caching: bool | None = None
+    failure_policy: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Values for parameters that nobody gives."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Checked: what can be sent."""
+
+    source: Source
+    values: dict[str, Any]
+    options: JobOptions
+
+    @property
+    def connection(self) -> Connection:
+        """The project and region that it is for."""
+        return Connection(self.options.project, self.options.region)
+
+
+def prepare(wanted: Wanted, say: Callable[[str], None]) -> Prepared:
+    """Read and check everything.
+
+    Args:
+        wanted: What a person asks for; it goes before what a request file holds.
+        say: Called with sentences: corrections, and what is not obvious.
+
+    Raises:
+        UserError: What is wrong, as much of it as can be found at once.
+    """
+    request, source = read_source(wanted, say)
+    project = wanted.project or _given(wanted, request, "project") or default_project()
+    location = _given(wanted, request, "location")
+    region = wanted.region or location or default_region()
+    values = read_values(
+        wanted, request, source, {"project": project, "location": location or region}, say
+    )
+    root = wanted.pipeline_root or (request.pipeline_root if request else "")
+    root = root or str(source.template.spec.get("defaultPipelineRoot", ""))
+    if not root and str(values.get("output_uri", "")).startswith("gs://"):
+        root = join_uri(values["output_uri"], "pipeline-root")
+    options = JobOptions(
+        project=project,
+        region=region,
+        pipeline_root=root.rstrip("/"),
+        display_name=wanted.display_name or (request.display_name if request else ""),
+        labels={**(request.labels if request else {}), **_labels(wanted.labels)},
+        service_account=wanted.service_account or (request.service_account if request else ""),
+        network=wanted.network or (request.network if request else ""),
+        kms_key=wanted.kms_key or (request.kms_key if request else ""),
+        caching=wanted.caching,
+        failure_policy=wanted.failure_policy or (request.failure_policy if request else ""),
+        others=request.others if request else {},
+    )
+    check_options(options)
+    check_values(source.template, values, options.pipeline_root, say)
+    return Prepared(source, values, options)
+
+
+def read_source(
+    wanted: Wanted, say: Callable[[str], None]
+) -> tuple[PipelineRequest | None, Source]:
+    """The request, if any, and the template.
+
+    Raises:
+        UserError: The request is broken, or the template is not found.
+    """
+    request = read_request(wanted.request_file, say) if wanted.request_file else None
+    return request, find_source(wanted.template, request, public=wanted.public_template, say=say)
+
+
+def read_values(
+    wanted: Wanted,
+    request: PipelineRequest | None,
+    source: Source,
+    defaults: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The parameters' values; empty `defaults` count as not given.
+
+    Raises:
+        UserError: Names, types or required parameters are wrong.
+    """
+    return read_parameters(
+        source.template,
+        wanted.assignments,
+        wanted.parameters_file,
+        defaults={k: v for k, v in {**wanted.defaults, **defaults}.items() if v != ""},
+        request=request.parameters if request else None,
+        request_place=request.place if request else "",
+        warn=say,
+    )
+
+
+def _given(wanted: Wanted, request: PipelineRequest | None, name: str) -> str:
+    value = peek(
+        name, wanted.assignments, wanted.parameters_file, request.parameters if request else {}
+    )
+    return value if isinstance(value, str) else ""
+
+
+def _labels(given: Sequence[str]) -> dict[str, str]:
+    labels = {}
+    for label in given:
+        key, equals, value = label.partition("=")
+        if not equals:
+            raise UserError(f"--label {label}: write KEY=VALUE.")
+        labels[key.strip()] = value.strip()
+    return labels
+
+
+def _from_environment(names: Sequence[str]) -> str:
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+
+def default_region() -> str:
+    """The environment's region; empty if it names none."""
+    return _from_environment(REGION_VARIABLES)
+
+
+def default_project() -> str:
+    """The environment's project, else that of the application default credentials."""
+    named = _from_environment(PROJECT_VARIABLES)
+    if named or os.environ.get("GOOGLE_VERTEX_BASE_URL"):
+        return named
+    try:
+        return google.auth.default()[1] or ""
+    except google.auth.exceptions.DefaultCredentialsError:
+        return ""

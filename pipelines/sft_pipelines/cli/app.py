@@ -16,7 +16,9 @@ from sft_pipelines.cli import (
     local,
     models,
     prompt,
+    push,
     run,
+    schedule,
     validate,
 )
 
@@ -47,11 +49,13 @@ def options(
 validate.register(app)
 convert.register(app)
 run.register(app)
+push.register(app)
 compile_command.register(app)
 prompt.register(app)
 models.register(app)
 estimate.register(app)
 jobs_follow.register(jobs.app)
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(local.app, name="local")
 

@@ -1,21 +1,13 @@
-"""`vertex-sft run`."""
+"""`vertex-sft run`: on Vertex AI, on this machine, or on open-source Kubeflow Pipelines."""
 
-import signal
-import sys
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sft_components.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from sft_pipelines.cli.rehearsal.session import Rehearsal
-
-SHOWN_ROWS = 8
+from sft_pipelines.cli import job_options as options
+from sft_pipelines.cli.models import wrong_use
 
 
 def register(app: typer.Typer) -> None:
@@ -24,16 +16,44 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    template: Annotated[
-        str, typer.Argument(help="A compiled pipeline, or the name of one that we ship.")
-    ],
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="An input; may be repeated."),
-    ] = None,
-    parameters_file: Annotated[
-        Path | None, typer.Option(help="YAML or JSON file of inputs; -p goes before it.")
-    ] = None,
+    template: options.TemplateName = "",
+    parameter: options.Parameters = None,
+    parameters_file: options.ParametersFile = None,
+    request: options.RequestFile = None,
+    public_template: options.PublicTemplate = False,
+    project: options.Project = "",
+    region: options.Region = "",
+    pipeline_root: options.PipelineRoot = "",
+    display_name: options.DisplayName = "",
+    job_id: Annotated[
+        str,
+        typer.Option(
+            help="Last part of the job's name. The same command with the same id follows the "
+            "job that it made.",
+            show_default="the template and the time",
+        ),
+    ] = "",
+    label: options.Labels = None,
+    service_account: options.ServiceAccount = "",
+    network: options.Network = "",
+    kms_key: options.KmsKey = "",
+    caching: options.Caching = None,
+    failure_policy: options.FailurePolicy = "",
+    experiment: Annotated[
+        str, typer.Option(help="Experiment that the run is shown in; made if there is none.")
+    ] = "",
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")
+    ] = True,
+    check_only: Annotated[
+        bool, typer.Option("--check-only", help="Check everything, send nothing.")
+    ] = False,
+    kfp_host: Annotated[
+        str, typer.Option(metavar="URL", help="Run on this open-source Kubeflow Pipelines.")
+    ] = "",
+    kfp_namespace: Annotated[
+        str, typer.Option(help="With --kfp-host: the user's namespace, if it has several.")
+    ] = "",
     local: Annotated[
         bool, typer.Option("--local", help="Rehearse on this machine, with no account.")
     ] = False,
@@ -50,99 +70,62 @@ def run(
     output_dir: Annotated[
         Path, typer.Option(help="With --local: where each run gets a folder.")
     ] = Path("runs"),
+    as_json: options.AsJson = False,
 ) -> None:
-    """Run a compiled template.
+    """Run a template: checked first, then submitted and followed to its end.
 
-    Example: vertex-sft run tune-llama-model --local -p dataset_uri=rows.jsonl
-    -p evaluation_data_uri=held-out.jsonl
+    Example: vertex-sft run tune-llama-model --region us-central1 -p dataset_uri=gs://B/rows.jsonl
+    -p output_uri=gs://B/tuned -p model_display_name=mine -p evaluation_data_uri=gs://B/held.jsonl
+
+    Exit status: 0 it succeeded (or was submitted), 1 it failed, 2 wrong use.
     """
-    if not local:
-        raise typer.BadParameter("Only --local runs exist in this version.", param_hint="--local")
-    try:
-        import sft_local.control  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"A rehearsal needs the extra 'local' ({error.name} is missing): "
-            "pip install 'vertex-sft[local]'"
-        ) from error
-    from rich.console import Console
+    from sft_pipelines.preparing import Wanted
 
-    from sft_pipelines.cli.rehearsal.screen import Screen
-    from sft_pipelines.cli.rehearsal.session import rehearsal_defaults, rehearse, step_names
-    from sft_pipelines.compiling import find_template
-    from sft_pipelines.parameters import read_parameters, read_template
-
-    found = read_template(find_template(template))
-    values = read_parameters(
-        found, parameter or [], parameters_file, defaults=rehearsal_defaults(found)
+    wanted = Wanted(
+        template=template,
+        assignments=parameter or (),
+        parameters_file=parameters_file,
+        request_file=request,
+        public_template=public_template,
+        project=project,
+        region=region,
+        pipeline_root=pipeline_root,
+        display_name=display_name,
+        labels=label or (),
+        service_account=service_account,
+        network=network,
+        kms_key=kms_key,
+        caching=caching,
+        failure_policy=failure_policy,
     )
-    # Also where the shell started us with SIGINT ignored, as it does in the background.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    console = Console()
-    folder = output_dir.absolute() / f"{found.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
-    try:
-        with Screen(console, step_names(found)) as screen:
-            result = rehearse(
-                found,
-                values,
-                folder=folder,
-                base_model=base_model,
-                keep=keep,
-                screen=screen,
-            )
-    except KeyboardInterrupt:
-        typer.echo("Interrupted. Nothing was left running.", err=True)
-        sys.exit(130)
-    if not result.succeeded:
-        what = result.failed_step or "The run"
-        typer.echo(f"Error: {what} failed: {result.error}", err=True)
-        typer.echo(f"The whole log: {folder / 'run.log'}", err=True)
-        sys.exit(1)
-    _summary(console, result)
-    if keep and result.outputs.get("endpoint_resource_name"):
-        endpoint = result.outputs["endpoint_resource_name"]
-        typer.echo(f'Ask it: vertex-sft prompt {endpoint} "Hello"')
-        typer.echo("Take it down with: vertex-sft local down")
+    with wrong_use():
+        if local and kfp_host:
+            raise UserError("Give --local or --kfp-host, not both.")
+    if local:
+        from sft_pipelines.cli.rehearsal.command import rehearse_command
 
-
-def _summary(console: "Console", result: "Rehearsal") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from sft_components.evaluation.report import shared_opening
-
-    if result.predictions:
-        table = Table(title="Held-out rows", title_justify="left")
-        for column in ("prompt", "expected", "base answer", "tuned answer"):
-            table.add_column(column, overflow="fold", max_width=44)
-        opening = shared_opening([row["prompt"] for row in result.predictions])
-        if opening:
-            console.print(f"Every prompt begins: {_short(opening)}", markup=False, highlight=False)
-        for row in result.predictions[:SHOWN_ROWS]:
-            table.add_row(
-                Text(_short(row["prompt"].removeprefix(opening))),
-                Text(_short(row["reference"])),
-                Text(_short(row["base"] or "")),
-                Text(_short(row["tuned"]), style="green" if row["tuned_exact"] else ""),
-            )
-        console.print(table)
-    for name, seconds in result.seconds.items():
-        console.print(f"{name:22} {seconds:6.1f} s", highlight=False)
-    evaluation = result.evaluation
-    if evaluation:
-        compared = any(row["base"] is not None for row in result.predictions)
-        base = f"{evaluation['base_exact_match']:.2f} -> " if compared else ""
-        console.print(
-            f"exact match {base}{evaluation['exact_match']:.2f} on {len(result.predictions)} "
-            "held-out rows",
-            highlight=False,
+        rehearse_command(
+            wanted, base_model=base_model, keep=keep, output_dir=output_dir, as_json=as_json
         )
-        console.print(f"gate: {evaluation['reason']}", highlight=False, markup=False)
-    for report in result.reports:
-        console.print(f"report: {report}", highlight=False, soft_wrap=True)
+    elif kfp_host:
+        from sft_pipelines.cli.kfp_host import run_on_kfp
 
+        run_on_kfp(
+            wanted,
+            host=kfp_host,
+            namespace=kfp_namespace,
+            experiment=experiment,
+            wait=wait,
+            as_json=as_json,
+        )
+    else:
+        from sft_pipelines.cli.submit import run_on_vertex
 
-def _short(text: str, limit: int = 120) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+        run_on_vertex(
+            wanted,
+            job_id=job_id,
+            experiment=experiment,
+            wait=wait,
+            check_only=check_only,
+            as_json=as_json,
+        )

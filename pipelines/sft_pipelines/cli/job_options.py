@@ -1,0 +1,98 @@
+"""Options that `run` and `schedule create` share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TemplateName = Annotated[
+    str,
+    typer.Argument(
+        metavar="[TEMPLATE]",
+        help="Name of a template that we ship, a file, or an address in a registry. "
+        "Empty: what --request names.",
+    ),
+]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="An input; may be repeated."),
+]
+ParametersFile = Annotated[
+    Path | None, typer.Option(help="YAML or JSON file of inputs; -p goes before it.")
+]
+RequestFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--request",
+        metavar="FILE",
+        help="A whole request for pipelineJobs.create, JSON or YAML; the other options go "
+        "before it.",
+    ),
+]
+PublicTemplate = Annotated[
+    bool,
+    typer.Option(
+        "--public-template",
+        help="Send the address of Google's public tuning template as it is, instead of running "
+        "ours that mirrors it.",
+    ),
+]
+Project = Annotated[
+    str,
+    typer.Option(
+        help="Project.", show_default="parameter project, GOOGLE_CLOUD_PROJECT, credentials"
+    ),
+]
+Region = Annotated[
+    str,
+    typer.Option(
+        help="Region of the pipeline job.", show_default="parameter location, GOOGLE_CLOUD_REGION"
+    ),
+]
+PipelineRoot = Annotated[
+    str,
+    typer.Option(
+        metavar="gs://…",
+        help="Folder for what the steps write.",
+        show_default="the request's, the template's, OUTPUT_URI/pipeline-root",
+    ),
+]
+DisplayName = Annotated[
+    str, typer.Option(help="Name shown in the console.", show_default="the template's")
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="KEY=VALUE", help="A label; may be repeated."),
+]
+ServiceAccount = Annotated[
+    str,
+    typer.Option(help="Account the steps run as.", show_default="the Compute Engine default one"),
+]
+Network = Annotated[
+    str, typer.Option(help="projects/NUMBER/global/networks/NAME to peer the run with.")
+]
+KmsKey = Annotated[
+    str,
+    typer.Option("--kms-key", help="Customer-managed key of the pipeline job and its artifacts."),
+]
+Caching = Annotated[
+    bool | None,
+    typer.Option(
+        "--caching/--no-caching",
+        help="No step is cached, or each that the template lets be.",
+        show_default="as the template says",
+    ),
+]
+FailurePolicy = Annotated[
+    str,
+    typer.Option(
+        help="After a failure: slow (run what still can) or fast (start nothing more).",
+        show_default="slow",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; progress to standard error.")]
+
+
+def err(line: str) -> None:
+    """A line for people, on standard error."""
+    typer.echo(line, err=True)

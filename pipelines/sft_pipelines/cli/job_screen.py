@@ -1,0 +1,80 @@
+"""The state of each task of a remote run: a live table on a terminal, else plain lines."""
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from sft_pipelines.cli.rehearsal.screen import MARKS, STYLES
+from sft_pipelines.following import Snapshot, Task
+
+
+class JobScreen:
+    """Shows snapshots on `console`; use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._snapshot: Snapshot | None = None
+        self._said: dict[int, str] = {}
+        self._state = ""
+        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=4)
+        self._spinner = Spinner("dots")
+
+    def __enter__(self) -> "JobScreen":
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def note(self, text: str) -> None:
+        """A line above the table."""
+        self.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Take a snapshot in."""
+        self._snapshot = snapshot
+        if self.console.is_terminal:
+            return
+        if snapshot.state != self._state:
+            self._plain(f"run {snapshot.state.lower()}")
+            self._state = snapshot.state
+        for index, task in enumerate(snapshot.tasks):
+            if task.state == self._said.get(index, "waiting"):
+                continue
+            self._said[index] = task.state
+            seconds = f" after {task.seconds():.0f} s" if task.ended and task.started else ""
+            self._plain(f"{'  ' * task.depth}{task.name} {task.state}{seconds}")
+
+    def _plain(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        table.add_column(width=1)
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for task in self._snapshot.tasks if self._snapshot else []:
+            table.add_row(*self._row(task), style=STYLES.get(task.state, "dim"))
+        return table
+
+    def _row(self, task: Task) -> tuple[Spinner | Text, Text, Text, Text]:
+        seconds = task.seconds()
+        return (
+            self._spinner if task.state == "running" else Text(MARKS.get(task.state, "✘")),
+            Text("  " * task.depth + task.name),
+            Text(_spoken(seconds) if seconds else ""),
+            Text(task.error.strip().splitlines()[-1] if task.error.strip() else "", style="dim"),
+        )
+
+
+def _spoken(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

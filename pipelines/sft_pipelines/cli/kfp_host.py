@@ -1,0 +1,92 @@
+"""`vertex-sft run --kfp-host`: submit to open-source Kubeflow Pipelines."""
+
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from sft_pipelines.cli.job_options import err
+from sft_pipelines.cli.models import print_json, wrong_use
+from sft_pipelines.cli.outcome import INTERRUPTED, ended, wants_cancel
+
+if TYPE_CHECKING:
+    from sft_pipelines.open_source import KfpHost, KfpRun
+    from sft_pipelines.preparing import Wanted
+
+
+def run_on_kfp(
+    wanted: "Wanted", *, host: str, namespace: str, experiment: str, wait: bool, as_json: bool
+) -> None:
+    """Check, submit and follow; exits with 1 when the run does not succeed."""
+    from datetime import UTC, datetime
+
+    from rich.console import Console
+
+    from sft_components.errors import UserError
+    from sft_pipelines.checking import check_values
+    from sft_pipelines.cli.job_screen import JobScreen
+    from sft_pipelines.following import planned_tasks
+    from sft_pipelines.open_source import KfpHost
+    from sft_pipelines.preparing import default_project, default_region, read_source, read_values
+
+    with wrong_use():
+        request, source = read_source(wanted, err)
+        if not source.sends_spec:
+            raise UserError("--public-template: only Vertex AI can read that address.")
+        defaults = {
+            "project": wanted.project or default_project(),
+            "location": wanted.region or default_region(),
+        }
+        values = read_values(wanted, request, source, defaults, err)
+        root = wanted.pipeline_root or (request.pipeline_root if request else "")
+        check_values(source.template, values, root, err)
+    err(f"{source.describe()} to {host}")
+    kfp = KfpHost(host, namespace)
+    template = source.template
+    run = kfp.submit(
+        template,
+        values,
+        name=wanted.display_name or f"{template.name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
+        pipeline_root=root,
+        experiment=experiment,
+        service_account=wanted.service_account,
+        caching=wanted.caching,
+    )
+    err(run.url)
+    described = {"run_id": run.run_id, "url": run.url, "parameters": values}
+    if not wait:
+        if as_json:
+            print_json({**described, "state": "PENDING"})
+        else:
+            typer.echo(run.run_id)
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    planned = planned_tasks(template.spec)
+    while True:
+        try:
+            with JobScreen(Console(stderr=as_json)) as screen:
+                for snapshot in kfp.follow(run, planned, screen.note):
+                    screen.show(snapshot)
+        except KeyboardInterrupt:
+            _interrupted(kfp, run)
+        else:
+            break
+    if as_json:
+        print_json({**described, **ended(snapshot)})
+    for task in snapshot.tasks:
+        if task.state == "failed" and not task.graph:
+            err(f"Error: {task.name} failed: {task.error or 'its log says why'}")
+    if not snapshot.succeeded:
+        err(f"The run ended as {snapshot.state}. {snapshot.error}".rstrip())
+        sys.exit(1)
+    if not as_json:
+        typer.echo("Succeeded.")
+
+
+def _interrupted(kfp: "KfpHost", run: "KfpRun") -> None:
+    if not wants_cancel():
+        err(f"The run goes on. Look at it, or terminate it, at {run.url}")
+        sys.exit(INTERRUPTED)
+    kfp.cancel(run)
+    err("Terminating the run.")

@@ -1,0 +1,43 @@
+"""What following a remote run has in common, wherever it runs."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sft_pipelines.following import Snapshot
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C; the run goes on."""
+
+
+def wants_cancel() -> bool:
+    """Ask whether to cancel the run. Nobody who can be asked, or a second Ctrl-C: no."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    try:
+        return typer.confirm("Cancel the run?", default=False, err=True)
+    except (typer.Abort, KeyboardInterrupt):
+        return False
+
+
+def ended(snapshot: "Snapshot") -> dict[str, Any]:
+    """How a run ended, for --json."""
+    return {
+        "state": snapshot.state,
+        "error": snapshot.error,
+        "outputs": snapshot.outputs,
+        "tasks": [
+            {
+                "name": task.name,
+                "depth": task.depth,
+                "state": task.state.upper(),
+                "seconds": round(task.seconds(), 1),
+                "error": task.error,
+                "job": task.job,
+                "outputs": task.outputs,
+            }
+            for task in snapshot.tasks
+        ],
+    }

@@ -1,0 +1,136 @@
+"""`vertex-sft run --local`: a rehearsal, and what is shown at its end."""
+
+import signal
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from sft_components.errors import UserError
+from sft_pipelines.cli.models import print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sft_pipelines.cli.rehearsal.session import Rehearsal
+    from sft_pipelines.preparing import Wanted
+
+SHOWN_ROWS = 8
+
+
+def rehearse_command(
+    wanted: "Wanted", *, base_model: str | None, keep: bool, output_dir: Path, as_json: bool
+) -> None:
+    """Rehearse on this machine and print what came of it; exits with 1 when a step fails."""
+    try:
+        import sft_local.control  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"A rehearsal needs the extra 'local' ({error.name} is missing): "
+            "pip install 'vertex-sft[local]'"
+        ) from error
+    from rich.console import Console
+
+    from sft_pipelines.cli.models import wrong_use
+    from sft_pipelines.cli.rehearsal.screen import Screen
+    from sft_pipelines.cli.rehearsal.session import rehearsal_defaults, rehearse, step_names
+    from sft_pipelines.preparing import read_source, read_values
+
+    def warn(line: str) -> None:
+        typer.echo(line, err=True)
+
+    with wrong_use():
+        request, source = read_source(wanted, warn)
+        if source.inline or not source.sends_spec:
+            raise UserError("A rehearsal runs a template file: give its name, path or address.")
+        found = source.template
+        values = read_values(wanted, request, source, rehearsal_defaults(found), warn)
+    # Also where the shell started us with SIGINT ignored, as it does in the background.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    console = Console(stderr=as_json)
+    folder = output_dir.absolute() / f"{found.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
+    try:
+        with Screen(console, step_names(found)) as screen:
+            result = rehearse(
+                found,
+                values,
+                folder=folder,
+                base_model=base_model,
+                keep=keep,
+                screen=screen,
+            )
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. Nothing was left running.", err=True)
+        sys.exit(130)
+    if as_json:
+        print_json(_as_dict(result))
+    if not result.succeeded:
+        what = result.failed_step or "The run"
+        typer.echo(f"Error: {what} failed: {result.error}", err=True)
+        typer.echo(f"The whole log: {folder / 'run.log'}", err=True)
+        sys.exit(1)
+    if as_json:
+        return
+    _summary(console, result)
+    if keep and result.outputs.get("endpoint_resource_name"):
+        endpoint = result.outputs["endpoint_resource_name"]
+        typer.echo(f'Ask it: vertex-sft prompt {endpoint} "Hello"')
+        typer.echo("Take it down with: vertex-sft local down")
+
+
+def _as_dict(result: "Rehearsal") -> dict[str, object]:
+    return {
+        "folder": str(result.folder),
+        "state": "SUCCEEDED" if result.succeeded else "FAILED",
+        "failed_step": result.failed_step,
+        "error": result.error,
+        "outputs": result.outputs,
+        "evaluation": result.evaluation,
+        "reports": [str(report) for report in result.reports],
+        "seconds": result.seconds,
+    }
+
+
+def _summary(console: "Console", result: "Rehearsal") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from sft_components.evaluation.report import shared_opening
+
+    if result.predictions:
+        table = Table(title="Held-out rows", title_justify="left")
+        for column in ("prompt", "expected", "base answer", "tuned answer"):
+            table.add_column(column, overflow="fold", max_width=44)
+        opening = shared_opening([row["prompt"] for row in result.predictions])
+        if opening:
+            console.print(f"Every prompt begins: {_short(opening)}", markup=False, highlight=False)
+        for row in result.predictions[:SHOWN_ROWS]:
+            table.add_row(
+                Text(_short(row["prompt"].removeprefix(opening))),
+                Text(_short(row["reference"])),
+                Text(_short(row["base"] or "")),
+                Text(_short(row["tuned"]), style="green" if row["tuned_exact"] else ""),
+            )
+        console.print(table)
+    for name, seconds in result.seconds.items():
+        console.print(f"{name:22} {seconds:6.1f} s", highlight=False)
+    evaluation = result.evaluation
+    if evaluation:
+        compared = any(row["base"] is not None for row in result.predictions)
+        base = f"{evaluation['base_exact_match']:.2f} -> " if compared else ""
+        console.print(
+            f"exact match {base}{evaluation['exact_match']:.2f} on {len(result.predictions)} "
+            "held-out rows",
+            highlight=False,
+        )
+        console.print(f"gate: {evaluation['reason']}", highlight=False, markup=False)
+    for report in result.reports:
+        console.print(f"report: {report}", highlight=False, soft_wrap=True)
+
+
+def _short(text: str, limit: int = 120) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

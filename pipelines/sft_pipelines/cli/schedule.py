@@ -1,0 +1,252 @@
+"""`vertex-sft schedule`: runs that start by themselves."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sft_components.errors import UserError
+from sft_pipelines.cli import job_options as options
+from sft_pipelines.cli.job_options import err
+from sft_pipelines.cli.models import console, print_json, wrong_use
+
+if TYPE_CHECKING:
+    from google.cloud.aiplatform_v1 import types
+
+    from sft_pipelines.scheduling import Schedules
+
+app = typer.Typer(help="Runs that start by themselves.", no_args_is_help=True)
+
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name, number or resource name of the schedule.")
+]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Name; a schedule that has it is updated.")],
+    template: options.TemplateName = "",
+    cron: Annotated[
+        str, typer.Option(help='Minute, hour, day, month, weekday, for instance "0 3 * * 1".')
+    ] = "",
+    time_zone: Annotated[
+        str, typer.Option(help="IANA name, for instance Europe/Paris.", show_default="UTC")
+    ] = "",
+    start: Annotated[str, typer.Option(help="No run before, ISO 8601.", show_default="now")] = "",
+    end: Annotated[str, typer.Option(help="No run after, ISO 8601.", show_default="never")] = "",
+    max_runs: Annotated[int, typer.Option(help="Runs in all; 0: no limit.")] = 0,
+    max_concurrent: Annotated[int, typer.Option(help="Runs that are started at once.")] = 1,
+    allow_queueing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-queueing", help="Runs above --max-concurrent wait instead of being skipped."
+        ),
+    ] = False,
+    when_changed: Annotated[
+        bool,
+        typer.Option(
+            "--when-changed",
+            help="A run ends early, and well, when the data set is the one of the last "
+            "successful run.",
+        ),
+    ] = False,
+    parameter: options.Parameters = None,
+    parameters_file: options.ParametersFile = None,
+    request: options.RequestFile = None,
+    public_template: options.PublicTemplate = False,
+    project: options.Project = "",
+    region: options.Region = "",
+    pipeline_root: options.PipelineRoot = "",
+    display_name: options.DisplayName = "",
+    label: options.Labels = None,
+    service_account: options.ServiceAccount = "",
+    network: options.Network = "",
+    kms_key: options.KmsKey = "",
+    caching: options.Caching = None,
+    failure_policy: options.FailurePolicy = "",
+    as_json: options.AsJson = False,
+) -> None:
+    """Create a schedule, or update the one that has NAME.
+
+    The template's content is fixed at this moment: a newer version in the registry is run only
+    after another `schedule create`.
+
+    Example: vertex-sft schedule create nightly tune-llama-model --cron "0 3 * * *"
+    --time-zone Europe/Paris --when-changed -p dataset_uri=gs://B/rows.jsonl …
+    """
+    from dataclasses import replace
+
+    from sft_pipelines.preparing import Wanted, prepare
+    from sft_pipelines.scheduling import Schedules, make_when, remember_under
+    from sft_pipelines.submitting import build_job, console_url
+
+    with wrong_use():
+        if not cron:
+            raise UserError('No time is named: give --cron, for instance --cron "0 3 * * *".')
+        if not name or len(name) > 128:
+            raise UserError(f"A schedule's name has 1 to 128 characters, not {len(name)}.")
+        when = make_when(
+            cron,
+            time_zone=time_zone,
+            start=start,
+            end=end,
+            max_runs=max_runs,
+            max_concurrent=max_concurrent,
+            allow_queueing=allow_queueing,
+        )
+        wanted = Wanted(
+            template=template,
+            assignments=parameter or (),
+            parameters_file=parameters_file,
+            request_file=request,
+            public_template=public_template,
+            project=project,
+            region=region,
+            pipeline_root=pipeline_root,
+            display_name=display_name,
+            labels=label or (),
+            service_account=service_account,
+            network=network,
+            kms_key=kms_key,
+            caching=caching,
+            failure_policy=failure_policy,
+        )
+        prepared = prepare(wanted, err)
+        if when_changed:
+            values = remember_under(name, prepared.source.template, prepared.values)
+            prepared = replace(prepared, values=values)
+        job = build_job(prepared.source, prepared.values, prepared.options)
+    schedules = Schedules(prepared.connection)
+    schedule, new = schedules.upsert(name, job, when, err)
+    if as_json:
+        print_json({**_described(schedule), "created": new})
+        return
+    typer.echo(f"{'Created' if new else 'Updated'} {schedule.name}")
+    typer.echo(f"{prepared.source.describe()}, {schedule.cron}, next {_moment(schedule)}")
+    typer.echo(console_url(prepared.connection, schedule.name))
+
+
+@app.command("list")
+def list_schedules(
+    project: options.Project = "",
+    region: options.Region = "",
+    as_json: options.AsJson = False,
+) -> None:
+    """List the schedules of pipelines in a region."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    found = _schedules(project, region).all()
+    if as_json:
+        print_json([_described(one) for one in found])
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("Name", "State", "Cron", "Next run", "Runs", "Template", "Number"):
+        table.add_column(heading, overflow="fold")
+    for one in found:
+        facts = _described(one)
+        table.add_row(
+            *(
+                Text(str(facts[key]))
+                for key in ("display_name", "state", "cron", "next_run", "runs", "template")
+            ),
+            Text(one.name.rpartition("/")[2]),
+        )
+    console().print(table)
+
+
+@app.command()
+def show(
+    name: Name,
+    project: options.Project = "",
+    region: options.Region = "",
+    as_json: options.AsJson = False,
+) -> None:
+    """Show one schedule: when, what, with which inputs."""
+    facts = _described(_schedules(project, region, name).find(name))
+    if as_json:
+        print_json(facts)
+        return
+    for key, value in facts.items():
+        if key != "parameters" and value not in ("", None):
+            typer.echo(f"{key.replace('_', ' ')}: {value}")
+    for key, value in facts["parameters"].items():
+        typer.echo(f"  {key}: {value}")
+
+
+@app.command()
+def pause(name: Name, project: options.Project = "", region: options.Region = "") -> None:
+    """Start no more runs; those that run go on."""
+    found = _schedules(project, region, name).pause(name)
+    typer.echo(f"{found.display_name} is {found.state.name}.")
+
+
+@app.command()
+def resume(
+    name: Name,
+    project: options.Project = "",
+    region: options.Region = "",
+    catch_up: Annotated[
+        bool, typer.Option("--catch-up", help="Start the runs that were missed, too.")
+    ] = False,
+) -> None:
+    """Start runs again."""
+    found = _schedules(project, region, name).resume(name, catch_up=catch_up)
+    typer.echo(f"{found.display_name} is {found.state.name}, next {_moment(found)}.")
+
+
+@app.command()
+def delete(name: Name, project: options.Project = "", region: options.Region = "") -> None:
+    """Delete a schedule; runs that it has started go on."""
+    typer.echo(f"Deleted {_schedules(project, region, name).delete(name)}")
+
+
+def _schedules(project: str, region: str, name: str = "") -> "Schedules":
+    """The schedules of what a resource name, the options or the environment name."""
+    from sft_components.vertex.connection import Connection
+    from sft_pipelines.preparing import default_project, default_region
+    from sft_pipelines.scheduling import Schedules
+
+    parts = name.split("/")
+    if len(parts) == 6 and parts[::2] == ["projects", "locations", "schedules"]:
+        project, region = project or parts[1], region or parts[3]
+    project, region = project or default_project(), region or default_region()
+    with wrong_use():
+        if not project:
+            raise UserError("No project is named: give --project, or set GOOGLE_CLOUD_PROJECT.")
+        if not region:
+            raise UserError("No region is named: give --region, or set GOOGLE_CLOUD_REGION.")
+        return Schedules(Connection(project, region))
+
+
+def _described(schedule: "types.Schedule") -> dict[str, Any]:
+    from google.protobuf import json_format
+
+    from sft_pipelines.scheduling import template_of
+
+    job = schedule.create_pipeline_job_request.pipeline_job
+    config = json_format.MessageToDict(type(job).pb(job).runtime_config)
+    template = template_of(schedule)
+    version = template.rpartition("/")[2]
+    return {
+        "display_name": schedule.display_name,
+        "name": schedule.name,
+        "state": schedule.state.name,
+        "cron": schedule.cron,
+        "next_run": _moment(schedule),
+        "start": schedule.start_time.isoformat() if schedule.start_time else "",
+        "end": schedule.end_time.isoformat() if schedule.end_time else "",
+        "runs": schedule.started_run_count,
+        "max_runs": schedule.max_run_count or "",
+        "max_concurrent": schedule.max_concurrent_run_count,
+        "allow_queueing": schedule.allow_queueing,
+        "template": template,
+        "template_digest": version if version.startswith("sha256:") else "",
+        "service_account": job.service_account,
+        "last_response": schedule.last_scheduled_run_response.run_response,
+        "parameters": config.get("parameterValues", {}),
+    }
+
+
+def _moment(schedule: "types.Schedule") -> str:
+    return schedule.next_run_time.isoformat(timespec="minutes") if schedule.next_run_time else ""

@@ -1,0 +1,181 @@
+"""`vertex-sft run` on Vertex AI: submit, follow, say how it ended."""
+
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sft_pipelines.cli.job_options import err
+from sft_pipelines.cli.models import print_json, wrong_use
+from sft_pipelines.cli.outcome import INTERRUPTED, ended, wants_cancel
+
+if TYPE_CHECKING:
+    from sft_components.vertex.connection import Connection
+    from sft_pipelines.following import Snapshot, Task
+    from sft_pipelines.preparing import Prepared, Wanted
+
+CONTEXT_S = 90.0
+"""How long a run that nobody follows is waited for, to put it into its experiment."""
+
+
+def run_on_vertex(
+    wanted: "Wanted", *, job_id: str, experiment: str, wait: bool, check_only: bool, as_json: bool
+) -> None:
+    """Check, submit and follow; exits with 1 when the run does not succeed.
+
+    Args:
+        wanted: What a person asks for.
+        job_id: Last part of the job's name; empty: one that is new.
+        experiment: Experiment to show the run in; empty: none.
+        wait: Follow the run to its end.
+        check_only: Send nothing.
+        as_json: Print JSON at the end.
+    """
+    from sft_pipelines.experiments import check_name
+    from sft_pipelines.preparing import prepare
+    from sft_pipelines.submitting import JOB_ID, build_job, console_url, new_job_id, submit
+
+    with wrong_use():
+        check_name(experiment)
+        prepared = prepare(wanted, err)
+        if job_id and not JOB_ID.fullmatch(job_id):
+            raise typer.BadParameter(
+                "a lower-case letter, then up to 127 lower-case letters, digits and dashes",
+                param_hint="--job-id",
+            )
+        job = build_job(prepared.source, prepared.values, prepared.options)
+    connection = prepared.connection
+    if check_only:
+        if as_json:
+            print_json(_described(prepared))
+        else:
+            typer.echo(f"{prepared.source.describe()}: everything checked, nothing sent.")
+        return
+    err(f"{prepared.source.describe()} to {connection.base_url}, {connection.parent}")
+    submitted = submit(connection, job, job_id or new_job_id(prepared.source.template.name), err)
+    name = submitted.job.name
+    link = console_url(connection, name)
+    err(
+        f"{'Submitted' if submitted.created else 'It exists already, made by this request:'} {name}"
+    )
+    err(link)
+    described = {**_described(prepared), "name": name, "console": link}
+    if not wait:
+        if experiment:
+            _join_when_started(prepared, name, experiment)
+        if as_json:
+            state = submitted.job.state.name.removeprefix("PIPELINE_STATE_")
+            print_json({**described, "state": state})
+        else:
+            typer.echo(name)
+        return
+    snapshot = _follow(prepared, name, experiment, quiet_stdout=as_json)
+    if as_json:
+        print_json({**described, **ended(snapshot)})
+    else:
+        _summary(connection, snapshot)
+    if not snapshot.succeeded:
+        sys.exit(1)
+
+
+def _described(prepared: "Prepared") -> dict[str, Any]:
+    source = prepared.source
+    return {
+        "template": source.template.name,
+        "template_uri": source.uri,
+        "template_digest": source.digest,
+        "project": prepared.options.project,
+        "region": prepared.options.region,
+        "pipeline_root": prepared.options.pipeline_root,
+        "parameters": prepared.values,
+    }
+
+
+def _follow(prepared: "Prepared", name: str, experiment: str, *, quiet_stdout: bool) -> "Snapshot":
+    from rich.console import Console
+
+    from sft_pipelines.cli.job_screen import JobScreen
+    from sft_pipelines.following import follow, planned_tasks
+
+    # Also where the shell started us with SIGINT ignored, as it does in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    connection = prepared.connection
+    planned = planned_tasks(prepared.source.template.spec) if prepared.source.sends_spec else []
+    console = Console(stderr=quiet_stdout)
+    while True:
+        try:
+            with JobScreen(console) as screen:
+                for snapshot in follow(connection, name, planned, screen.note):
+                    screen.show(snapshot)
+                    if experiment and (snapshot.run_context or snapshot.ended):
+                        _join(connection, snapshot, experiment)
+                        experiment = ""
+        except KeyboardInterrupt:
+            _interrupted(connection, name)
+        else:
+            return snapshot
+
+
+def _interrupted(connection: "Connection", name: str) -> None:
+    """Ask whether to cancel; the run goes on when nobody can be asked."""
+    from sft_pipelines.following import cancel
+
+    if not wants_cancel():
+        err(f"The run goes on. Cancel it with: vertex-sft jobs cancel {name}")
+        sys.exit(INTERRUPTED)
+    err(cancel(connection, name) or "Cancelling; its exit handler still runs.")
+
+
+def _join(connection: "Connection", snapshot: "Snapshot", experiment: str) -> None:
+    """Show the run in an experiment. A run is not given up because this fails."""
+    from google.api_core import exceptions as api
+
+    from sft_components.errors import UserError
+    from sft_pipelines.experiments import associate
+
+    if not snapshot.run_context:
+        err(f"Warning: the run is not in experiment {experiment}: it has no metadata context.")
+        return
+    try:
+        associate(connection, snapshot.run_context, experiment)
+    except (UserError, api.GoogleAPICallError) as error:
+        err(f"Warning: the run is not in experiment {experiment}: {error}")
+
+
+def _join_when_started(prepared: "Prepared", name: str, experiment: str) -> None:
+    """As `_join`, for a run that nobody follows: waits until the service has made its context."""
+    from sft_pipelines.following import follow
+
+    until = time.monotonic() + CONTEXT_S
+    for snapshot in follow(prepared.connection, name, [], err):
+        if snapshot.run_context or snapshot.ended or time.monotonic() > until:
+            _join(prepared.connection, snapshot, experiment)
+            return
+
+
+def _summary(connection: "Connection", snapshot: "Snapshot") -> None:
+    for task in snapshot.tasks:
+        if task.state == "failed" and not task.graph:
+            err(f"Error: {task.name} failed: {task.error.strip() or 'no reason is given'}")
+            if log := _log_of(connection, task):
+                err(f"Its log: {log}")
+    if not snapshot.succeeded:
+        err(f"The run ended as {snapshot.state}. {snapshot.error}".rstrip())
+        return
+    for name, value in snapshot.outputs.items():
+        typer.echo(f"{name}: {value}")
+    typer.echo("Succeeded.")
+
+
+def _log_of(connection: "Connection", task: "Task") -> str:
+    """Where the log of a task's custom job is; empty when it has none."""
+    from sft_components.vertex.connection import is_loopback
+
+    if not task.job or is_loopback(connection.base_url):
+        return task.job
+    return (
+        f"https://console.cloud.google.com/vertex-ai/locations/{connection.location}/training/"
+        f"{task.job.rpartition('/')[2]}?project={connection.project}"
+    )

@@ -1,0 +1,225 @@
+"""Follow a pipeline job: the state of each task, as the service tells it."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from google.api_core import exceptions as api
+from google.cloud.aiplatform_v1 import types
+from google.cloud.aiplatform_v1.services.pipeline_service import PipelineServiceClient
+
+from sft_components.vertex.connection import Connection, is_loopback
+from sft_components.vertex.retrying import CALL_TIMEOUT_S, TRANSIENT, backoff, reading
+
+TaskState = Literal["waiting", "running", "succeeded", "failed", "cancelled", "skipped"]
+LOST_S = 1800.0
+"""How long the service may not answer before following ends; the job goes on."""
+
+_State = types.PipelineState
+ENDED = {
+    _State.PIPELINE_STATE_SUCCEEDED,
+    _State.PIPELINE_STATE_FAILED,
+    _State.PIPELINE_STATE_CANCELLED,
+    _State.PIPELINE_STATE_PAUSED,
+}
+_TaskState = types.PipelineTaskDetail.State
+TASK_STATES: dict[Any, TaskState] = {
+    _TaskState.STATE_UNSPECIFIED: "waiting",
+    _TaskState.PENDING: "waiting",
+    _TaskState.RUNNING: "running",
+    _TaskState.SUCCEEDED: "succeeded",
+    _TaskState.CANCEL_PENDING: "running",
+    _TaskState.CANCELLING: "running",
+    _TaskState.CANCELLED: "cancelled",
+    _TaskState.FAILED: "failed",
+    _TaskState.SKIPPED: "skipped",
+    _TaskState.NOT_TRIGGERED: "skipped",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a run."""
+
+    name: str
+    depth: int = 0
+    """How many graphs it is inside of, the pipeline itself not counted."""
+    graph: bool = False
+    """Whether it holds other tasks."""
+    state: TaskState = "waiting"
+    started: datetime | None = None
+    ended: datetime | None = None
+    error: str = ""
+    job: str = ""
+    """Resource name of the custom job that runs it, if any: its log is there."""
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+    def seconds(self, now: datetime | None = None) -> float:
+        """How long it has run, or ran."""
+        if self.started is None:
+            return 0.0
+        return max(0.0, ((self.ended or now or datetime.now(UTC)) - self.started).total_seconds())
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run at one moment."""
+
+    name: str
+    state: str
+    """Without its prefix: RUNNING, SUCCEEDED, …"""
+    ended: bool
+    error: str
+    tasks: list[Task]
+    outputs: dict[str, Any]
+    """Of the pipeline itself."""
+    run_context: str = ""
+    """Resource name of the run's metadata context; empty until the service has made it."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has ended well."""
+        return self.state == "SUCCEEDED"
+
+
+def planned_tasks(spec: dict[str, Any]) -> list[Task]:
+    """The tasks of a compiled pipeline in the order of their dependencies, each waiting."""
+
+    def walk(dag: dict[str, Any], depth: int) -> Iterator[Task]:
+        waiting = dict(dag["tasks"])
+        done: set[str] = set()
+        while waiting:
+            ready = [n for n, t in waiting.items() if set(t.get("dependentTasks", [])) <= done]
+            for name in ready or list(waiting):
+                task = waiting.pop(name)
+                inner = spec["components"][task["componentRef"]["name"]].get("dag")
+                yield Task(task.get("taskInfo", {}).get("name") or name, depth, bool(inner))
+                if inner:
+                    yield from walk(inner, depth + 1)
+                done.add(name)
+
+    return list(walk(spec["root"]["dag"], 0)) if spec else []
+
+
+def read_snapshot(job: types.PipelineJob, planned: Sequence[Task] = ()) -> Snapshot:
+    """A run as `job` tells it; tasks that it does not name yet come from `planned`."""
+    details = list(job.job_detail.task_details)
+    # The service lists the pipeline itself as a task, above all others.
+    roots = {d.task_id for d in details if not d.parent_task_id}
+    root = next((d for d in details if d.task_id in roots), None)
+    parents = {d.task_id: d.parent_task_id for d in details}
+    if len(roots) != 1 or not any(p in roots for p in parents.values()):
+        roots, root = set(), None
+
+    def depth(task_id: int) -> int:
+        levels = 0
+        while (task_id := parents.get(task_id, 0)) and task_id not in roots:
+            levels += 1
+        return levels
+
+    holders = set(parents.values())
+    found = {
+        d.task_id: _task(d, depth(d.task_id), d.task_id in holders)
+        for d in details
+        if d.task_id not in roots
+    }
+    tasks: list[Task] = []
+    rest = dict(found)
+    for plan in planned:
+        match = next((i for i, t in rest.items() if t.name == plan.name), None)
+        tasks.append(plan if match is None else _with_plan(rest.pop(match), plan))
+    tasks += rest.values()
+    ended = job.state in ENDED
+    if ended:
+        tasks = [_never_ran(task) for task in tasks]
+    return Snapshot(
+        name=job.name,
+        state=job.state.name.removeprefix("PIPELINE_STATE_"),
+        ended=ended,
+        error=job.error.message,
+        tasks=tasks,
+        outputs=_outputs(root) if root else {},
+        run_context=job.job_detail.pipeline_run_context.name,
+    )
+
+
+def _task(detail: types.PipelineTaskDetail, depth: int, graph: bool) -> Task:
+    container = detail.executor_detail.container_detail
+    return Task(
+        name=detail.task_name,
+        depth=depth,
+        graph=graph,
+        state=TASK_STATES.get(detail.state, "waiting"),
+        started=detail.start_time or None,
+        ended=detail.end_time or None,
+        error=detail.error.message,
+        job=container.main_job or detail.executor_detail.custom_job_detail.job,
+        outputs=_outputs(detail),
+    )
+
+
+def _with_plan(task: Task, plan: Task) -> Task:
+    return Task(**{**vars(task), "depth": plan.depth, "graph": plan.graph})
+
+
+def _never_ran(task: Task) -> Task:
+    return Task(**{**vars(task), "state": "skipped"}) if task.state == "waiting" else task
+
+
+def _outputs(detail: types.PipelineTaskDetail) -> dict[str, Any]:
+    """Output parameters, which the service keeps in the metadata of the task's execution."""
+    metadata = detail.execution.metadata
+    return {
+        key.removeprefix("output:"): value
+        for key, value in (metadata.items() if metadata else ())
+        if key.startswith("output:")
+    }
+
+
+def follow(
+    connection: Connection,
+    name: str,
+    planned: Sequence[Task],
+    log: Callable[[str], None],
+) -> Iterator[Snapshot]:
+    """A snapshot at each look, until the run has ended.
+
+    Args:
+        connection: Project and region.
+        name: The pipeline job's resource name.
+        planned: The template's tasks.
+        log: Called when the service does not answer.
+
+    Raises:
+        google.api_core.exceptions.GoogleAPICallError: It refuses, or is lost for half an hour.
+    """
+    client = connection.client(PipelineServiceClient)
+    near = is_loopback(connection.base_url)
+    lost: float | None = None
+    for wait in backoff(0.5 if near else 3.0, 1.0 if near else 15.0, 1.2):
+        try:
+            job = client.get_pipeline_job(name=name, retry=None, timeout=CALL_TIMEOUT_S)
+        except TRANSIENT as error:
+            lost = lost or time.monotonic()
+            if time.monotonic() - lost > LOST_S:
+                raise
+            log(f"The service does not answer ({error}); the run goes on, asking again.")
+        else:
+            lost = None
+            snapshot = read_snapshot(job, planned)
+            yield snapshot
+            if snapshot.ended:
+                return
+        time.sleep(wait)
+
+
+def cancel(connection: Connection, name: str) -> str:
+    """Ask a run to stop. Empty when it was asked, else why it was not (it had ended already)."""
+    client = connection.client(PipelineServiceClient)
+    try:
+        client.cancel_pipeline_job(name=name, retry=reading(60.0), timeout=CALL_TIMEOUT_S)
+    except api.BadRequest as error:  # over REST, FAILED_PRECONDITION is a plain 400
+        return str(error.message)
+    return ""

@@ -1,0 +1,210 @@
+"""`vertex-sft run` refuses what would fail later, before anything is sent."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.cloud.aiplatform_v1 import types
+from typer.testing import CliRunner
+
+from sft_pipelines.cli.app import app
+from sft_pipelines.following import planned_tasks, read_snapshot
+from sft_pipelines.open_source import for_kubernetes
+from sft_pipelines.parameters import read_template
+from sft_pipelines.sources import Source
+from sft_pipelines.submitting import JobOptions, build_job
+
+COMPILED = Path(__file__).parents[2] / "compiled" / "pipelines"
+PUBLIC = "https://us-kfp.pkg.dev/ml-pipeline/large-language-model-pipelines"
+VALUES = {
+    "project": "p",
+    "location": "us-central1",
+    "model_display_name": "m",
+    "dataset_uri": "gs://bucket/rows.jsonl",
+}
+
+
+def run(*arguments: str, **parameters: Any) -> Any:
+    assignments = [part for k, v in parameters.items() for part in ("-p", f"{k}={v}")]
+    return CliRunner().invoke(app, ["run", *arguments, *assignments, "--check-only", "--json"])
+
+
+def request(tmp_path: Path, template: str, **parameters: Any) -> str:
+    file = tmp_path / "request.json"
+    body = {
+        "displayName": "tune-llm",
+        "runtimeConfig": {
+            "gcsOutputDirectory": "gs://bucket/output/",
+            "parameterValues": {**VALUES, **parameters},
+        },
+        "templateUri": f"{PUBLIC}/{template}",
+    }
+    file.write_text(json.dumps(body))
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("template", "model"),
+    [
+        ("tune-large-model/v2.0.0", "text-bison@002"),
+        ("tune-large-model/v3.0.0", "code-bison@002"),
+        ("tune-large-chat-model/v3.0.0", "chat-bison@002"),
+        ("tune-large-chat-model/v3.0.0", "codechat-bison@002"),
+    ],
+)
+def test_a_request_for_a_public_template_is_run_as_ours(template: str, model: str, tmp_path: Path):
+    file = request(tmp_path, template, large_model_reference=model, **{"accelerator_type:": "GPU"})
+    done = run("--request", file)
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["template"] == template.partition("/")[0]
+    assert found["template_uri"] == ""
+    assert found["pipeline_root"] == "gs://bucket/output"
+    assert found["parameters"] == {
+        **VALUES,
+        "large_model_reference": model,
+        "accelerator_type": "GPU",
+    }
+    assert f"{PUBLIC}/{template} is run as our" in done.stderr
+    assert "'accelerator_type:' has a stray character" in done.stderr
+
+
+def test_the_public_template_takes_its_own_inputs_only(tmp_path: Path):
+    file = request(tmp_path, "tune-large-model/v2.0.0", large_model_reference="text-bison@002")
+    sent = json.loads(run("--request", file, "--public-template").stdout)
+    assert sent["template_uri"] == f"{PUBLIC}/tune-large-model/v2.0.0"
+    refused = run("--request", file, "--public-template", max_cost_usd=5)
+    assert refused.exit_code == 2
+    assert "max_cost_usd: tune-large-model has no such parameter" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"large_model_reference": "meta/llama3_1@llama-3.1-8b-instuct"}, "llama-3.1-8b-instruct"),
+        ({"tuning_mode": "LORA"}, "tuning_mode is 'LORA': write one of '', PEFT_ADAPTER, FULL"),
+        ({"on_long": "cut"}, "on_long is 'cut': write one of fail, warn, drop, truncate"),
+        ({"adapter_size": 5}, "adapter_size is 5"),
+        ({"location": "mars-north1"}, "mars-north1"),
+        ({"epochs": "many"}, "'many' is not a whole number"),
+    ],
+)
+def test_values_are_checked_as_the_first_step_would(parameters: dict[str, Any], says: str):
+    given = {**VALUES, "evaluation_data_uri": "gs://bucket/e", "output_uri": "gs://bucket/out"}
+    done = run("tune-llama-model", **{**given, **parameters})
+    assert done.exit_code == 2
+    assert says in done.stderr
+
+
+def test_options_are_checked_all_at_once():
+    given = {**VALUES, "evaluation_data_uri": "gs://bucket/e", "output_uri": "gs://bucket/out"}
+    done = run(
+        *("tune-llama-model", "--label", "Team=nlp", "--network", "default"),
+        *("--kms-key", "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k"),
+        *("--service-account", "me", "--failure-policy", "never", "--pipeline-root", "/tmp"),
+        **given,
+    )
+    assert done.exit_code == 2
+    for part in ("Label Team=nlp", "network is 'default'", "is in europe-west4", "account is 'me'"):
+        assert part in done.stderr
+    assert "failure policy is 'never'" in done.stderr
+    assert "pipeline root is '/tmp'" in done.stderr
+
+
+@pytest.mark.parametrize("caching", [None, False])
+def test_a_job_holds_what_was_asked_for(caching: bool | None):
+    template = read_template(COMPILED / "tune-llama-model.yaml")
+    options = JobOptions(
+        project="p",
+        region="us-central1",
+        pipeline_root="gs://bucket/root",
+        labels={"team": "nlp"},
+        service_account="sft@p.iam.gserviceaccount.com",
+        network="projects/1/global/networks/n",
+        kms_key="projects/p/locations/us-central1/keyRings/r/cryptoKeys/k",
+        caching=caching,
+        failure_policy="fast",
+        others={"reservedIpRanges": ["range"]},
+    )
+    job = build_job(Source(template, "https://host/x/sha256:1"), {"epochs": 2}, options)
+    assert job.template_uri == "https://host/x/sha256:1"
+    assert job.pipeline_spec["pipelineInfo"]["name"] == "tune-llama-model"
+    assert job.runtime_config.parameter_values["epochs"] == 2
+    assert job.runtime_config.gcs_output_directory == "gs://bucket/root"
+    assert job.runtime_config.failure_policy.name == "PIPELINE_FAILURE_POLICY_FAIL_FAST"
+    assert job.encryption_spec.kms_key_name == options.kms_key
+    assert job.service_account == options.service_account
+    assert job.network == options.network
+    assert job.reserved_ip_ranges == ["range"]
+    assert job.labels["team"] == "nlp"
+    assert job.labels["vertex-sft-template"] == "tune-llama-model"
+    tasks = types.PipelineJob.to_dict(job)["pipeline_spec"]["root"]["dag"]["tasks"].values()
+    compiled = template.spec["root"]["dag"]["tasks"].values()
+    expected = [{} if caching is False else t.get("cachingOptions", {}) for t in compiled]
+    assert [t.get("cachingOptions", {}) for t in tasks] == expected
+
+
+def test_a_snapshot_merges_the_plan_with_what_the_service_tells():
+    planned = planned_tasks(read_template(COMPILED / "tune-llama-model.yaml").spec)
+    names = [task.name for task in planned]
+    assert names.index("validate-pipeline") < names.index("launch-sft")
+    assert next(task for task in planned if task.name == "what-costs-money").graph
+    details = [
+        {"task_id": 1, "task_name": "tune-llama-model", "state": "FAILED"},
+        {"task_id": 2, "task_name": "validate-pipeline", "parent_task_id": 1, "state": "SUCCEEDED"},
+        {"task_id": 3, "task_name": "what-costs-money", "parent_task_id": 1, "state": "FAILED"},
+        {
+            "task_id": 4,
+            "task_name": "launch-sft",
+            "parent_task_id": 3,
+            "state": "FAILED",
+            "error": {"code": 9, "message": "over budget"},
+        },
+        {"task_id": 5, "task_name": "unplanned", "parent_task_id": 3, "state": "NOT_TRIGGERED"},
+    ]
+    job = types.PipelineJob(
+        name="projects/p/locations/l/pipelineJobs/j",
+        state="PIPELINE_STATE_FAILED",
+        job_detail={"task_details": details},
+    )
+    snapshot = read_snapshot(job, planned)
+    assert snapshot.ended
+    assert not snapshot.succeeded
+    by_name = {task.name: task for task in snapshot.tasks}
+    assert "tune-llama-model" not in by_name
+    assert by_name["launch-sft"].error == "over budget"
+    assert by_name["deploy-model"].state == "skipped"
+    assert by_name["unplanned"].depth == 1
+
+
+def test_kubernetes_is_asked_for_gpus_by_its_own_name():
+    spec = read_template(COMPILED / "tune-llama-model.yaml").spec
+    assert "NVIDIA_L4" in json.dumps(spec["deploymentSpec"])
+    changed = for_kubernetes(spec)["deploymentSpec"]["executors"].values()
+    found = [
+        executor["container"]["resources"]["accelerator"]
+        for executor in changed
+        if "accelerator" in executor["container"].get("resources", {})
+    ]
+    assert found
+    assert all("NVIDIA_L4" not in accelerator.values() for accelerator in found)
+
+
+def test_help_stays_fast():
+    """Nothing heavy is imported before a command needs it."""
+    loaded = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, sft_pipelines.cli.app;"
+            "print([m for m in ('kfp', 'google.cloud.aiplatform_v1', 'google.auth', 'requests')"
+            " if m in sys.modules])",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert loaded.stdout.strip() == "[]"

@@ -119,6 +119,19 @@ INPUTS: dict[str, Input] = {
     "serving_accelerator_count": Input(
         int, 0, "Accelerators of one replica; given with the machine type, or not at all."
     ),
+    "serving_min_replica_count": Input(
+        int, 1, "Fewest machines that serve; 0: none while nobody asks (scale to zero)."
+    ),
+    "serving_max_replica_count": Input(int, 1, "Most machines that serve."),
+    "serving_spot": Input(
+        bool, False, "Serve on cheaper machines that may be taken away at any time."
+    ),
+    "serving_fallback_machines": Input(
+        list,
+        [],
+        "Machine types to try in order when there is none of the first, a JSON list such as "
+        '["g2-standard-24"].',
+    ),
     "smoke_test_prompts": Input(
         list, [], "Texts the new endpoint is asked, a JSON list; empty: built-in ones."
     ),

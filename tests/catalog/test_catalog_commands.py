@@ -1,6 +1,7 @@
 """`vertex-sft models` and `vertex-sft estimate`, as a shell sees them."""
 
 import json
+from pathlib import Path
 
 import pytest
 import typer
@@ -55,7 +56,58 @@ def test_an_estimate_of_tuning_and_serving() -> None:
         run("estimate", *asked, "--rough", "--machine", "g2-standard-24", "--json").stdout
     )
     assert told["tuning"]["low"] < 10.05 < told["tuning"]["high"]
-    assert told["serving"] == {"machine_type": "g2-standard-24", "usd_per_hour": 2.30}
+    assert told["serving"]["machine_type"] == "g2-standard-24"
+    assert told["serving"]["usd_per_hour"] == 2.30
+
+
+def test_an_estimate_from_a_data_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    turns = [{"role": "user", "content": "a" * 600}, {"role": "assistant", "content": "b" * 400}]
+    path.write_text(f"{json.dumps({'messages': turns})}\n" * 150)
+    asked = ("--model", "meta/llama3_1@llama-3.1-8b-instruct", "--epochs", "2")
+    told = json.loads(run("estimate", str(path), *asked, "--hours", "10", "--json").stdout)
+    # 1,000 characters a row at the catalogue's .317 tokens each.
+    assert told["training_set"]["rows"] == 150
+    assert told["training_set"]["tokens"] == pytest.approx(47_550, rel=0.01)
+    tuning = told["tuning"]
+    assert tuning["usd"] == pytest.approx(47_550 * 2 * 0.67 / 1e6, rel=0.01)
+    assert tuning["low"] < tuning["usd"] < tuning["high"]
+    assert told["total"]["high"] == pytest.approx(tuning["high"] + 11.5)
+    # The same rows by their numbers.
+    same = run("estimate", "--rows", "150", "--tokens-per-row", "317", *asked)
+    assert "about 47,550 tokens an epoch" in same.stdout
+    assert "between $" in same.stdout
+
+
+def test_a_legacy_estimate_turns_steps_into_epochs() -> None:
+    # The documentation's own example: 240 rows, 20 steps of 24 rows are two epochs.
+    asked = ("estimate", "-m", "text-bison@002", "--rows", "240", "--tokens", "9000")
+    told = json.loads(run(*asked, "--steps", "20", "--accelerator-type", "TPU", "--json").stdout)
+    length = told["length"]
+    assert (length["epochs"], length["steps"], length["batch"]) == (2, 20, 24)
+    assert length["region"] == "europe-west4"
+    assert told["tuning"]["usd"] is None
+    backwards = run(*asked, "--epochs", "2")
+    assert "60 steps of 8 rows: 2 epochs, in us-central1" in backwards.stdout
+    assert "text-bison@002 is retired" in backwards.stderr
+    assert "recommended" in backwards.stderr
+    gemini = run("estimate", "-m", "gemini-2.5-pro", "--rows", "100", "--tokens", "1000000",
+                 "--steps", "30", "--batch-size", "8")  # fmt: skip
+    assert "x 3 epochs" in gemini.stdout
+    assert "billed by the tokens of its use" in gemini.stdout
+
+
+def test_an_unlisted_model_passes_with_a_warning_and_a_misspelled_one_does_not() -> None:
+    asked = ("--tokens", "1000", "--epochs", "1")
+    unlisted = run("estimate", "-m", "gemini-9.9-flash", *asked, "--allow-unlisted")
+    assert unlisted.exit_code == 0
+    assert "Warning: gemini-9.9-flash is not in the catalogue" in unlisted.stderr
+    assert "no price is known" in unlisted.stdout
+    assert run("estimate", "-m", "gemini-9.9-flash", *asked).exit_code == 2
+    assert "not in the catalogue" in run("models", "gemini-9.9-flash", "--allow-unlisted").stdout
+    wrong = run("estimate", "-m", "Qwen/Qwen3-8B", *asked, "--allow-unlisted")
+    assert wrong.exit_code == 2
+    assert "qwen/qwen3@qwen3-8b" in wrong.stderr
 
 
 @pytest.mark.parametrize(
@@ -65,7 +117,9 @@ def test_an_estimate_of_tuning_and_serving() -> None:
         (("models", "--family", "mistral"), "gemma"),
         (("models", "gemini-2.5-pro", "--all"), "not both"),
         (("estimate", "--model", "gemini-2.5-pro", "--tokens", "9"), "--epochs"),
-        (("estimate", "--model", "qwen/qwen3@qwen3-8b", "--tokens", "0"), "0 tokens"),
+        (("estimate", "--model", "qwen/qwen3@qwen3-8b", "--rows", "9"), "--tokens-per-row"),
+        (("estimate", "-m", "qwen/qwen3@qwen3-8b", "--tokens", "9", "--steps", "9"), "rows"),
+        (("estimate", "-m", "text-bison@002", "--tokens", "9", "--steps", "9"), "--rows"),
         (
             ("estimate", "--model", "qwen/qwen3@qwen3-8b", "--tokens", "9", "--mode", "PEFT"),
             "FULL",

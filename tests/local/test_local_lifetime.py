@@ -81,9 +81,9 @@ def test_stale_state_of_a_killed_server_is_recognised(tmp_path: Path) -> None:
         store = Store(tmp_path / "resources.sqlite")
         store.create(job, wire.types().TuningJob(name=job, state="JOB_STATE_RUNNING"))
         store.close()
-        mark = tmp_path / "jobs" / "running" / "1" / "uploading"
+        mark = tmp_path / "jobs" / "running" / "1" / "uploading.json"
         mark.parent.mkdir(parents=True)
-        mark.write_text("gs://left-over/out")
+        mark.write_text(json.dumps({"checkpoints": "gs://left-over/out", "model": "none"}))
         state = json.loads((tmp_path / "server.json").read_text())
         assert state["pid"] == server
         assert control.running(tmp_path) is None

@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 from sft_local import base_model
 from sft_local.filters import compile_filter
 from sft_local.store import paginate
-from sft_local.trainer.rows import IGNORED, RowError, encode, parse_row, read_rows
+from sft_local.trainer.encoding import IGNORED, encode
+from sft_local.trainer.rows import Row, RowError, parse_row, read_rows
 from sft_local.wire import ApiError
+
+OPEN = ("messages", "prompt-completion", "generate-content")
+
+
+def parse(row: Any) -> Row:
+    return parse_row(row, OPEN)
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +41,20 @@ def test_every_answer_and_nothing_else_is_learnt(tokenizer: Any, turns: Any) -> 
             {"role": "user", "content": question},
             {"role": "assistant", "content": answer},
         ]
-    example = encode(parse_row({"messages": messages}), tokenizer, 10_000)
+    example = encode(parse({"messages": messages}), tokenizer, 10_000)
     learnt = tokenizer.decode([label for label in example.labels if label != IGNORED])
     assert learnt == "".join(f"{answer}<|im_end|>\n" for _, answer in turns)
 
 
 def test_prompt_and_completion(tokenizer: Any) -> None:
-    example = encode(parse_row({"prompt": "ab", "completion": "cd"}), tokenizer, 4)
+    example = encode(parse({"prompt": "ab", "completion": "cd"}), tokenizer, 4)
     assert example.truncated
     assert tokenizer.decode(example.input_ids) == "abcd"
     assert example.labels[:2] == [IGNORED, IGNORED]
 
 
 def test_generate_content_rows_become_conversations() -> None:
-    row = parse_row(
+    row = parse(
         {
             "systemInstruction": {"parts": [{"text": "be kind"}]},
             "contents": [
@@ -75,7 +82,7 @@ def test_generate_content_rows_become_conversations() -> None:
 )
 def test_bad_rows_are_refused(row: Any) -> None:
     with pytest.raises(RowError):
-        parse_row(row)
+        parse(row)
 
 
 @given(content=st.recursive(st.none() | st.booleans() | st.text(), st.lists, max_leaves=5))
@@ -86,7 +93,7 @@ def test_any_json_gives_a_row_or_a_row_error(content: Any) -> None:
         {"messages": [{"role": "user", "content": content}]},
     ):
         with pytest.raises(RowError):
-            parse_row(row)
+            parse(row)
 
 
 def test_empty_and_binary_files_are_refused(tmp_path: Path) -> None:
@@ -94,7 +101,7 @@ def test_empty_and_binary_files_are_refused(tmp_path: Path) -> None:
     for content in (b"", b"\n\n", b"\xff\xfe\x00", json.dumps([1]).encode()):
         path.write_bytes(content)
         with pytest.raises(RowError, match="gs://b/x"):
-            list(read_rows(path, "gs://b/x"))
+            list(read_rows(path, "gs://b/x", OPEN))
 
 
 label_values = st.text(min_size=1).filter(lambda v: v.isprintable())

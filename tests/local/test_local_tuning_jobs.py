@@ -69,8 +69,10 @@ def test_full_job_starts_from_an_earlier_result(far: Far, lora: Any) -> None:
     assert job.state.name == "JOB_STATE_SUCCEEDED", job.error.message
     assert set(far.names(f"full/{FINAL}")) >= CHECKPOINT_FILES
     stats = job.tuning_data_stats.supervised_tuning_data_stats
-    assert list(stats.truncated_example_indices) == [8, 9]
-    assert len(stats.dropped_example_reasons) == 1
+    assert stats.total_truncated_example_count == 2
+    assert list(stats.truncated_example_indices) == [9, 10]
+    assert "no answer is left" in stats.dropped_example_reasons[0]
+    assert "cut off" in stats.dropped_example_reasons[1]
 
 
 def test_bad_row_fails_with_file_line_and_reason(far: Far) -> None:

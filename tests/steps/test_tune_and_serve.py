@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import GenAiTuningServiceClient
-from google.cloud.aiplatform_v1beta1.services.model_garden_service import ModelGardenServiceClient
 
-from sft_components.catalog import load_catalog
-from sft_components.deploy_model.work import _request, deploy_model, machine_spec
+from sft_components.deploy_model.work import deploy_model
 from sft_components.errors import UserError
 from sft_components.launch_sft.records import Records
 from sft_components.launch_sft.settings import LaunchSettings
@@ -20,9 +17,7 @@ from sft_components.release_endpoint.work import release_endpoint
 from sft_components.smoke_test_endpoint.work import smoke_test_endpoint
 from sft_components.upload_to_gcs.work import upload_to_gcs
 from sft_components.vertex.connection import Connection
-from sft_components.vertex.deployments import find_deployment
-from sft_components.vertex.endpoints import get_endpoint
-from sft_components.vertex.keys import RUN_LABEL, endpoint_id, model_id
+from sft_components.vertex.keys import RUN_LABEL
 from sft_components.vertex.prediction import EndpointSession
 from sft_components.vertex.tuning_jobs import labelled_jobs
 
@@ -156,27 +151,6 @@ def test_an_endpoint_is_deployed_once_answers_and_is_released(tuned):
     release_endpoint(**released, run_name=RUN, succeeded=False)
 
 
-def test_a_run_is_released_in_the_middle_of_its_deployment(tuned):
-    result, _, _ = tuned
-    connection = Connection(PROJECT, LOCATION)
-    garden = connection.client(ModelGardenServiceClient)
-    run_name = "killed-while-deploying"
-    machine = machine_spec(load_catalog().find(MODEL), "", "", 0)
-    garden.deploy(_request(connection, run_name, result.checkpoint_uri, "m", machine), retry=None)
-    assert find_deployment(garden, connection.parent, model_id(run_name))
-    release_endpoint(
-        project=PROJECT,
-        location=LOCATION,
-        tuning_location=LOCATION,
-        run_name=run_name,
-        succeeded=False,
-    )
-    assert find_deployment(garden, connection.parent, model_id(run_name)) == ""
-    endpoints = connection.client(EndpointServiceClient)
-    name = f"{connection.parent}/endpoints/{endpoint_id(run_name)}"
-    assert get_endpoint(endpoints, name) is None
-
-
 def test_a_job_that_was_cancelled_is_not_adopted(tuned):
     _, chosen, curve = tuned
     chosen = replace(chosen, run_name="stopped-once", epochs=500)
@@ -191,35 +165,3 @@ def test_a_job_that_was_cancelled_is_not_adopted(tuned):
             launch_sft(chosen, records=Records(curve=curve), log=cancel)
     parent = f"projects/{PROJECT}/locations/{LOCATION}"
     assert len(labelled_jobs(client, parent, RUN_LABEL, "stopped-once")) == 2
-
-
-def test_a_deployment_that_fails_leaves_no_endpoint(vertex, output_uri: str):
-    arguments = {
-        "project": PROJECT,
-        "location": LOCATION,
-        "run_name": "fails",
-        "base_model": MODEL,
-        "checkpoint_uri": f"{output_uri}/no-weights",
-        "model_display_name": "fails",
-    }
-    own = {"machine_type": "", "accelerator_type": "", "accelerator_count": 0}
-    lines: list[str] = []
-    with pytest.raises(UserError, match="deployment failed"):
-        deploy_model(**arguments, **own, log=lines.append)
-    released = release_endpoint(
-        project=PROJECT,
-        location=LOCATION,
-        tuning_location=LOCATION,
-        run_name="fails",
-        succeeded=False,
-        log=lines.append,
-    )
-    assert released.endpoint == ""
-    assert "The run left no endpoint." in lines
-    with pytest.raises(UserError, match="1 x NVIDIA_L4"):
-        deploy_model(
-            **arguments,
-            machine_type="g2-standard-12",
-            accelerator_type="NVIDIA_L4",
-            accelerator_count=2,
-        )

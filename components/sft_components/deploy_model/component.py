@@ -26,6 +26,10 @@ def deploy_model(
     machine_type: str = "",
     accelerator_type: str = "",
     accelerator_count: int = 0,
+    min_replica_count: int = 1,
+    max_replica_count: int = 1,
+    spot: bool = False,
+    fallback_machines: list = [],  # noqa: B006 - kfp writes the default into the YAML
     tuned_model: str = "",
     tuned_endpoint: str = "",
 ) -> NamedTuple("DeployOutputs", [("endpoint_resource_name", str), ("model_resource_name", str)]):
@@ -45,6 +49,10 @@ def deploy_model(
         machine_type: For instance g2-standard-12; with the next two, all or none.
         accelerator_type: For instance NVIDIA_L4.
         accelerator_count: Accelerators of one replica.
+        min_replica_count: Fewest machines; 0: none while nobody asks (scale to zero).
+        max_replica_count: Most machines.
+        spot: Cheaper machines that may be taken away at any time.
+        fallback_machines: Machine types to try in order when there is none of the first.
         tuned_model: Model that the tuning registered, for an adoption; may be empty.
         tuned_endpoint: Endpoint that the tuning deployed by itself, as Gemini's does: it is adopted
             instead of a deployment; empty: there is none.
@@ -68,6 +76,10 @@ def deploy_model(
             machine_type=machine_type,
             accelerator_type=accelerator_type,
             accelerator_count=accelerator_count,
+            min_replica_count=min_replica_count,
+            max_replica_count=max_replica_count,
+            spot=spot,
+            fallback_machines=fallback_machines,
             tuned_model=tuned_model,
             tuned_endpoint=tuned_endpoint,
             log=log,

@@ -1,7 +1,7 @@
 """Deploy a tuned checkpoint: find the run's endpoint or create it, wait until it serves."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,13 @@ from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointSe
 from google.cloud.aiplatform_v1beta1.services.model_garden_service import (
     ModelGardenServiceClient,
 )
+from google.rpc import code_pb2
 
-from sft_components.catalog import ModelSpec, load_catalog
-from sft_components.catalog.cost import serving_cost_per_hour
-from sft_components.catalog.machines import check_machine, suggest
+from sft_components.catalog import load_catalog
 from sft_components.deploy_model.adoption import adopt_endpoint
 from sft_components.deploy_model.labels import label_endpoint
+from sft_components.deploy_model.plan import Replicas, described, machines
+from sft_components.deploy_model.shortage import explain, is_shortage
 from sft_components.errors import UserError
 from sft_components.steps import on_stop
 from sft_components.vertex.connection import Connection
@@ -53,6 +54,10 @@ def deploy_model(
     machine_type: str,
     accelerator_type: str,
     accelerator_count: int,
+    min_replica_count: int = 1,
+    max_replica_count: int = 1,
+    spot: bool = False,
+    fallback_machines: Sequence[str] = (),
     tuned_model: str = "",
     tuned_endpoint: str = "",
     log: Callable[[str], None] = print,
@@ -71,6 +76,10 @@ def deploy_model(
         machine_type: For instance `g2-standard-12`; with the next two, all or none.
         accelerator_type: For instance `NVIDIA_L4`.
         accelerator_count: Accelerators of one replica.
+        min_replica_count: Fewest machines; 0: none while nobody asks (scale to zero).
+        max_replica_count: Most machines.
+        spot: Cheaper machines that may be taken away at any time.
+        fallback_machines: Machine types to try in order when there is none of the first.
         tuned_model: `projects/…/models/…` of the tuning job, for an adoption.
         tuned_endpoint: Endpoint that the tuning deployed; empty: there is none.
         log: Called with lines of progress.
@@ -86,112 +95,145 @@ def deploy_model(
     place = catalog.locations.get(location)
     if place is not None and not place.deployment:
         raise UserError(f"An endpoint needs a region such as us-central1, not {location!r}.")
-    spec = catalog.find(base_model)
-    machine = machine_spec(spec, machine_type, accelerator_type, accelerator_count)
-    described = (
-        f"{machine.machine_type}, {machine.accelerator_count} x "
-        f"{types.AcceleratorType(machine.accelerator_type).name}"
+    replicas = Replicas(min_replica_count, max_replica_count, spot)
+    replicas.check()
+    choices = machines(
+        catalog.find(base_model, allow_unlisted=True),
+        machine_type,
+        accelerator_type,
+        accelerator_count,
+        fallback_machines,
     )
-    if machine.machine_type in catalog.machines:
-        hourly = serving_cost_per_hour(machine.machine_type)
-        log(f"{described}: ${hourly:.2f} an hour until the endpoint is deleted")
-    connection = Connection(project, location)
-    endpoints = connection.client(EndpointServiceClient)
-    garden = connection.client(ModelGardenServiceClient)
-    name = f"{connection.parent}/endpoints/{endpoint_id(run_name)}"
-    endpoint = get_endpoint(endpoints, name)
-    if endpoint is not None and endpoint.deployed_models:
-        log(f"Adopted endpoint {name}")
+    deployment = _Deployment(
+        Connection(project, location), run_name, checkpoint_uri, model_display_name, replicas, log
+    )
+    endpoint, machine = deployment.find(), ""
+    if endpoint is not None:
+        log(f"Adopted endpoint {endpoint.name}")
     else:
-        operation = find_deployment(garden, connection.parent, model_id(run_name))
-        if operation:
-            log(f"Adopted deployment {operation}")
-        else:
-            # What an attempt that failed had left: the ids are ours, a new deployment needs them.
-            delete_endpoint(endpoints, name, log)
-            delete_model(connection, f"{connection.parent}/models/{model_id(run_name)}", log)
-            log(f"Deploying {checkpoint_uri} on {described}")
-            request = _request(connection, run_name, checkpoint_uri, model_display_name, machine)
-            operation = garden.deploy(request=request, retry=None, timeout=120).operation.name
-        with on_stop(lambda: _cancel(garden, operation, log)):
-            _wait(garden, operation, endpoints, name, log)
-        endpoint = get_endpoint(endpoints, name)
-    if endpoint is None or not endpoint.deployed_models:
-        raise RuntimeError(f"{name} holds no model although its deployment ended.")
-    label_endpoint(endpoints, endpoint, run_name)
-    model = endpoint.deployed_models[0].model
-    log(f"Endpoint {endpoint.name} serves {model}")
-    return DeployResult(endpoint=endpoint.name, model=model, machine=described)
-
-
-def machine_spec(
-    model: ModelSpec, machine_type: str, accelerator_type: str, accelerator_count: int
-) -> types.MachineSpec:
-    """The machine to serve on: what was given, else the catalogue's.
-
-    Raises:
-        UserError: Only some of the three are given, or they do not fit one another.
-    """
-    check_machine(machine_type, accelerator_type, accelerator_count, allow_unlisted=True)
-    if not machine_type:
-        serving = suggest(model)
-        machine_type = serving.machine_type
-        accelerator_type = serving.accelerator_type
-        accelerator_count = serving.accelerator_count
-    try:
-        accelerator = types.AcceleratorType[accelerator_type]
-    except KeyError:
-        raise UserError(
-            f"Unknown accelerator {accelerator_type!r}: write for instance NVIDIA_L4."
-        ) from None
-    return types.MachineSpec(
-        machine_type=machine_type,
-        accelerator_type=accelerator,
-        accelerator_count=accelerator_count,
+        endpoint, machine = deployment.first_that_is_to_be_had(choices)
+    label_endpoint(deployment.endpoints, endpoint, run_name)
+    deployed = endpoint.deployed_models[0]
+    log(f"Endpoint {endpoint.name} serves {deployed.model}")
+    return DeployResult(
+        endpoint=endpoint.name,
+        model=deployed.model,
+        machine=machine or described(deployed.dedicated_resources.machine_spec),
     )
 
 
-def _request(
-    connection: Connection,
-    run_name: str,
-    checkpoint_uri: str,
-    display_name: str,
-    machine: types.MachineSpec,
-) -> types.DeployRequest:
-    return types.DeployRequest(
-        destination=connection.parent,
-        custom_model=types.DeployRequest.CustomModel(gcs_uri=checkpoint_uri),
-        model_config=types.DeployRequest.ModelConfig(
-            model_user_id=model_id(run_name), model_display_name=display_name[:128]
-        ),
-        endpoint_config=types.DeployRequest.EndpointConfig(
-            endpoint_user_id=endpoint_id(run_name), endpoint_display_name=display_name[:128]
-        ),
-        deploy_config=types.DeployRequest.DeployConfig(
-            dedicated_resources=types.DedicatedResources(
-                machine_spec=machine, min_replica_count=1, max_replica_count=1
+class _Deployment:
+    """The deployment of one run, on one machine after the other."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        run_name: str,
+        checkpoint_uri: str,
+        display_name: str,
+        replicas: Replicas,
+        log: Callable[[str], None],
+    ) -> None:
+        self.endpoints: Any = connection.client(EndpointServiceClient)
+        self._garden: Any = connection.client(ModelGardenServiceClient)
+        self._connection = connection
+        self._run_name = run_name
+        self._checkpoint_uri = checkpoint_uri
+        self._display_name = display_name
+        self._replicas = replicas
+        self._log = log
+        self._name = f"{connection.parent}/endpoints/{endpoint_id(run_name)}"
+
+    def find(self) -> types.Endpoint | None:
+        """The run's endpoint, if it serves already."""
+        endpoint = get_endpoint(self.endpoints, self._name)
+        return endpoint if endpoint is not None and endpoint.deployed_models else None
+
+    def first_that_is_to_be_had(
+        self, choices: Sequence[types.MachineSpec]
+    ) -> tuple[types.Endpoint, str]:
+        """Deploy on the first of `choices` that there is; the endpoint, and the machine in words.
+
+        Raises:
+            UserError: None is to be had, or the service refuses for another reason.
+        """
+        running = find_deployment(self._garden, self._connection.parent, model_id(self._run_name))
+        if running:
+            # An attempt before had begun it; which machine it asked for, its endpoint will say.
+            self._log(f"Adopted deployment {running}")
+            error = self._wait(running)
+            if error is None:
+                return self._served(), ""
+            self._log(f"It failed: {error[1]}")
+        tried: list[str] = []
+        for machine in choices:
+            tried.append(machine.machine_type)
+            error = self._deploy(machine)
+            if error is None:
+                return self._served(), described(machine)
+            code, message = error
+            if not is_shortage(code, message):
+                raise UserError(f"The deployment failed: {message}")
+            advice = explain(message, machine, self._connection.location, tried)
+            if machine is choices[-1]:
+                raise UserError(f"No machine could be had ({', '.join(tried)}). {advice}")
+            self._log(f"WARNING: {advice}")
+        raise AssertionError("unreachable")
+
+    def _deploy(self, machine: types.MachineSpec) -> tuple[int, str] | None:
+        """Deploy on `machine`; code and message of what went wrong, if anything."""
+        # What an attempt that failed had left: the ids are ours, a new deployment needs them.
+        self._clear()
+        self._log(f"Deploying {self._checkpoint_uri} on {described(machine)}")
+        request = types.DeployRequest(
+            destination=self._connection.parent,
+            custom_model=types.DeployRequest.CustomModel(gcs_uri=self._checkpoint_uri),
+            model_config=types.DeployRequest.ModelConfig(
+                model_user_id=model_id(self._run_name),
+                model_display_name=self._display_name[:128],
+            ),
+            endpoint_config=types.DeployRequest.EndpointConfig(
+                endpoint_user_id=endpoint_id(self._run_name),
+                endpoint_display_name=self._display_name[:128],
+            ),
+            deploy_config=types.DeployRequest.DeployConfig(
+                dedicated_resources=self._replicas.resources(machine)
+            ),
+        )
+        try:
+            started = self._garden.deploy(request=request, retry=None, timeout=120)
+        except api.TooManyRequests as error:
+            return code_pb2.RESOURCE_EXHAUSTED, error.message
+        return self._wait(started.operation.name)
+
+    def _wait(self, operation: str) -> tuple[int, str] | None:
+        """Wait for a deployment; one that fails or never ends leaves nothing that costs money."""
+        with on_stop(lambda: _cancel(self._garden, operation, self._log)):
+            ended = wait_for_deployment(self._garden, operation, DEPLOY_TIMEOUT_S, self._log)
+        if ended is None:
+            cancel_deployment(self._garden, operation, self._log)
+            self._clear()
+            raise UserError(
+                f"The deployment has not ended after {DEPLOY_TIMEOUT_S / 60:.0f} minutes and was "
+                f"cancelled: {operation}"
             )
-        ),
-    )
+        if ended.error.code:
+            self._clear()
+            return int(ended.error.code), str(ended.error.message)
+        return None
+
+    def _served(self) -> types.Endpoint:
+        endpoint = self.find()
+        if endpoint is None:
+            raise RuntimeError(f"{self._name} holds no model although its deployment ended.")
+        return endpoint
+
+    def _clear(self) -> None:
+        delete_endpoint(self.endpoints, self._name, self._log)
+        model = f"{self._connection.parent}/models/{model_id(self._run_name)}"
+        delete_model(self._connection, model, self._log)
 
 
 def _cancel(garden: Any, operation: str, log: Callable[[str], None]) -> None:
     with contextlib.suppress(api.GoogleAPIError, OSError):
         cancel_deployment(garden, operation, log)
-
-
-def _wait(
-    garden: Any, operation: str, endpoints: Any, name: str, log: Callable[[str], None]
-) -> None:
-    """Wait for a deployment; one that fails or never ends leaves nothing that costs money."""
-    ended = wait_for_deployment(garden, operation, DEPLOY_TIMEOUT_S, log)
-    if ended is None:
-        cancel_deployment(garden, operation, log)
-        delete_endpoint(endpoints, name, log)
-        raise UserError(
-            f"The deployment has not ended after {DEPLOY_TIMEOUT_S / 60:.0f} minutes and was "
-            f"cancelled: {operation}"
-        )
-    if ended.error.code:
-        delete_endpoint(endpoints, name, log)
-        raise UserError(f"The deployment failed: {ended.error.message}")

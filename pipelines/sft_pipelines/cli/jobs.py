@@ -145,6 +145,7 @@ def show(
 ) -> None:
     """Show one job: request, states, data, checkpoints, endpoint, cost, its page in the console."""
     from sft_components.vertex.connection import is_loopback
+    from sft_components.vertex.failures import explain
     from sft_pipelines.cli.jobs_print import print_job
     from sft_pipelines.cli.models import print_json
     from sft_pipelines.jobs import details
@@ -163,6 +164,7 @@ def show(
             "checkpoints": details.checkpoints(job),
             "tasks": details.tasks(job),
             "cost": cost.as_dict() if cost else None,
+            "explanation": explain(job.error) if job.error else "",
             "resource": job.resource,
         }
     )

@@ -72,6 +72,7 @@ def wait(
     """
     import json
 
+    from sft_components.vertex.failures import explain
     from sft_pipelines.jobs.curves import Metrics
     from sft_pipelines.jobs.follow import until_ended
 
@@ -101,7 +102,8 @@ def wait(
         typer.echo(f"Error: {job.name} is still {job.state} after {timeout:g} s.", err=True)
         raise typer.Exit(1)
     if job.state != "succeeded":
-        typer.echo(f"Error: {job.name} ended as {job.state}. {job.error}".rstrip(), err=True)
+        said = f"{job.name} ended as {job.state}. {explain(job.error) if job.error else ''}"
+        typer.echo(f"Error: {said}".rstrip(), err=True)
         raise typer.Exit(1)
     if job.endpoint and not as_json:
         typer.echo(f'Ask it: vertex-sft prompt {job.endpoint} "Hello"', err=True)

@@ -7,6 +7,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from sft_components.vertex.failures import explain
 from sft_pipelines.cli.models import console
 from sft_pipelines.jobs import details
 from sft_pipelines.jobs.records import Job, moment
@@ -61,7 +62,8 @@ def print_job(job: Job, *, in_console: bool) -> None:
         _facts("Cost", {"tuning": "by its accelerators' hours; the catalogue holds no price"})
     if job.error:
         out.print(Text("Error", style="bold red"))
-        out.print(Text(f"  {job.error}"), soft_wrap=True)
+        for line in explain(job.error).splitlines():
+            out.print(Text(f"  {line}"), soft_wrap=True)
     if in_console:
         out.print(Text(f"Console  {job.console_link}"), soft_wrap=True)
 

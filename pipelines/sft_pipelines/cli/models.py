@@ -32,6 +32,10 @@ def models(
         str, typer.Option("--family", help="Only llama, gemma, qwen, gemini, text, chat, ...")
     ] = "",
     show_all: Annotated[bool, typer.Option("--all", help="Retired models too.")] = False,
+    allow_unlisted: Annotated[
+        bool,
+        typer.Option("--allow-unlisted", help="With NAME: what is guessed of a newer model."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the models that can be tuned, or show one in full."""
@@ -40,10 +44,12 @@ def models(
         if name:
             if family or show_all:
                 raise UserError("Give a NAME, or --family and --all, not both.")
-            model = catalog.find(name)
+            model = catalog.find(name, allow_unlisted)
             print_json(_as_dict(catalog, model)) if as_json else _print_one(catalog, model)
             return
         families = sorted({model.family for model in catalog.models.values()})
+        if allow_unlisted:
+            raise UserError("--allow-unlisted goes with a NAME.")
         if family and family not in families:
             raise UserError(f"Unknown family {family!r}: write one of {', '.join(families)}.")
     # Whole families are retired: asked for by name, they are shown rather than an empty table.

@@ -21,6 +21,10 @@ def deployment_graph(
     machine_type: str,
     accelerator_type: str,
     accelerator_count: int,
+    min_replica_count: int,
+    max_replica_count: int,
+    spot: bool,
+    fallback_machines: list,
     smoke_test_prompts: list,
     max_latency_s: float,
 ):
@@ -42,6 +46,10 @@ def deployment_graph(
             machine_type=machine_type,
             accelerator_type=accelerator_type,
             accelerator_count=accelerator_count,
+            min_replica_count=min_replica_count,
+            max_replica_count=max_replica_count,
+            spot=spot,
+            fallback_machines=fallback_machines,
         )
         uncached(repeated(deployed))
         tested = smoke_test_endpoint(

@@ -55,6 +55,10 @@ def stages(
     serving_machine_type: Any = "",
     serving_accelerator_type: Any = "",
     serving_accelerator_count: Any = 0,
+    serving_min_replica_count: Any = 1,
+    serving_max_replica_count: Any = 1,
+    serving_spot: Any = False,
+    serving_fallback_machines: Any = None,
     smoke_test_prompts: Any = None,
     max_latency_s: Any = 0.0,
     encryption_spec_key_name: Any = "",
@@ -194,8 +198,16 @@ def stages(
                 machine_type=serving_machine_type,
                 accelerator_type=serving_accelerator_type,
                 accelerator_count=serving_accelerator_count,
-                smoke_test_prompts=[] if smoke_test_prompts is None else smoke_test_prompts,
+                min_replica_count=serving_min_replica_count,
+                max_replica_count=serving_max_replica_count,
+                spot=serving_spot,
+                fallback_machines=_list(serving_fallback_machines),
+                smoke_test_prompts=_list(smoke_test_prompts),
                 max_latency_s=max_latency_s,
             )
         )
     return released
+
+
+def _list(value: Any) -> Any:
+    return [] if value is None else value

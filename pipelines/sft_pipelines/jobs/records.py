@@ -129,7 +129,7 @@ def from_pipeline_job(resource: Mapping[str, Any]) -> Job | None:
         family=family_of(model) or ("chat" if "chat" in template[1] else "text"),
         tuned_model=outputs.get("model_resource_name", ""),
         endpoint=outputs.get("endpoint_resource_name", ""),
-        **_common(resource, "PIPELINE_STATE_"),
+        **_common(resource, "PIPELINE_STATE_") | {"error": _pipeline_error(resource)},
     )
 
 
@@ -141,6 +141,14 @@ def pipeline_outputs(resource: Mapping[str, Any]) -> dict[str, str]:
             if key.startswith("output:") and isinstance(value, str):
                 found[key.removeprefix("output:")] = value
     return found
+
+
+def _pipeline_error(resource: Mapping[str, Any]) -> str:
+    """The innermost task's error, which says more than the job's own, and the job's."""
+    tasks = resource.get("jobDetail", {}).get("taskDetails", [])
+    said = [one.get("error", {}).get("message", "") for one in tasks]
+    own = resource.get("error", {}).get("message", "")
+    return " ".join(dict.fromkeys([*[text for text in said if text][-1:], own])).strip()
 
 
 def _common(resource: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -1,0 +1,165 @@
+"""How much a tuning is, before it is launched: tokens, rows, steps, epochs."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sft_components.catalog import ModelSpec, load_catalog
+from sft_components.catalog.legacy import (
+    accelerator,
+    batch_size,
+    epochs_from_steps,
+    step_warnings,
+    steps_from_epochs,
+)
+from sft_components.errors import UserError
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What one epoch sees."""
+
+    tokens: int
+    estimated: bool
+    """Whether the tokens were not counted by the model's own tokenizer."""
+    rows: int = 0
+    """0 where they are not known."""
+    errors: int = 0
+    """What the data break of the model's rules."""
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a tuning takes."""
+
+    epochs: float
+    steps: int = 0
+    """0 where they do not follow from what is known."""
+    batch: int = 0
+    """Rows a step; 0 where the service chooses."""
+    region: str = ""
+    """Where a legacy model's tuning computes."""
+    hardware: str = ""
+    """On what."""
+    warnings: tuple[str, ...] = ()
+
+
+def read_training_set(
+    paths: Sequence[str], model: ModelSpec, mode: str, *, dataset_format: str, project: str
+) -> TrainingSet:
+    """Rows and tokens of data files, the tokens estimated from their characters.
+
+    Args:
+        paths: JSON Lines files: local, gs://, or patterns.
+        model: What is tuned.
+        mode: Tuning mode.
+        dataset_format: A format, or auto.
+        project: Google Cloud project for gs:// files.
+
+    Raises:
+        UserError: No file, or nothing in it that could be read.
+    """
+    # Here: reading a data set takes imports that no other estimate needs.
+    from sft_components.datasets.findings import Findings
+    from sft_components.datasets.sets import check_sets, job_for, open_sets
+    from sft_components.datasets.summary import figures
+
+    job = job_for(model.name, mode, on_long="warn", allow_unlisted_model=model.unlisted)
+    sets = open_sets({"training": list(paths)}, dataset_format, project)
+    findings = Findings(None)
+    check_sets(sets, job, findings, workers=os.cpu_count() or 1)
+    found = figures(sets[0], job, findings)
+    tokens, rows = int(found["training_tokens"]), int(found["rows"])
+    if not tokens or not rows:
+        raise UserError(
+            f"{sets[0].name} has no rows that can be read: see what is wrong with "
+            f"`vertex-sft validate {sets[0].name} --model {model.name}`."
+        )
+    return TrainingSet(tokens, estimated=True, rows=rows, errors=findings.errors)
+
+
+def given_training_set(tokens: int, rows: int, tokens_per_row: float, rough: bool) -> TrainingSet:
+    """A training set by its numbers: its tokens, or its rows and their mean length.
+
+    Raises:
+        UserError: Neither, or both.
+    """
+    if min(tokens, rows, tokens_per_row) < 0:
+        raise UserError("--tokens, --rows and --tokens-per-row must not be negative.")
+    if tokens and tokens_per_row:
+        raise UserError("Give --tokens, or --rows and --tokens-per-row, not both.")
+    if tokens_per_row and not rows:
+        raise UserError("--tokens-per-row needs --rows.")
+    if tokens_per_row:
+        # A mean length is hardly ever a count.
+        return TrainingSet(round(rows * tokens_per_row), estimated=True, rows=rows)
+    if not tokens:
+        raise UserError("Give DATA, or --tokens, or --rows and --tokens-per-row.")
+    return TrainingSet(tokens, estimated=rough, rows=rows)
+
+
+def length(
+    model: ModelSpec,
+    rows: int,
+    *,
+    epochs: float = 0,
+    steps: int = 0,
+    batch: int = 0,
+    accelerator_type: str = "",
+) -> Length:
+    """How long a tuning is that was asked for in epochs, in steps, or not at all.
+
+    Args:
+        model: What is tuned.
+        rows: Of the training set; 0: unknown.
+        epochs: Passes over the rows; 0: the default.
+        steps: Training steps; 0: the default.
+        batch: Rows a step; 0: the default, where steps are to be turned into epochs. A legacy
+            model's cannot be chosen.
+        accelerator_type: GPU or TPU, of a legacy model.
+
+    Raises:
+        UserError: Both epochs and steps, or something is needed that is not known.
+    """
+    if epochs and steps:
+        raise UserError("Give --epochs or --steps, not both.")
+    if epochs < 0 or steps < 0 or batch < 0:
+        raise UserError("--epochs, --steps and --batch-size must not be negative.")
+    if model.route == "pipeline-job":
+        return _legacy_length(model, rows, epochs, steps, batch, accelerator_type)
+    if accelerator_type:
+        raise UserError(f"--accelerator-type is for legacy models, and {model.name} is none.")
+    if steps:
+        if not rows:
+            raise UserError(f"--steps needs the rows: {model.name} is tuned in epochs.")
+        # As the launch does it: the API takes whole epochs.
+        batch = batch or load_catalog().legacy.default_batch_size
+        epochs = float(-(-steps * batch // rows))
+    elif not (epochs or model.default_epochs):
+        raise UserError(f"{model.name} has no default number of epochs: give --epochs.")
+    epochs = epochs or float(model.default_epochs or 0)
+    return Length(epochs, steps_from_epochs(epochs, rows, batch) if rows and batch else 0, batch)
+
+
+def _legacy_length(
+    model: ModelSpec, rows: int, epochs: float, steps: int, batch: int, accelerator_type: str
+) -> Length:
+    if batch:
+        raise UserError(
+            f"--batch-size cannot be chosen for {model.name}: it follows from --accelerator-type."
+        )
+    place = accelerator(accelerator_type)
+    batch = batch_size(model, place.tuning_region)
+    if not rows:
+        raise UserError(f"{model.name} is tuned in steps of {batch} rows: give --rows or a file.")
+    if epochs:
+        steps = steps_from_epochs(epochs, rows, batch)
+    steps = steps or load_catalog().legacy.default_train_steps
+    return Length(
+        epochs_from_steps(steps, rows, batch),
+        steps,
+        batch,
+        place.tuning_region,
+        place.hardware,
+        tuple(step_warnings(model, steps, rows)),
+    )

@@ -1,0 +1,199 @@
+"""Deployments that are short of machines, fail, or are ended in the middle."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from google.cloud.aiplatform_v1beta1 import types
+from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
+from google.cloud.aiplatform_v1beta1.services.model_garden_service import ModelGardenServiceClient
+
+from sft_components.catalog import load_catalog
+from sft_components.deploy_model.plan import Replicas, machines
+from sft_components.deploy_model.shortage import explain, is_shortage
+from sft_components.deploy_model.work import deploy_model
+from sft_components.errors import UserError
+from sft_components.release_endpoint.work import release_endpoint
+from sft_components.vertex.connection import Connection
+from sft_components.vertex.deployments import find_deployment
+from sft_components.vertex.endpoints import get_endpoint
+from sft_components.vertex.keys import endpoint_id, model_id
+from sft_local import base_model
+from sft_local.control import LocalVertex
+from sft_local.gcs import Storage
+
+PROJECT = "p"
+LOCATION = "us-central1"
+MODEL = "meta/llama3_1@llama-3.1-8b-instruct"
+CONNECTION = Connection(PROJECT, LOCATION)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(vertex: LocalVertex, output_uri: str) -> str:
+    """Weights that can be served: the tiny model, as it is."""
+    uri = f"{output_uri}/weights"
+    Storage(vertex.storage_url).upload_folder(base_model.find("tiny").folder, uri)
+    return uri
+
+
+@pytest.fixture
+def faults(vertex: LocalVertex) -> Iterator[Any]:
+    url = f"{vertex.api_url}/faults"
+
+    def order(*rules: dict[str, Any]) -> None:
+        requests.post(url, json=list(rules), timeout=5).raise_for_status()
+
+    yield order
+    requests.delete(url, timeout=5)
+
+
+def deploy(run_name: str, checkpoint_uri: str, lines: list[str], **more: Any) -> Any:
+    arguments: dict[str, Any] = {
+        "machine_type": "",
+        "accelerator_type": "",
+        "accelerator_count": 0,
+        **more,
+    }
+    return deploy_model(
+        project=PROJECT,
+        location=LOCATION,
+        run_name=run_name,
+        base_model=MODEL,
+        checkpoint_uri=checkpoint_uri,
+        model_display_name=run_name,
+        log=lines.append,
+        **arguments,
+    )
+
+
+def release(run_name: str, lines: list[str]) -> None:
+    released = release_endpoint(
+        project=PROJECT,
+        location=LOCATION,
+        tuning_location=LOCATION,
+        run_name=run_name,
+        succeeded=False,
+        log=lines.append,
+    )
+    assert released.endpoint == ""
+
+
+def endpoint(run_name: str) -> types.Endpoint | None:
+    name = f"{CONNECTION.parent}/endpoints/{endpoint_id(run_name)}"
+    return get_endpoint(CONNECTION.client(EndpointServiceClient), name)
+
+
+def test_where_there_is_no_machine_the_next_is_tried(checkpoint: str, faults: Any):
+    faults(
+        {"kind": "stockout", "path": ":deploy$", "times": 1},
+        {"kind": "quota", "path": ":deploy$", "times": 1},
+    )
+    lines: list[str] = []
+    result = deploy(
+        "short", checkpoint, lines, fallback_machines=["g2-standard-16", "a3-highgpu-1g"]
+    )
+    assert result.machine.startswith("a3-highgpu-1g, 1 x NVIDIA_H100_80GB, $12.63 an hour")
+    warnings = [line for line in lines if line.startswith("WARNING")]
+    assert len(warnings) == 2
+    assert "no g2-standard-12 with NVIDIA_L4" in warnings[0]
+    assert "Quota custom_model_serving_nvidia_l4_gpus of us-central1" in warnings[1]
+    found = endpoint("short")
+    assert found is not None
+    resources = found.deployed_models[0].dedicated_resources
+    assert resources.machine_spec.machine_type == "a3-highgpu-1g"
+    # A retry adopts what serves and says what that is.
+    assert deploy("short", checkpoint, lines) == result
+    release("short", lines)
+    assert endpoint("short") is None
+
+
+def test_where_there_is_none_at_all_nothing_is_left(checkpoint: str, faults: Any):
+    faults({"kind": "stockout", "path": ":deploy$"})
+    with pytest.raises(UserError, match=r"g2-standard-12, g2-standard-24\).*fallback_machines"):
+        deploy("none", checkpoint, [], fallback_machines=["g2-standard-24"])
+    assert endpoint("none") is None
+
+
+def test_a_deployment_that_fails_leaves_no_endpoint(vertex: LocalVertex, output_uri: str):
+    lines: list[str] = []
+    with pytest.raises(UserError, match="deployment failed"):
+        deploy("fails", f"{output_uri}/no-weights", lines, fallback_machines=["g2-standard-24"])
+    assert len([line for line in lines if line.startswith("Deploying")]) == 1
+    release("fails", lines)
+    assert "The run left no endpoint." in lines
+
+
+def test_a_run_is_released_in_the_middle_of_its_deployment(checkpoint: str, faults: Any):
+    faults({"kind": "stockout", "path": ":deploy$", "seconds": 60})
+    garden = CONNECTION.client(ModelGardenServiceClient)
+    run_name = "killed-while-deploying"
+    garden.deploy(
+        types.DeployRequest(
+            destination=CONNECTION.parent,
+            custom_model=types.DeployRequest.CustomModel(gcs_uri=checkpoint),
+            model_config=types.DeployRequest.ModelConfig(model_user_id=model_id(run_name)),
+            endpoint_config=types.DeployRequest.EndpointConfig(
+                endpoint_user_id=endpoint_id(run_name)
+            ),
+        ),
+        retry=None,
+    )
+    assert find_deployment(garden, CONNECTION.parent, model_id(run_name))
+    release(run_name, [])
+    assert find_deployment(garden, CONNECTION.parent, model_id(run_name)) == ""
+    assert endpoint(run_name) is None
+
+
+def test_an_endpoint_that_does_not_exist_is_not_adopted(vertex: LocalVertex):
+    name = f"{CONNECTION.parent}/endpoints/404"
+    with pytest.raises(UserError, match="does not exist"):
+        deploy("adopts", "", [], tuned_endpoint=name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {
+                "machine_type": "g2-standard-12",
+                "accelerator_type": "NVIDIA_L4",
+                "accelerator_count": 2,
+            },
+            "1 x NVIDIA_L4",
+        ),
+        ({"fallback_machines": ["g2-standard-13"]}, "Unknown machine 'g2-standard-13'"),
+        ({"min_replica_count": 2}, "max_replica_count is 1: give at least 2"),
+        ({"min_replica_count": -1}, "min_replica_count is -1"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(changes: dict[str, Any], message: str):
+    with pytest.raises(UserError, match=message):
+        deploy("refused", "gs://nowhere/weights", [], **changes)
+
+
+def test_replicas_go_to_zero_and_a_machine_is_asked_for_once():
+    found = machines(load_catalog().find(MODEL), "", "", 0, ["g2-standard-12", "g2-standard-48"])
+    assert [m.machine_type for m in found] == ["g2-standard-12", "g2-standard-48"]
+    sleeping = Replicas(0, 2, spot=True).resources(found[0])
+    assert (sleeping.min_replica_count, sleeping.initial_replica_count) == (0, 1)
+    assert sleeping.scale_to_zero_spec.idle_scaledown_period.total_seconds() == 3600
+    assert sleeping.spot
+    awake = Replicas(1, 1).resources(found[0])
+    assert "scale_to_zero_spec" not in awake
+    assert awake.initial_replica_count == 0
+
+
+def test_a_shortage_is_told_from_a_mistake():
+    assert is_shortage(8, "")
+    assert is_shortage(9, "us-central1 does not have enough resources available")
+    assert not is_shortage(3, "The model at gs://b/m is not valid")
+    machine = machines(load_catalog().find(MODEL), "", "", 0)[0]
+    text = explain(
+        "Quota aiplatform.googleapis.com/custom_model_serving_nvidia_l4_gpus exceeded.",
+        machine,
+        "us-central1",
+        ["g2-standard-12"],
+    )
+    # Another machine with the same accelerator would not help.
+    assert "g2-" not in text.split("fallback_machines")[0].split("Else")[1]

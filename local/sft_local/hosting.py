@@ -237,6 +237,10 @@ class Hosting:
             raise NotServedError(deployed_id)
         return msgspec.json.decode(text, type=Deployment)
 
+    def is_deploying(self, endpoint: str) -> bool:
+        """Whether a deployment at `endpoint` is under way."""
+        return any(d.endpoint == endpoint and not d.complete for d in self._all().values())
+
     def surface_of(self, model: str) -> Surface:
         """How `model` (without its version) is asked where it is deployed already, else vllm."""
         for found in self._all().values():

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sft_components.errors import UserError
 from sft_local import base_model, control, faults, lifeline
 from sft_local.api import (
+    deployments,
     endpoints,
     experiments,
     gemini,
@@ -83,6 +84,7 @@ def make_app(vertex: Vertex, *, dedicated: bool) -> ASGIApp:
             pipeline_jobs,
             model_garden,
             endpoints,
+            deployments,
             models,
             experiments,
         ):

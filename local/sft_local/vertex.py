@@ -1,7 +1,7 @@
 """The parts of one local Vertex AI, as the routes use them."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Path, Request
@@ -37,8 +37,6 @@ class Vertex:
     nonce: str
     prediction_host: str
     """Host and port of the dedicated endpoints."""
-    deploying: set[str] = field(default_factory=set)
-    """Names of the endpoints whose deployment is under way."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
-"""Endpoints: get, list, patch, undeploy, delete."""
+"""Endpoints: create, get, list, patch, delete."""
 
 import threading
+from typing import Any
 
 from fastapi import APIRouter, Query, Response
 
 from sft_local import wire
+from sft_local.api.resources import ENDPOINT_ID, check_id, check_region, check_traffic
 from sft_local.vertex import PLACE, Body, PlaceHere, VertexHere, check_labels
 from sft_local.wire import ApiError
 
@@ -15,7 +17,44 @@ _PATCHABLE = {
     "displayName": "display_name",
     "display_name": "display_name",
     "description": "description",
+    "trafficSplit": "traffic_split",
+    "traffic_split": "traffic_split",
 }
+
+
+@router.post(f"{PLACE}/endpoints")
+def create(
+    body: Body,
+    place: PlaceHere,
+    vertex: VertexHere,
+    endpoint_id: str = Query("", alias="endpointId"),
+) -> Response:
+    """Creates an endpoint, with nothing deployed at it."""
+    wanted = wire.parse("Endpoint", body, place.version)
+    check_region(place.location)
+    if not 0 < len(wanted.display_name) <= 128:
+        raise ApiError("INVALID_ARGUMENT", "displayName must have 1 to 128 characters.")
+    check_labels(wanted.labels)
+    if wanted.traffic_split:
+        raise ApiError("INVALID_ARGUMENT", "trafficSplit must be empty: nothing is deployed yet.")
+    if endpoint_id:
+        check_id("endpointId", endpoint_id, ENDPOINT_ID)
+    name = place.name("endpoints", endpoint_id or vertex.operations.next_id())
+    made = vertex.hosting.endpoint(
+        name,
+        display_name=wanted.display_name,
+        description=wanted.description,
+        labels=wanted.labels,
+        dedicated=wanted.dedicated_endpoint_enabled,
+    )
+    made.encryption_spec = wanted.encryption_spec
+    vertex.store.create(name, made)
+
+    def work(cancel: threading.Event) -> Any:
+        return vertex.store.get(name)
+
+    metadata = wire.types().CreateEndpointOperationMetadata()
+    return wire.answer(vertex.operations.start(place.parent, place.version, metadata, work))
 
 
 @router.get(f"{PLACE}/endpoints")
@@ -59,37 +98,18 @@ def patch(
         )
     check_labels(wanted.labels)
     with vertex.store.change(place.name("endpoints", endpoint)) as stored:
+        if "traffic_split" in map(_PATCHABLE.get, fields):
+            check_traffic(wanted.traffic_split, [d.id for d in stored.deployed_models])
         for field in fields:
             setattr(stored, _PATCHABLE[field], getattr(wanted, _PATCHABLE[field]))
     return get(endpoint, place, vertex)
-
-
-@router.post(f"{PLACE}/endpoints/{{endpoint}}:undeployModel")
-def undeploy(endpoint: str, body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
-    """Ends a deployed model's server."""
-    types = wire.types()
-    request = wire.parse("UndeployModelRequest", body, place.version)
-    name = place.name("endpoints", endpoint)
-    wanted = request.deployed_model_id
-    if wanted not in [deployed.id for deployed in vertex.store.get(name).deployed_models]:
-        raise ApiError("NOT_FOUND", f"Deployed model {wanted!r} is not found at {name}.")
-
-    def work(cancel: threading.Event) -> object:
-        vertex.hosting.detach(name, wanted, dict(request.traffic_split))
-        return types.UndeployModelResponse()
-
-    return wire.answer(
-        vertex.operations.start(
-            place.parent, place.version, types.UndeployModelOperationMetadata(), work
-        )
-    )
 
 
 @router.delete(f"{PLACE}/endpoints/{{endpoint}}")
 def delete(endpoint: str, place: PlaceHere, vertex: VertexHere) -> Response:
     """Deletes an endpoint that has no deployed models."""
     name = place.name("endpoints", endpoint)
-    if vertex.store.get(name).deployed_models or name in vertex.deploying:
+    if vertex.store.get(name).deployed_models or vertex.hosting.is_deploying(name):
         raise ApiError(
             "FAILED_PRECONDITION",
             f"The Endpoint {name!r} has deployed or being-deployed model(s): undeploy them first.",

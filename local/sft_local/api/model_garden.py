@@ -1,22 +1,26 @@
 """Model Garden's deployment of custom weights."""
 
-import re
 import threading
 from typing import Any
 
 from fastapi import APIRouter, Response
 
 from sft_local import wire
-from sft_local.gcs import StorageError, split_uri
+from sft_local.api.resources import (
+    ENDPOINT_ID,
+    MODEL_ID,
+    check_folder,
+    check_id,
+    check_machine,
+    check_region,
+    machine_title,
+)
 from sft_local.hosting import Deployment
 from sft_local.store import now
 from sft_local.vertex import PLACE, Body, Place, PlaceHere, VertexHere
 from sft_local.wire import ApiError
 
 router = APIRouter()
-
-_ENDPOINT_ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,8}")
-_MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
 
 
 @router.post(f"{PLACE}:deploy")
@@ -30,7 +34,7 @@ def deploy(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
     model_id = wanted_model.model_user_id or f"custom-{vertex.operations.next_id()}"
     deployed_id = vertex.operations.next_id()
     endpoint_name, model_name = place.name("endpoints", endpoint_id), place.name("models", model_id)
-    machine = _machine(request)
+    machine = machine_title(request.deploy_config.dedicated_resources)
     sentence = f"Served on this machine's CPU by transformers serve instead of {machine}."
     moment = now()
     endpoint = vertex.hosting.endpoint(
@@ -55,7 +59,6 @@ def deploy(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
     except ApiError:
         vertex.store.delete(endpoint_name)
         raise
-    vertex.deploying.add(endpoint_name)
     vertex.hosting.begin(
         deployed_id,
         Deployment(
@@ -69,7 +72,6 @@ def deploy(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
     )
 
     def undo() -> None:
-        vertex.deploying.discard(endpoint_name)
         vertex.servers.stop(deployed_id, patience=0)
         vertex.hosting.forget(deployed_id)
         vertex.store.delete(endpoint_name)
@@ -94,7 +96,6 @@ def deploy(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
         except BaseException:
             undo()
             raise
-        vertex.deploying.discard(endpoint_name)
         return types.DeployResponse(endpoint=endpoint_name, model=model_name)
 
     metadata = types.DeployOperationMetadata(destination=place.parent, model_id=model_id)
@@ -107,8 +108,7 @@ def _accept(request: Any, place: Place) -> str:
     Raises:
         ApiError: The service, or this machine, would not take the request.
     """
-    if place.location == "global":
-        raise ApiError("INVALID_ARGUMENT", "Models cannot be deployed in global: name a region.")
+    check_region(place.location)
     gcs_uri = str(request.custom_model.gcs_uri)
     if not gcs_uri:
         if request.publisher_model_name or request.hugging_face_model_id:
@@ -116,36 +116,10 @@ def _accept(request: Any, place: Place) -> str:
                 "UNIMPLEMENTED", "The local Vertex AI deploys custom weights (customModel) only."
             )
         raise ApiError("INVALID_ARGUMENT", "customModel.gcsUri is required.")
-    try:
-        split_uri(gcs_uri)
-    except StorageError as error:
-        raise ApiError("INVALID_ARGUMENT", f"customModel.gcsUri: {error}") from None
-    for field, text, pattern in (
-        ("endpointConfig.endpointUserId", request.endpoint_config.endpoint_user_id, _ENDPOINT_ID),
-        ("modelConfig.modelUserId", request.model_config.model_user_id, _MODEL_ID),
-    ):
-        if text and not pattern.fullmatch(text):
-            raise ApiError("INVALID_ARGUMENT", f"{field} {text!r} is not a valid id.")
-    resources = request.deploy_config.dedicated_resources
-    machine = resources.machine_spec
-    given = [
-        bool(machine.machine_type),
-        bool(machine.accelerator_type),
-        bool(machine.accelerator_count),
-    ]
-    if any(given) and not all(given):
-        raise ApiError(
-            "INVALID_ARGUMENT",
-            "machineSpec must have machineType, acceleratorType and acceleratorCount, or none.",
-        )
-    if resources.max_replica_count and resources.max_replica_count < resources.min_replica_count:
-        raise ApiError("INVALID_ARGUMENT", "maxReplicaCount must not be below minReplicaCount.")
+    check_folder("customModel.gcsUri", gcs_uri)
+    if endpoint_id := request.endpoint_config.endpoint_user_id:
+        check_id("endpointConfig.endpointUserId", endpoint_id, ENDPOINT_ID)
+    if model_id := request.model_config.model_user_id:
+        check_id("modelConfig.modelUserId", model_id, MODEL_ID)
+    check_machine(request.deploy_config.dedicated_resources)
     return gcs_uri
-
-
-def _machine(request: Any) -> str:
-    machine = request.deploy_config.dedicated_resources.machine_spec
-    if not machine.machine_type:
-        return "the machine that Model Garden chooses"
-    accelerator = wire.types().AcceleratorType(machine.accelerator_type).name
-    return f"{machine.machine_type} with {machine.accelerator_count} × {accelerator}"

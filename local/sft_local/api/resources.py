@@ -1,0 +1,107 @@
+"""What deployments ask of machines and of traffic, checked as the service checks it."""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sft_local import wire
+from sft_local.gcs import StorageError, split_uri
+from sft_local.wire import ApiError
+
+ENDPOINT_ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,9}")
+MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}|[1-9][0-9]{0,19}")
+_DEPLOYED_ID = re.compile(r"[1-9][0-9]{0,19}")
+
+
+def _refuse(message: str) -> ApiError:
+    return ApiError("INVALID_ARGUMENT", message)
+
+
+def check_id(field: str, text: str, pattern: "re.Pattern[str]") -> None:
+    """Checks an id that the caller chose.
+
+    Raises:
+        ApiError: It cannot be one.
+    """
+    if not pattern.fullmatch(text):
+        raise _refuse(f"{field} {text!r} is not a valid id.")
+
+
+def check_deployed_id(text: str) -> None:
+    """Checks a deployed model's id that the caller chose.
+
+    Raises:
+        ApiError: It cannot be one.
+    """
+    check_id("deployedModel.id", text, _DEPLOYED_ID)
+
+
+def check_region(location: str) -> None:
+    """Checks that something can be deployed in `location`.
+
+    Raises:
+        ApiError: It is `global`.
+    """
+    if location == "global":
+        raise _refuse("Models cannot be deployed in global: name a region.")
+
+
+def check_folder(field: str, uri: str) -> None:
+    """Checks the address of a folder of Cloud Storage.
+
+    Raises:
+        ApiError: It is none.
+    """
+    try:
+        split_uri(uri)
+    except StorageError as error:
+        raise _refuse(f"{field}: {error}") from None
+
+
+def check_machine(resources: Any) -> None:
+    """Checks a deployment's dedicated resources.
+
+    Raises:
+        ApiError: The machine is named by half, or the numbers of replicas do not fit.
+    """
+    machine = resources.machine_spec
+    given = [
+        bool(machine.machine_type),
+        bool(machine.accelerator_type),
+        bool(machine.accelerator_count),
+    ]
+    if any(given) and not all(given):
+        raise _refuse(
+            "machineSpec must have machineType, acceleratorType and acceleratorCount, or none."
+        )
+    if resources.max_replica_count and resources.max_replica_count < resources.min_replica_count:
+        raise _refuse("maxReplicaCount must not be below minReplicaCount.")
+
+
+def machine_title(resources: Any) -> str:
+    """The machine in words."""
+    machine = resources.machine_spec
+    if not machine.machine_type:
+        return "the machine that Model Garden chooses"
+    accelerator = wire.types().AcceleratorType(machine.accelerator_type).name
+    return f"{machine.machine_type} with {machine.accelerator_count} × {accelerator}"
+
+
+def check_traffic(split: Mapping[str, int], known: Collection[str]) -> None:
+    """Checks a traffic split.
+
+    Args:
+        split: Per cent, by deployed model id.
+        known: The ids that the endpoint will have.
+
+    Raises:
+        ApiError: The shares do not sum to 100, or one is of a model that is not there.
+    """
+    if not split:
+        return
+    if any(not 0 <= share <= 100 for share in split.values()) or sum(split.values()) != 100:
+        shares = " + ".join(map(str, split.values()))
+        raise _refuse(f"The sum of all values of traffic_split must be 100, got {shares}.")
+    for key, share in split.items():
+        if key not in known and share:
+            raise _refuse(f"traffic_split names {key!r}, which is not deployed at this Endpoint.")

@@ -63,9 +63,9 @@ def tasks(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def metrics(far: Far, name: str) -> dict[str, dict[int, float]]:
     boards = far.client("TensorboardServiceClient")
-    context = far.client("MetadataServiceClient").get_context(
-        name=f"{PARENT}/metadataStores/default/contexts/{name}"
-    )
+    url = f"{far.local.api_url}/v1/{PARENT}/pipelineJobs/{name}"
+    of_run = requests.get(url, timeout=10).json()["jobDetail"]["pipelineRunContext"]
+    context = far.client("MetadataServiceClient").get_context(name=of_run["name"])
     board = context.metadata["backing_tensorboard_resource"]
     (found,) = boards.list_tensorboard_runs(parent=f"{board}/experiments/{name}")
     return {
@@ -233,10 +233,10 @@ def test_chat_model_gets_a_chat_endpoint(far: Far, model: str) -> None:
     assert set(states.values()) == {"SUCCEEDED"}
     # Both answers of each of the eight rows of a step.
     assert set(metrics(far, name)["/train_num_predictions"].values()) == {8 * 2 * 10}
-    (run_,) = far.client("TensorboardServiceClient").list_tensorboard_runs(
-        parent=f"{board}/experiments/{name}"
-    )
-    assert run_.display_name
+    boards = far.client("TensorboardServiceClient")
+    experiments = [e.name for e in boards.list_tensorboard_experiments(parent=board)]
+    assert f"{board}/experiments/{name}" in experiments
+    assert len(list(boards.list_tensorboard_runs(parent=f"{board}/experiments/{name}"))) == 1
 
 
 REFUSED = {

@@ -1,6 +1,7 @@
-"""A tuning job's metrics: the metadata context and the TensorBoard experiment they are read by.
+"""A job's metrics: the metadata context and the TensorBoard experiment they are read by.
 
-Nothing is stored for these: a job's number names its context, its experiment and its run.
+Nothing is stored for these: a tuning job's number names its context, its experiment and its run, as
+a pipeline job's id does; the latter's experiment is also in the TensorBoard that the job named.
 """
 
 from typing import Any
@@ -29,33 +30,39 @@ def _job(place: Place, vertex: Vertex, experiment: str, board: str = TENSORBOARD
     pipeline_job = place.name("pipelineJobs", experiment)
     if vertex.store.exists(pipeline_job):
         job = vertex.store.get(pipeline_job)
-        values = type(job).pb(job).runtime_config.parameter_values
-        named = values["tensorboard_resource_id"].string_value
-        if board == TENSORBOARD or place.name("tensorboards", board) == named:
+        if board in (TENSORBOARD, _named_board(job)):
             return job
     raise ApiError("NOT_FOUND", f"Experiment {experiment!r} is not found.")
+
+
+def _named_board(job: Any) -> str:
+    """The id of the TensorBoard that a pipeline job's parameters name, or empty."""
+    values = type(job).pb(job).runtime_config.parameter_values
+    return str(values["tensorboard_resource_id"].string_value.rpartition("/")[2])
 
 
 def _name(job: Any) -> str:
     return str(getattr(job, "tuned_model_display_name", "") or getattr(job, "display_name", ""))
 
 
-def _tensorboard(place: Place) -> str:
-    return place.name("tensorboards", TENSORBOARD)
+def _tensorboard(place: Place, board: str = TENSORBOARD) -> str:
+    return place.name("tensorboards", board)
 
 
 @router.get(f"{PLACE}/metadataStores/default/contexts/{{context}}")
 def get_context(context: str, place: PlaceHere, vertex: VertexHere) -> Response:
     """The context that a job's `experiment` names."""
     job = _job(place, vertex, context)
+    of_pipeline = isinstance(job, wire.types().PipelineJob)
+    measured = not of_pipeline or vertex.store.metrics(job.name)
     found = wire.types().Context(
         name=place.name("metadataStores/default/contexts", context),
         display_name=context,
-        schema_title="system.Experiment",
+        schema_title="system.PipelineRun" if of_pipeline else "system.Experiment",
         schema_version="0.0.1",
         metadata={
             "experiment_deleted": False,
-            "backing_tensorboard_resource": _tensorboard(place),
+            **({"backing_tensorboard_resource": _tensorboard(place)} if measured else {}),
         },
         create_time=job.create_time,
         update_time=job.update_time,
@@ -67,13 +74,41 @@ def get_context(context: str, place: PlaceHere, vertex: VertexHere) -> Response:
 def get_experiment(board: str, experiment: str, place: PlaceHere, vertex: VertexHere) -> Response:
     """A job's experiment."""
     job = _job(place, vertex, experiment, board)
-    found = wire.types().TensorboardExperiment(
-        name=f"{_tensorboard(place)}/experiments/{experiment}",
+    return wire.answer(_experiment(place, board, experiment, job), place.version)
+
+
+@router.get(f"{PLACE}/tensorboards/{{board}}/experiments")
+def list_experiments(
+    board: str,
+    place: PlaceHere,
+    vertex: VertexHere,
+    size: int = Query(0, alias="pageSize"),
+    token: str = Query("", alias="pageToken"),
+) -> Response:
+    """A TensorBoard's experiments: one for each job that has metrics."""
+    experiments = []
+    for kind, collection in (("TuningJob", "tuningJobs"), ("PipelineJob", "pipelineJobs")):
+        for job in vertex.store.all(kind, place.name(collection, "").rstrip("/")):
+            of_pipeline = kind == "PipelineJob"
+            boards = (TENSORBOARD, _named_board(job)) if of_pipeline else (TENSORBOARD,)
+            if board in boards and vertex.store.metrics(job.name):
+                prefix = "" if of_pipeline else _EXPERIMENT
+                name = prefix + job.name.rpartition("/")[2]
+                experiments.append(_experiment(place, board, name, job))
+    found, following = paginate(experiments, size, token)
+    page = wire.types().ListTensorboardExperimentsResponse(
+        tensorboard_experiments=found, next_page_token=following
+    )
+    return wire.answer(page, place.version)
+
+
+def _experiment(place: Place, board: str, experiment: str, job: Any) -> Any:
+    return wire.types().TensorboardExperiment(
+        name=f"{_tensorboard(place, board)}/experiments/{experiment}",
         display_name=_name(job) or experiment,
         create_time=job.create_time,
         update_time=job.update_time,
     )
-    return wire.answer(found, place.version)
 
 
 @router.get(f"{_BOARD}/runs")
@@ -84,7 +119,7 @@ def list_runs(board: str, experiment: str, place: PlaceHere, vertex: VertexHere)
     found = wire.types().ListTensorboardRunsResponse(
         tensorboard_runs=[
             {
-                "name": f"{_tensorboard(place)}/experiments/{experiment}/runs/{run}",
+                "name": f"{_tensorboard(place, board)}/experiments/{experiment}/runs/{run}",
                 "display_name": run,
                 "create_time": job.create_time,
                 "update_time": job.update_time,
@@ -106,7 +141,7 @@ def list_series(
 ) -> Response:
     """The time series of a run: one for each metric."""
     job = _run(place, vertex, board, experiment, run)
-    parent = f"{_tensorboard(place)}/experiments/{experiment}/runs/{run}/timeSeries"
+    parent = f"{_tensorboard(place, board)}/experiments/{experiment}/runs/{run}/timeSeries"
     series = []
     for metric in vertex.store.metrics(job.name):
         points = vertex.store.points(job.name, metric)

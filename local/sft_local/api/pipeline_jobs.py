@@ -93,6 +93,11 @@ def create_job(job: Any, number: str, place: Place, vertex: Vertex) -> Any:
     identity = number or f"{name}-{moment:%Y%m%d%H%M%S}-{vertex.operations.next_id()}"
     job.name = place.name("pipelineJobs", identity)
     job.display_name = job.display_name or identity
+    job.job_detail.pipeline_run_context = wire.types().Context(
+        name=place.name("metadataStores/default/contexts", identity),
+        schema_title="system.PipelineRun",
+        schema_version="0.0.1",
+    )
     job.state = "PIPELINE_STATE_PENDING"
     job.create_time = job.update_time = moment
     vertex.store.create(job.name, job)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.datasets.data_sets import PNG
 
 from sft_components.datasets.check import Checker, Options
-from sft_components.datasets.check_set import check_set, duplicates
+from sft_components.datasets.check_set import check_set
 from sft_components.datasets.findings import Finding, Findings
 from sft_components.datasets.length import Lengths
 from sft_components.datasets.rows import (
@@ -27,7 +27,8 @@ from sft_components.datasets.rows import (
     render,
 )
 from sft_components.datasets.rules import RULES
-from sft_components.datasets.source import find
+from sft_components.datasets.source import Source, find
+from sft_components.datasets.spill import Addresses, Spill
 from sft_components.datasets.walk import walk
 from sft_components.errors import UserError
 
@@ -110,7 +111,7 @@ def check_lines(form: str, data: list[bytes], by_hand: bool = False) -> tuple[li
     found: list[Finding] = []
     lengths = Lengths(max_tokens=40, max_output=15, tokens_per_char=0.9)
     options = Options(form, lengths=lengths, on_long="warn", max_pairs=2, keep_rows=True)
-    checker = Checker("f", options, found.append)
+    checker = Checker(Source("f", 0), options, found.append)
     if by_hand:
         checker._try = lambda _: None  # type: ignore[method-assign]
         checker._decode = msgspec.json.Decoder(int).decode  # type: ignore[assignment]
@@ -187,14 +188,41 @@ def test_through_another_format_and_back(row: Conversation, first: str, second: 
     assert encode(back) == encode(there)
 
 
-@given(st.lists(st.integers(0, 30), max_size=200), st.integers(1, 5), st.integers(1, 50))
-def test_duplicates_are_those_of_a_dictionary(keys: list[int], heap: int, dealt: int) -> None:
-    keys = [key << 7 for key in keys]
-    first: dict[int, int] = {}
-    expected = {
-        (line, first[key]) for line, key in enumerate(keys, 1)
-        if first.setdefault(key, line) != line and key
-    }  # fmt: skip
-    with patch.multiple("sft_components.datasets.check_set", _HEAP=heap, _DEALT=dealt):
-        found = list(duplicates(array("Q", keys)))
-    assert sorted(found) == sorted(expected)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 2**64 - 1) | st.integers(0, 9), st.integers(0, 99)))
+    ),
+    st.integers(1, 2),
+    st.integers(1, 40),
+)
+def test_what_is_on_disk_is_what_was_given(
+    batches: list[list[tuple[int, int]]], width: int, buffer: int
+) -> None:
+    records = [record[:width] for batch in batches for record in batch]
+    keys = [record[0] for record in records]
+    with patch("sft_components.datasets.spill.BUFFER", buffer):
+        spill = Spill(width)
+        for batch in batches:
+            spill.extend(array("Q", [n for record in batch for n in record[:width]]))
+        parts = [list(zip(*[iter(p)] * width, strict=True)) for p in spill.partitions()]
+        assert sorted(r for part in parts for r in part) == sorted(records)
+        assert sum(len({record[0] for record in part}) for part in parts) == len(set(keys))
+        assert set(spill.repeated()) == {key for key in keys if keys.count(key) > 1}
+
+
+@given(st.lists(st.text("ab/\xdf", min_size=1, max_size=4), max_size=60), st.integers(1, 9))
+def test_addresses_come_once_and_in_the_order_of_listings(names: list[str], few: int) -> None:
+    uris = [f"gs://bucket/{name}" for name in names]
+    first: dict[str, int] = {}
+    with patch("sft_components.datasets.spill._ADDRESSES", few):
+        addresses = Addresses()
+        for line, uri in enumerate(uris):
+            addresses.add(uri, line)
+            first.setdefault(uri, line)
+        found = list(addresses.ordered())
+    assert {uri: line for _, uri, line in found} == first
+    assert len(found) == len(first)
+    assert [(folder.encode(), uri.encode()) for folder, uri, _ in found] == sorted(
+        (uri[: uri.rindex("/") + 1].encode(), uri.encode()) for uri in first
+    )
+    assert bool(addresses) == bool(uris)

@@ -21,9 +21,9 @@ from tests.datasets.data_sets import (
 )
 
 from sft_components.catalog import load_catalog
-from sft_components.datasets.check import Statistics
 from sft_components.datasets.limits import whole_set
 from sft_components.datasets.rules import RULES, as_markdown
+from sft_components.datasets.statistics import Statistics
 
 GOOD = [chat(i) for i in range(120)]
 BAD_LINE = 61

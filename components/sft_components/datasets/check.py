@@ -3,9 +3,8 @@
 A row that either refuses is read again by hand (`walk`), which tells what is wrong and where.
 """
 
-import heapq
+import sys
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,18 +23,18 @@ from sft_components.datasets.rows import (
     from_fast,
 )
 from sft_components.datasets.rules import RULES
-from sft_components.datasets.source import MAX_ROW_BYTES
+from sft_components.datasets.source import MAX_ROW_BYTES, Source
+from sft_components.datasets.statistics import LONGEST, SAMPLE, Shape, Statistics
 from sft_components.datasets.walk import Locate, Problem, walk
 
 Row = msgspec.Struct | Conversation | None
 """A checked row: as the typed decoder gave it, as read by hand, or None when it is left out."""
 
-SAMPLE = 1_000
-"""Rows at the beginning of a file on which advice and languages are based."""
-
-LONGEST = 5
-"""How many of the longest rows are named."""
-
+_LOW = int(sys.byteorder == "big")
+"""Which half of a 64-bit number holds its low bits."""
+_WORD = (1 << 64) - 1
+_SHAPES = 1_000
+"""Orders of roles that are remembered as good or bad."""
 _REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -51,81 +50,27 @@ class Options:
     min_pairs: int | None = None
     max_pairs: int | None = None
     on_long: str = "fail"
-    locate: Locate | None = None
-    """Uploads media that rows name by a local path; None: such paths are wrong."""
+    locate: Callable[[Source], Locate | None] = lambda _: None
+    """Gives for a file what finds the media that its rows name by paths; None: these are wrong."""
     keep_rows: bool = False
     """Whether `Checker.batch` gives the rows back."""
-    other_rows: dict[int, tuple[str, int]] | None = None
-    """Content key -> file and line of rows in another set that must not be in this one."""
     keep_contents: bool = False
-    """Whether content keys are collected, for `other_rows` of the next file."""
-
-
-@dataclass
-class Statistics:
-    """What was counted over the rows of a file that are fit to be used."""
-
-    rows: int = 0
-    lines: int = 0
-    blank: int = 0
-    """Lines without anything."""
-    bytes: int = 0
-    chars: int = 0
-    sizes: Counter[int] = field(default_factory=Counter)
-    """Rows by the bytes of their line, embedded media not counted."""
-    shapes: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    """Rows by the order of their roles."""
-    answer_roles: set[str] = field(default_factory=set)
-    """`assistant` and `model`, as far as generate-content rows read by hand use them."""
-    media: Counter[str] = field(default_factory=Counter)
-    """Media parts by kind; `rows` counts the rows that have any."""
-    uris: dict[str, int] = field(default_factory=dict)
-    """Cloud Storage objects that rows refer to -> line."""
-    long_rows: int = 0
-    dropped: int = 0
-    longest: list[tuple[int, int]] = field(default_factory=list)
-    """Bytes and line of the longest rows."""
-    line_keys: "array[int]" = field(default_factory=lambda: array("Q"))
-    """Checksum and size of each line in one number, 0 for lines without a good row."""
-    contents: dict[int, int] = field(default_factory=dict)
-    """Content key -> line."""
-    sample: list[Conversation] = field(default_factory=list)
-
-    def add(self, other: "Statistics") -> None:
-        """Append the statistics of the part of the file that follows."""
-        for size, line in other.longest:
-            self.note_size(size, line + self.lines)
-        for key, line in other.contents.items():
-            self.contents.setdefault(key, line + self.lines)
-        for uri, line in other.uris.items():
-            self.uris.setdefault(uri, line + self.lines)
-        self.sample += other.sample[: SAMPLE - len(self.sample)]
-        for name in ("rows", "lines", "blank", "bytes", "chars", "long_rows", "dropped"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("sizes", "shapes", "media", "answer_roles"):
-            getattr(self, name).update(getattr(other, name))
-        self.line_keys.extend(other.line_keys)
-
-    def note_size(self, size: int, line: int) -> None:
-        """Keep the row if it is one of the five longest."""
-        if len(self.longest) < LONGEST:
-            heapq.heappush(self.longest, (size, line))
-        elif size > self.longest[0][0]:
-            heapq.heapreplace(self.longest, (size, line))
+    """Whether the texts of each row are noted, to find them in another data set."""
 
 
 class Checker:
     """Checks the lines of one file, batch by batch.
 
     Args:
-        name: The file, as findings name it.
+        source: The file.
         options: What to check against.
         report: Called with each finding.
     """
 
-    def __init__(self, name: str, options: Options, report: Callable[[Finding], None]) -> None:
+    def __init__(self, source: Source, options: Options, report: Callable[[Finding], None]) -> None:
         self.statistics = Statistics()
-        self._name = name
+        self._name = source.name
+        self._locate = options.locate(source)
         self._options = options
         self._report = report
         self._decode = msgspec.json.Decoder(FAST_TYPES[options.format]).decode
@@ -160,32 +105,28 @@ class Checker:
             columns = self._columns(fast)
         start = self.statistics.lines
         if len(fast) == len(rows):
-            self._note_keys(map(crc32c, lines), sizes)
+            self._note_keys(lines, sizes)
             self._count(columns, rows, sizes, range(len(rows)))
         else:
             blank = [not line.strip() for line in lines]
-            self._note_keys(
-                (0 if b else crc32c(x) for b, x in zip(blank, lines, strict=True)),
-                (0 if b else n for b, n in zip(blank, sizes, strict=True)),
-            )
             at = [i for i, row in enumerate(rows) if row is not None]
             self._count(columns, fast, [sizes[i] for i in at], at)
             for i, row in enumerate(rows):
                 if row is None and not blank[i]:
                     rows[i] = self._by_hand(lines[i], start + i + 1)
-                    if rows[i] is None:  # copies of what is not used are no news
-                        self.statistics.line_keys[start + i] = 0
+            # Copies of what is not used are no news.
+            at = [i for i, row in enumerate(rows) if row is not None]
+            self._note_keys([lines[i] for i in at], [sizes[i] for i in at])
             self.statistics.blank += sum(blank)
         self.statistics.lines += len(lines)
         self.statistics.bytes += sum(sizes)
         return rows if self._options.keep_rows else ()
 
-    def _note_keys(self, checksums: Iterable[int], sizes: Iterable[int]) -> None:
-        sums = array("I", checksums)
-        pairs = array("I", bytes(8 * len(sums)))
-        pairs[0::2] = sums
-        pairs[1::2] = array("I", sizes)
-        self.statistics.line_keys.frombytes(pairs.tobytes())
+    def _note_keys(self, lines: list[bytes], sizes: list[int]) -> None:
+        pairs = array("I", bytes(8 * len(lines)))  # as `copies.line_key`, for many lines at once
+        pairs[_LOW::2] = array("I", map(crc32c, lines))
+        pairs[1 - _LOW :: 2] = array("I", sizes)
+        self.statistics.keys.frombytes(pairs.tobytes())
 
     def _too_long(self, row: Any) -> bool:
         return self._options.lengths.exceeded(from_fast(row), self._options.format) is not None
@@ -201,6 +142,8 @@ class Checker:
         if any(map(str.isspace, columns.texts)):
             return False
         known = self._good_shapes
+        if len(known) > _SHAPES:
+            known.clear()
         for shape in columns.shapes:
             fit = known.get(shape)
             if fit is None:
@@ -229,33 +172,30 @@ class Checker:
         statistics = self.statistics
         statistics.rows += len(rows)
         statistics.chars += sum(map(len, columns.texts))
-        statistics.sizes.update(sizes)
-        statistics.shapes.update(columns.shapes)
+        statistics.count_sizes(sizes)
+        for roles, count in columns.shapes.items():
+            statistics.shapes[Shape.of(roles)] += count
         if len(statistics.longest) < LONGEST or max(sizes) > statistics.longest[0][0]:
             for i, size in zip(at, sizes, strict=True):
                 statistics.note_size(size, statistics.lines + i + 1)
         if len(statistics.sample) < self._options.sample:
             for row in rows[: self._options.sample - len(statistics.sample)]:
-                statistics.sample.append(from_fast(row))
-        if self._options.keep_contents or self._options.other_rows:
-            self._compare(map(hash, columns.tuples()), at)
+                statistics.note_sample(from_fast(row))
+        if self._options.keep_contents:
+            self._note_contents(columns.tuples(), (statistics.lines + i + 1 for i in at))
 
-    def _compare(self, keys: Iterable[int], at: Iterable[int]) -> None:
-        others = self._options.other_rows or {}
-        for key, i in zip(keys, at, strict=True):
-            line = self.statistics.lines + i + 1
-            if self._options.keep_contents:
-                self.statistics.contents.setdefault(key, line)
-            if key in others:
-                file, other = others[key]
-                self._say("row-in-two-sets", f"also line {line:,} of {self._name}", other, file)
+    def _note_contents(self, texts: Iterable[tuple[str, ...]], at: Iterable[int]) -> None:
+        contents = self.statistics.contents
+        for text, line in zip(texts, at, strict=True):
+            contents.append(hash(text) & _WORD)
+            contents.append(line)
 
     def _by_hand(self, line: bytes, number: int) -> Conversation | None:
         if len(line) > MAX_ROW_BYTES:
             limit = MAX_ROW_BYTES >> 20
             self._say("row-too-large", f"more than {limit} MiB in one line", number)
             return None
-        walked = walk(line, self._options.format, self._options.locate)
+        walked = walk(line, self._options.format, self._locate)
         for problem in walked.problems:
             self._tell(problem, number)
         row = walked.conversation
@@ -321,9 +261,9 @@ class Checker:
         statistics.rows += 1
         statistics.chars += chars
         size -= embedded
-        statistics.sizes[size] += 1
+        statistics.count_sizes((size,))
         roles = tuple("user" if turn.role == "user" else answer for turn in row.turns)
-        statistics.shapes[("system",) * bool(row.system) + roles] += 1
+        statistics.shapes[Shape.of(("system",) * bool(row.system) + roles)] += 1
         if media:
             statistics.media.update(modality(m.mime) for m in media)
             statistics.media["rows"] += 1
@@ -332,9 +272,9 @@ class Checker:
                     statistics.uris.setdefault(part.uri, number)
         statistics.note_size(size, number)
         if len(statistics.sample) < self._options.sample:
-            statistics.sample.append(row)
-        if self._options.keep_contents or self._options.other_rows:
-            self._compare([hash(tuple(texts))], [number - statistics.lines - 1])
+            statistics.note_sample(row)
+        if self._options.keep_contents:
+            self._note_contents([tuple(texts)], [number])
 
     def _tell(self, problem: Problem, line: int, severity: str = "") -> None:
         self._report(
@@ -350,12 +290,12 @@ class Checker:
             )
         )
 
-    def _say(self, code: str, message: str, line: int, file: str = "") -> None:
+    def _say(self, code: str, message: str, line: int) -> None:
         self._report(
             Finding(
                 code=code,
                 severity=RULES[code].severity,
-                file=file or self._name,
+                file=self._name,
                 message=message,
                 line=line,
             )

@@ -1,28 +1,31 @@
-"""Checking a whole data set: all its files, in parallel where they allow it, and duplicates."""
+"""Checking a whole data set: all its files, in parallel where they allow it."""
 
 import contextlib
 import gc
 import multiprocessing
+import tempfile
 import threading
-from array import array
 from collections.abc import Callable, Iterator, Sequence
-from hashlib import blake2b
-from itertools import compress, islice
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from pathlib import Path
 
 import msgspec
 
-from sft_components.datasets.check import Checker, Options, Row, Statistics
-from sft_components.datasets.findings import Finding, Findings
+from sft_components.datasets.check import Checker, Options, Row
+from sft_components.datasets.copies import report_duplicates
+from sft_components.datasets.findings import Finding, Findings, whole_finding
 from sft_components.datasets.rows import detect
-from sft_components.datasets.rules import RULES
 from sft_components.datasets.source import Source, read_lines
+from sft_components.datasets.spill import spilling
+from sft_components.datasets.statistics import Kept, Statistics
+from sft_components.errors import UserError
 
 PART_BYTES = 16 << 20
 """Size of the piece of a file that a worker process takes at a time."""
-_HEAP = 100_000
-"""Keys that are compared at once when duplicates are looked for."""
-_DEALT = 4_000_000
-"""Keys of which a copy is made at once."""
+_LOOKED_AT = 64
+"""Batches at the beginning of a file among which a row of a known format is looked for."""
 
 Take = Callable[[Sequence[Row], str, int], object]
 """Takes checked rows, the name of their file and the line number before the first."""
@@ -31,7 +34,7 @@ Take = Callable[[Sequence[Row], str, int], object]
 def detect_format(sources: Sequence[Source]) -> str:
     """The format of most of the first rows; empty when no row has the keys of any."""
     for source in sources:
-        for batch in read_lines(source):
+        for batch in islice(read_lines(source), _LOOKED_AT):
             votes: dict[str, int] = {}
             for line in batch:
                 with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -48,6 +51,7 @@ def check_set(
     options: Options,
     findings: Findings,
     *,
+    kept: Kept | None = None,
     take: Take | None = None,
     workers: int = 1,
     fail_fast: bool = False,
@@ -59,6 +63,7 @@ def check_set(
         sources: The files, in order.
         options: What the rows are checked against.
         findings: Takes what is found, in the order of the lines; duplicates come last.
+        kept: Takes what is remembered of each row.
         take: Called with the checked rows of each batch, in order.
         workers: Processes for plain local files; rows are taken in one process only.
         fail_fast: Stop at the first error.
@@ -69,28 +74,25 @@ def check_set(
     """
     options.keep_rows = take is not None
     total = Statistics()
-    bounds: list[tuple[int, str]] = []
+    kept = kept or Kept()
     with _no_garbage_collection():
         for source in sources:
-            bounds.append((total.lines, source.name))
+            before = total.lines
+            kept.files.append((before, source.name))
             if take is None and _can_fork(workers) and _parts(source) > 1:
-                _in_parallel(source, options, findings, total, workers, fail_fast, progress)
+                _in_parallel(source, options, findings, total, kept, workers, fail_fast, progress)
             else:
-                statistics = _Piece(source, options, take, fail_fast).check(findings.add, progress)
-                if total.lines:
-                    total.add(statistics)
-                else:
-                    total = statistics  # the keys of millions of lines are not copied
-                del statistics
+
+                def forget(statistics: Statistics, before: int = before) -> None:
+                    kept.take(statistics, before)
+
+                piece = _Piece(source, options, take, fail_fast)
+                total.add(piece.check(findings.add, progress, forget))
             if fail_fast and findings.errors:
                 return total
-        _report_duplicates(sources, total.line_keys, bounds, findings)
+            source.check_unchanged()
+        report_duplicates(sources, kept, findings)
     return total
-
-
-def whole_finding(code: str, message: str, file: str, line: int = 0) -> Finding:
-    """A finding about a set as a whole, or about a line compared with others."""
-    return Finding(code=code, severity=RULES[code].severity, file=file, message=message, line=line)
 
 
 @contextlib.contextmanager
@@ -125,8 +127,12 @@ class _Piece:
         self._end = end
 
     def check(
-        self, report: Callable[[Finding], None], progress: Callable[[int], None]
+        self,
+        report: Callable[[Finding], None],
+        progress: Callable[[int], None] = lambda _: None,
+        forget: Callable[[Statistics], None] = lambda _: None,
     ) -> Statistics:
+        """Check the lines; `forget` is called from time to time to free the memory of rows."""
         failed = False
 
         def listen(finding: Finding) -> None:
@@ -134,18 +140,18 @@ class _Piece:
             failed = failed or finding.severity == "error"
             report(finding)
 
-        checker = Checker(self._source.name, self._options, listen)
+        checker = Checker(self._source, self._options, listen)
         statistics = checker.statistics
         for batch in read_lines(self._source, self._start, self._end):
             if not statistics.lines and not self._start and _one_document(batch):
                 listen(whole_finding("not-json-lines", "not one row a line", self._source.name))
                 statistics.lines = 1
-                statistics.line_keys.append(0)
                 break
             before = statistics.lines, statistics.bytes
             rows = checker.batch(batch)
             if self._take:
                 self._take(rows, self._source.name, before[0])
+            forget(statistics)
             progress(statistics.bytes - before[1])
             if failed and self._fail_fast:
                 break
@@ -160,7 +166,7 @@ def _one_document(batch: list[bytes]) -> bool:
 
 # Several processes. They are forked, so that hashes of texts are the same in all of them.
 
-_task: tuple[Source, Options, bool] | None = None
+_task: tuple[Source, Options, bool, Path] | None = None
 
 
 def _can_fork(workers: int) -> bool:
@@ -180,116 +186,57 @@ def _in_parallel(
     options: Options,
     findings: Findings,
     total: Statistics,
+    kept: Kept,
     workers: int,
     fail_fast: bool,
     progress: Callable[[int], None],
 ) -> None:
     global _task
-    _task = (source, options, fail_fast)
     first = total.lines
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
-        for statistics, found in pool.imap(_check_part, range(_parts(source))):
-            shift = total.lines - first
-            for finding in found:
-                findings.add(msgspec.structs.replace(finding, line=finding.line + shift))
-            total.add(statistics)
-            progress(statistics.bytes)
-            if fail_fast and findings.errors:
-                pool.terminate()
-                return
+    with spilling(), tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _task = (source, options, fail_fast, folder)
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+            try:
+                for part, statistics in enumerate(pool.map(_check_part, range(_parts(source)))):
+                    for finding in _read_findings(folder / str(part)):
+                        line = finding.line + (total.lines - first if finding.line else 0)
+                        findings.add(msgspec.structs.replace(finding, line=line))
+                    kept.take(statistics, total.lines)
+                    total.add(statistics)
+                    progress(statistics.bytes)
+                    if fail_fast and findings.errors:
+                        return
+            except BrokenProcessPool as error:
+                raise UserError(
+                    f"A process that checked {source.name} was ended from outside, perhaps for "
+                    "want of memory. Run it again with --workers 1."
+                ) from error
+            finally:
+                pool.shutdown(cancel_futures=True)
 
 
-def _check_part(part: int) -> tuple[Statistics, list[Finding]]:
+def _check_part(part: int) -> Statistics:
+    """Check a part of the file; its findings, which may be millions, go to a file of their own."""
     if _task is None:
         raise RuntimeError("a worker was started without a file to check")
-    source, options, fail_fast = _task
-    found: list[Finding] = []
+    source, options, fail_fast, folder = _task
+    encode = msgspec.json.Encoder().encode
     if part:
         options.sample = 0  # the first part has enough
     start = part * PART_BYTES
     last = part == _parts(source) - 1
     piece = _Piece(source, options, None, fail_fast, start, None if last else start + PART_BYTES)
-    return piece.check(found.append, lambda _: None), found
+    with (folder / str(part)).open("wb") as stream:
+
+        def report(finding: Finding) -> None:
+            stream.write(encode(finding) + b"\n")
+
+        return piece.check(report)
 
 
-# Duplicates.
-
-
-def _report_duplicates(
-    sources: Sequence[Source],
-    keys: "array[int]",
-    bounds: list[tuple[int, str]],
-    findings: Findings,
-) -> None:
-    def place(line: int) -> tuple[str, int]:
-        start, name = next(b for b in reversed(bounds) if b[0] < line)
-        return name, line - start
-
-    candidates = duplicates(keys)
-    while some := dict(islice(candidates, _HEAP)):
-        for line, first in _confirmed(sources, some):
-            (name, number), (other, other_number) = place(line), place(first)
-            where = "" if other == name else f" of {other}"
-            message = f"the same as line {other_number:,}{where}"
-            findings.add(whole_finding("duplicate-row", message, name, number))
-
-
-def _confirmed(sources: Sequence[Source], pairs: dict[int, int]) -> Iterator[tuple[int, int]]:
-    """The pairs of line and earlier line that are equal indeed; reads the files again."""
-    firsts = set(pairs.values())
-    last = max(pairs)
-    digests: dict[int, bytes] = {}
-    number = 0
-    for source in sources:
-        for batch in read_lines(source):
-            for line in batch:
-                number += 1
-                first = pairs.get(number)
-                if first is None and number not in firsts:
-                    continue
-                digest = blake2b(line, digest_size=16).digest()
-                if first is None:
-                    digests[number] = digest
-                elif digests[first] == digest:
-                    yield number, first
-            if number >= last:
-                return
-
-
-def duplicates(keys: "array[int]") -> Iterator[tuple[int, int]]:
-    """Line and first line of the same key, for every line whose key came before.
-
-    Lines count from 1; key 0 stands for no row. The keys are dealt into heaps, whose sets fit the
-    processor's cache, and more than some millions of them in several turns, so that the memory does
-    not grow with the file.
-    """
-    turns = 1 + len(keys) // _DEALT
-    low = memoryview(keys).cast("B")[:: keys.itemsize].tobytes()
-    for turn in range(turns):
-        dealt = keys
-        if turns > 1:
-            chosen = low.translate(bytes(byte % turns == turn for byte in range(256)))
-            dealt = array("Q", compress(keys, chosen))
-        heaps = [array("Q") for _ in range(1 + len(dealt) // _HEAP)]
-        put, count = [heap.append for heap in heaps], len(heaps)
-        for key in dealt:
-            put[(key >> 8) % count](key)
-        repeated: set[int] = set()
-        for heap in heaps:
-            if len(set(heap)) < len(heap):
-                seen: set[int] = set()
-                repeated.update(k for k in heap if k in seen or seen.add(k))  # type: ignore[func-returns-value]
-            if len(repeated) > _HEAP or heap is heaps[-1]:
-                yield from _lines_of(repeated, keys)
-                repeated = set()
-
-
-def _lines_of(repeated: set[int], keys: "array[int]") -> Iterator[tuple[int, int]]:
-    """Line and first line of every key in `repeated`, except of its first."""
-    repeated.discard(0)
-    if not repeated:
-        return
-    first: dict[int, int] = {}
-    for line, key in enumerate(keys, 1):
-        if key in repeated and first.setdefault(key, line) != line:
-            yield line, first[key]
+def _read_findings(path: Path) -> Iterator[Finding]:
+    decode = msgspec.json.Decoder(Finding).decode
+    with path.open("rb") as stream:
+        yield from map(decode, stream)
+    path.unlink()

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sft_components.datasets.check import Options
-from sft_components.datasets.check_set import check_set, detect_format, whole_finding
-from sft_components.datasets.findings import Findings
-from sft_components.datasets.objects import MediaUploader
+from sft_components.datasets.check_set import check_set, detect_format
+from sft_components.datasets.findings import Findings, whole_finding
+from sft_components.datasets.local_media import LocalMedia
 from sft_components.datasets.output import SetWriter, Splitter, Writer, converter, writing
 from sft_components.datasets.rows import FORMATS
-from sft_components.datasets.source import Source, find
+from sft_components.datasets.source import Source, find, local_file
 from sft_components.datasets.tabular import TABLES, read_table
 from sft_components.errors import UserError
 
@@ -90,11 +90,13 @@ def convert_set(
                 deduplicate=deduplicate,
             )
             options = Options(form or target)
-            if media_to:
-                options.locate = MediaUploader(media_to, Path(address).parent, project)
+            media = LocalMedia(media_to, project)
+            options.locate = media.at
             statistics = check_set(sources, options, findings, take=writer.take)
             if not statistics.rows and not findings.errors:
                 findings.add(whole_finding("empty-file", "no rows", address))
+            media.finish()
+            writer.finish()
             splitter.finish()
             if not findings.errors:
                 written.finish()
@@ -120,7 +122,7 @@ def _sources(
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "rows.jsonl"
         _write(lines, read_table(path, columns))
-        yield [Source(address, lines.stat().st_size, path=lines)]
+        yield [local_file(lines, address)]
 
 
 def _write(path: Path, lines: Iterable[bytes]) -> None:

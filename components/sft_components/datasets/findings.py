@@ -46,6 +46,11 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{self.place()}: {self.severity} {self.code}: {self.message}{excerpt}"
 
 
+def whole_finding(code: str, message: str, file: str, line: int = 0) -> Finding:
+    """A finding about a set as a whole, or about a line compared with others."""
+    return Finding(code=code, severity=RULES[code].severity, file=file, message=message, line=line)
+
+
 class Findings:
     """Findings in the order of the file: all are counted, the first are kept.
 

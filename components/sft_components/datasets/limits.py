@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 from sft_components.catalog import ModelSpec
-from sft_components.datasets.check import Options, Statistics
+from sft_components.datasets.check import Options
 from sft_components.datasets.length import Count, Lengths
+from sft_components.datasets.statistics import Statistics
 
 Role = Literal["training", "validation", "evaluation"]
 
@@ -63,9 +64,7 @@ def whole_set(
     if form not in model.formats:
         yield "format-not-taken", f"{form}, where {model.name} takes {', '.join(model.formats)}"
     elif form == "generate-content":
-        used = statistics.answer_roles | {
-            r for shape in statistics.shapes for r in shape if r in ("assistant", "model")
-        }
+        used = statistics.answer_roles | {shape.answers for shape in statistics.shapes}
         used = {answers} if answers else used
         if used - {answer_role(model)}:
             yield "answer-role", f"{model.name} takes the role {answer_role(model)!r}"
@@ -92,9 +91,7 @@ def whole_set(
             f"{statistics.bytes:,} bytes, the limit is {limits.max_file_bytes:,}",
         )
     if limits.max_authors:
-        authors = sum(
-            n * sum(role != "system" for role in shape) for shape, n in statistics.shapes.items()
-        )
+        authors = sum(n * shape.turns for shape, n in statistics.shapes.items())
         if authors > limits.max_authors:
             yield (
                 "too-many-authors",
@@ -143,5 +140,5 @@ def turns(statistics: Statistics) -> Counter[int]:
     """Rows by their number of turns, the system instruction not counted."""
     counted: Counter[int] = Counter()
     for shape, rows in statistics.shapes.items():
-        counted[sum(role != "system" for role in shape)] += rows
+        counted[shape.turns] += rows
     return counted

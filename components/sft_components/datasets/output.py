@@ -6,6 +6,7 @@ import hashlib
 import heapq
 import os
 import tempfile
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -13,8 +14,7 @@ from typing import IO
 import msgspec
 
 from sft_components.datasets.check import Row
-from sft_components.datasets.check_set import whole_finding
-from sft_components.datasets.findings import Findings
+from sft_components.datasets.findings import Findings, whole_finding
 from sft_components.datasets.rows import (
     FAST_TYPES,
     Conversation,
@@ -23,6 +23,7 @@ from sft_components.datasets.rows import (
     from_fast,
     render,
 )
+from sft_components.datasets.spill import Spill
 from sft_components.errors import UserError
 
 SHARE = 0.1
@@ -85,6 +86,7 @@ class Writer:
         self.path = path
         self.rows = 0
         self.bytes = 0
+        self.folder = path.parent
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._stream: IO[bytes] = self._part.open("w+b", buffering=1 << 20)
 
@@ -163,6 +165,7 @@ class Splitter:
         share: float = SHARE,
     ) -> None:
         self._training = training
+        self.folder = training.folder
         self._threshold = int(share * (1 << 64))
         self._validation = validation
         self._max_rows = min(max_rows or MAX_ROWS, MAX_ROWS)
@@ -250,15 +253,17 @@ class SetWriter:
         self._convert = convert
         self._target = target
         self._findings = findings
-        self._seen: set[int] | None = set() if deduplicate else None
+        self._spool: IO[bytes] | None = None
+        if deduplicate:
+            self._spool = tempfile.TemporaryFile(dir=target.folder)  # noqa: SIM115
+        self._spooled = 0
+        self._digests = Spill(2)
+        self.left_out = 0
+        """Copies that were not written."""
 
-    def take(self, rows: Sequence[Row], file: str, line: int) -> int:
-        """Write the rows after line `line` of `file`.
-
-        Returns:
-            The number of copies that were left out.
-        """
-        left_out = 0
+    def take(self, rows: Sequence[Row], file: str, line: int) -> None:
+        """Write the rows after line `line` of `file`."""
+        digests = array("Q")
         for i, row in enumerate(rows, line + 1):
             if row is None:
                 continue
@@ -267,14 +272,32 @@ class SetWriter:
             except InexpressibleError as error:
                 self._findings.add(whole_finding("inexpressible", str(error), file, i))
                 continue
-            if self._seen is not None:
-                key = digest(converted)
-                if key in self._seen:
-                    left_out += 1
-                    continue
-                self._seen.add(key)
-            self._target.write(converted)
-        return left_out
+            if self._spool is None:
+                self._target.write(converted)
+                continue
+            self._spool.write(converted + b"\n")
+            digests.extend((digest(converted), self._spooled))
+            self._spooled += 1
+        self._digests.extend(digests)
+
+    def finish(self) -> None:
+        """Write what waited until its copies were known."""
+        if self._spool is None:
+            return
+        copies = bytearray(self._spooled // 8 + 1)  # a bit for each row
+        for records in self._digests.partitions():
+            seen: set[int] = set()
+            for key, row in zip(records[::2], records[1::2], strict=True):
+                if key in seen:
+                    copies[row >> 3] |= 1 << (row & 7)
+                seen.add(key)
+        self._spool.seek(0)
+        for row, line in enumerate(self._spool):
+            if copies[row >> 3] >> (row & 7) & 1:
+                self.left_out += 1
+            else:
+                self._target.write(line[:-1])
+        self._spool.close()
 
 
 def fingerprint(*paths: Path) -> str:

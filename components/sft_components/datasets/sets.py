@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 
 from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.datasets import advice, limits
-from sft_components.datasets.check import Options, Statistics
-from sft_components.datasets.check_set import Take, check_set, detect_format, whole_finding
-from sft_components.datasets.findings import Findings
+from sft_components.datasets.check import Options
+from sft_components.datasets.check_set import Take, check_set, detect_format
+from sft_components.datasets.copies import report_shared
+from sft_components.datasets.findings import Findings, whole_finding
 from sft_components.datasets.length import Count
+from sft_components.datasets.local_media import LocalMedia
 from sft_components.datasets.objects import missing, other_buckets
 from sft_components.datasets.rows import FORMATS
 from sft_components.datasets.source import Source, find
+from sft_components.datasets.statistics import Kept, Statistics
 from sft_components.errors import UserError
 
 ON_LONG = ("fail", "warn", "drop", "truncate")
@@ -26,6 +29,7 @@ class DataSet:
     format: str = ""
     """The format of its rows, once checked."""
     statistics: Statistics = field(default_factory=Statistics)
+    kept: Kept = field(default_factory=Kept)
 
     @property
     def name(self) -> str:
@@ -50,6 +54,8 @@ class Job:
     check_objects: bool = False
     """Whether Cloud Storage objects that rows refer to are looked up."""
     project: str = ""
+    media: LocalMedia | None = None
+    """Finds media that rows name by paths; None: such paths are wrong."""
 
     def target(self, form: str) -> str:
         """The format that rows of `form` are converted to."""
@@ -59,7 +65,10 @@ class Job:
 
     def options(self, form: str) -> Options:
         """What rows of `form` are checked against."""
-        return limits.options_for(self.model, self.tuning_mode, form, self.on_long, self.count)
+        options = limits.options_for(self.model, self.tuning_mode, form, self.on_long, self.count)
+        if self.media:
+            options.locate = self.media.at
+        return options
 
 
 def job_for(
@@ -73,8 +82,9 @@ def job_for(
     count: Count | None = None,
     check_objects: bool = False,
     project: str = "",
+    media: LocalMedia | None = None,
 ) -> Job:
-    """The job for a model named as the catalogue names it.
+    """The job for a model named as the catalogue names it; its first mode where none is given.
 
     Raises:
         UserError: Unknown model, a mode that it cannot be tuned in, or a wrong `on_long`.
@@ -82,6 +92,7 @@ def job_for(
     if on_long not in ON_LONG:
         raise UserError(f"on_long is {on_long!r}: write one of {', '.join(ON_LONG)}.")
     model = load_catalog().find(base_model, allow_unlisted_model)
+    tuning_mode = tuning_mode or next(iter(model.modes))
     model.mode(tuning_mode)
     return Job(
         model=model,
@@ -92,6 +103,7 @@ def job_for(
         count=count,
         check_objects=check_objects,
         project=project,
+        media=media,
     )
 
 
@@ -136,18 +148,17 @@ def check_sets(
         progress: Called with numbers of bytes read.
         log: Called with lines of progress.
     """
-    others: dict[int, tuple[str, int]] = {}
-    # Training comes last: the other sets are small, so their rows are kept for comparison.
+    # Training comes last: the other sets are small, and their errors are told at once.
     for one in sorted(sets, key=lambda s: s.role == "training"):
         options = job.options(one.format or "messages")
-        training = one.role == "training"
-        options.keep_contents = not training and len(sets) > 1
-        options.other_rows = others if training and others else None
+        options.keep_contents = len(sets) > 1
+        one.kept = Kept()
         log(f"{one.role}: reading {one.name} ({one.format or 'no known format'})")
         one.statistics = check_set(
             one.sources,
             options,
             findings,
+            kept=one.kept,
             take=take(one) if take else None,
             workers=workers,
             fail_fast=fail_fast,
@@ -155,10 +166,11 @@ def check_sets(
         )
         if fail_fast and findings.errors:
             return
-        others.update({k: (one.name, n) for k, n in one.statistics.contents.items()})
-        one.statistics.contents = {}
         _check_whole(one, job, findings)
     by_role = {one.role: one for one in sets}
+    for one in sets:
+        if one.role != "training" and "training" in by_role:
+            report_shared(by_role["training"].kept, one.kept, findings)
     if "training" in by_role and "validation" in by_role:
         training_set, validation = by_role["training"], by_role["validation"]
         for code, message in limits.validation_share(
@@ -176,8 +188,10 @@ def _check_whole(one: DataSet, job: Job, findings: Findings) -> None:
     has_default = bool(job.default_context) and job.converts
     for code, message in advice.inconsistencies(statistics, has_default):
         findings.add(whole_finding(code, message, one.name))
-    for code, message in other_buckets(statistics.uris, one.sources):
+    for code, message in other_buckets(one.kept.uris.buckets, one.sources):
         findings.add(whole_finding(code, message, one.name))
-    if job.check_objects and statistics.uris:
-        for uri, why in missing(list(statistics.uris), job.project):
-            findings.add(whole_finding("missing-object", why, one.name, statistics.uris[uri]))
+    if job.media:
+        job.media.finish()
+    if job.check_objects and one.kept.uris:
+        for line, why in missing(one.kept.uris, job.project):
+            findings.add(whole_finding("missing-object", why, *one.kept.place(line)))

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -17,6 +18,7 @@ MAX_ROW_BYTES = 64 << 20
 BATCH_BYTES = 1 << 17
 """Lines are handled in batches of about this size: small enough for the processor's cache."""
 _BUFFER = 1 << 17
+_ROLE = "roles/storage.objectViewer"
 _BOM = b"\xef\xbb\xbf"
 _NOT_TEXT = {
     b"PAR1": "a Parquet file; make rows of it with `vertex-sft convert`",
@@ -36,6 +38,8 @@ class Source:
     """Bytes as stored."""
     path: Path | None = None
     blob: Any = None
+    modified_ns: int = 0
+    """When a local file was changed last, at the time it was found."""
 
     def raw(self) -> BinaryIO:
         """The bytes as stored, buffered."""
@@ -44,17 +48,39 @@ class Source:
                 return cast(BinaryIO, io.BufferedReader(io.FileIO(self.path), _BUFFER))
             except OSError as error:
                 raise UserError(f"{self.name} cannot be read: {error.strerror}.") from error
-        return cast(BinaryIO, self.blob.open("rb", chunk_size=8 << 20))
+        # Raw: what is stored as gzip comes as gzip, whatever the object's encoding says of it.
+        return cast(BinaryIO, self.blob.open("rb", chunk_size=8 << 20, raw_download=True))
 
-    def head(self, size: int = 8) -> bytes:
-        """The first bytes."""
-        with _readable(self.name), self.raw() as stream:
-            return stream.read(size)
+    @cached_property
+    def head(self) -> bytes:
+        """The first bytes, up to eight."""
+        if not self.size:
+            return b""
+        with _readable(self.name):
+            if self.path:
+                with self.raw() as stream:
+                    return stream.read(8)
+            return cast(bytes, self.blob.download_as_bytes(start=0, end=7, raw_download=True))
+
+    def check_unchanged(self) -> None:
+        """Make sure that a local file is still as it was found; objects are read by generation.
+
+        Raises:
+            UserError: The file was changed meanwhile, so that what was read of it may be torn.
+        """
+        if self.path is None:
+            return
+        with _readable(self.name):
+            now = self.path.stat()
+        if (now.st_size, now.st_mtime_ns) != (self.size, self.modified_ns):
+            raise UserError(
+                f"{self.name} was changed while it was read. Try again when it is complete."
+            )
 
     @property
     def is_gzip(self) -> bool:
         """Whether the content is gzip, told by its first bytes."""
-        return self.head(2) == b"\x1f\x8b"
+        return self.head.startswith(b"\x1f\x8b")
 
 
 class _readable:  # noqa: N801 - reads as a statement
@@ -72,8 +98,11 @@ class _readable:  # noqa: N801 - reads as a statement
                 f"{self._name} is a damaged gzip file: {error}. Compress or copy it again."
             ) from error
         # Errors of Cloud Storage, told by their status: its library is only there when needed.
-        if getattr(error, "code", None) == 403:
-            raise _forbidden(self._name, error) from error
+        if getattr(error, "code", None) in (400, 401, 403):
+            from sft_components.vertex.storage import storage_fault
+
+            bucket = self._name.removeprefix("gs://").partition("/")[0]
+            raise storage_fault(cast(Any, error), bucket, role=_ROLE) from error
         if getattr(error, "code", None) == 404:
             raise UserError(f"{self._name} was removed while it was read. Try again.") from error
         if isinstance(error, OSError):
@@ -105,9 +134,8 @@ def find(addresses: str | Sequence[str], project: str = "") -> list[Source]:
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise UserError(f"{twice[0]} is named twice. Name each file once.")
     for source in found:
-        head = source.head(4)
         for magic, what in _NOT_TEXT.items():
-            if head.startswith(magic):
+            if source.head.startswith(magic):
                 raise UserError(f"{source.name} is {what}.")
     return found
 
@@ -119,20 +147,34 @@ def _files(address: str) -> list[Source]:
         paths = [p for p in paths if p.is_file()]
         if not paths:
             raise UserError(f"No file matches {address}.")
+    elif address == "-":
+        raise UserError("Standard input cannot be read twice: save the rows to a file.")
     elif path.is_dir():
         raise UserError(f"{address} is a folder: name its files, for instance {address}/*.jsonl.")
     elif not path.exists():
         raise UserError(f"{address} does not exist.")
     else:
         paths = [path]
-    return [Source(str(p), p.stat().st_size, path=p) for p in paths]
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{path} is a pipe or a device, and rows are read twice: save a file.")
+    return [local_file(path, str(path)) for path in paths]
+
+
+def local_file(path: Path, name: str) -> Source:
+    """The file `path`, which the user knows as `name`.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    with _readable(name):
+        found = path.stat()
+    return Source(name, found.st_size, path=path, modified_ns=found.st_mtime_ns)
 
 
 def _objects(address: str, project: str) -> list[Source]:
     # Importing the library of Cloud Storage takes longer than checking 100 MB of local rows.
-    from google.api_core import exceptions as api
-
-    from sft_components.vertex.storage import split_uri, storage_client
+    from sft_components.vertex.storage import REFUSALS, split_uri, storage_client, storage_fault
 
     bucket_name, name = split_uri(address)
     client = storage_client(project)
@@ -151,10 +193,8 @@ def _objects(address: str, project: str) -> list[Source]:
             if blob is None:
                 raise UserError(f"{address} does not exist. Check the bucket and the name.")
             blobs = [blob]
-    except api.Forbidden as error:
-        raise _forbidden(address, error) from error
-    except api.NotFound as error:
-        raise UserError(f"Bucket gs://{bucket_name} does not exist.") from error
+    except REFUSALS as error:
+        raise storage_fault(error, bucket_name, role=_ROLE) from error
     return [
         Source(
             f"gs://{bucket_name}/{b.name}",
@@ -164,13 +204,6 @@ def _objects(address: str, project: str) -> list[Source]:
         )
         for b in blobs
     ]
-
-
-def _forbidden(address: str, error: Any) -> UserError:
-    return UserError(
-        f"May not read {address}: {error.message} "
-        "Grant roles/storage.objectViewer on its bucket to the account that runs this."
-    )
 
 
 class _Capped(io.RawIOBase):

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from sft_components.datasets import advice, limits
-from sft_components.datasets.check import Statistics
 from sft_components.datasets.findings import Findings
 from sft_components.datasets.rules import RULES
 from sft_components.datasets.sets import DataSet, Job
+from sft_components.datasets.statistics import Statistics
 from sft_components.reports import Section, histogram, page, table, tiles, verdict
 
 

@@ -11,9 +11,21 @@ from typing import Any
 
 from sft_components.datasets import media
 from sft_components.datasets.rows import Conversation, Media, Turn, detect
+from sft_components.errors import UserError
 
-Locate = Callable[[str], str]
-"""From a local path to the gs:// address of its copy; empty when there is no such file."""
+
+@dataclass(frozen=True)
+class Located:
+    """A file that a row named by its path."""
+
+    uri: str
+    """gs:// address of its copy."""
+    head: bytes = b""
+    """Its first bytes, if they are at hand."""
+
+
+Locate = Callable[[str], Located | None]
+"""Finds the file that a row names by a path; None when there is no such file."""
 
 _EXCERPT = 80
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -269,8 +281,9 @@ class _Reader:
                 self._say("bad-uri", "a data address is written data:TYPE;base64,...", path, url)
                 return None
             return self._inline(head[1], url[head.end() :], path, detail)
-        uri = self._uri(url, path)
-        return Media(media.mime_of_uri(uri), uri=uri, detail=detail) if uri else None
+        mime = media.mime_of_uri(url)
+        uri = self._uri(url, path, mime)
+        return Media(mime, uri=uri, detail=detail) if uri else None
 
     # generate-content
 
@@ -338,21 +351,31 @@ class _Reader:
         if not media.modality(mime):
             self._say("media-type", f"{mime!r} is not taken", f"{path}.{mime_key}")
             return None
-        uri = self._uri(body, f"{path}.{body_key}")
+        uri = self._uri(body, f"{path}.{body_key}", mime)
         return Media(mime, uri=uri) if uri else None
 
     # What the formats share.
 
-    def _uri(self, address: str, path: str) -> str:
-        """The gs:// address of media; empty, with a problem noted, when there is none."""
+    def _uri(self, address: str, path: str, mime: str) -> str:
+        """The gs:// address of media of type `mime`; empty, with a problem noted, if none."""
         if _GS_URI.fullmatch(address):
             return address
         if self._locate is None or "://" in address:
             self._say("bad-uri", "neither gs://bucket/object nor embedded data", path, address)
             return ""
-        if not (uri := self._locate(address)):
+        try:
+            found = self._locate(address)
+        except UserError as error:
+            self._say("bad-uri", str(error), path)
+            return ""
+        if found is None:
             self._say("missing-object", f"{address} is no file here", path)
-        return uri
+            return ""
+        told = media.recognise(found.head)
+        if (told or mime in media.IMAGES) and told != mime and found.head:
+            self._say("media-mismatch", f"{address} is not {mime} by its bytes", path)
+            return ""
+        return found.uri
 
     def _inline(self, mime: str, data: str, path: str, detail: str) -> Media | None:
         if not media.modality(mime):

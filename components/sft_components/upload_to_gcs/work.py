@@ -12,7 +12,13 @@ import google_crc32c
 from google.api_core import exceptions as api
 
 from sft_components.errors import UserError
-from sft_components.vertex.storage import join_uri, split_uri, storage_client, storage_fault
+from sft_components.vertex.storage import (
+    REFUSALS,
+    join_uri,
+    split_uri,
+    storage_client,
+    storage_fault,
+)
 
 BLOCK = 1 << 20
 PROGRESS_BYTES = 32 << 20
@@ -67,7 +73,7 @@ def upload_to_gcs(
             done = list(
                 pool.map(lambda p, n: _upload_once(bucket, prefix, n, p, log), paths, names)
             )
-    except (api.NotFound, api.Forbidden) as error:
+    except REFUSALS as error:
         raise storage_fault(error, bucket_name, location) from error
     training, validation, evaluation = (uri for uri, _ in done)
     return UploadResult(training, validation, evaluation, sum(count for _, count in done))

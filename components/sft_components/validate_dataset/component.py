@@ -25,6 +25,7 @@ def validate_dataset(
     on_long: str = "fail",
     validation_split: bool = True,
     deduplicate: bool = False,
+    output_uri: str = "",
 ) -> NamedTuple(
     "ValidateOutputs",
     [
@@ -39,7 +40,7 @@ def validate_dataset(
     Args:
         project: Google Cloud project that Cloud Storage requests are made in.
         base_model: Model to be tuned, as the catalogue names it.
-        tuning_mode: PEFT_ADAPTER (LoRA) or FULL.
+        tuning_mode: PEFT_ADAPTER (LoRA) or FULL; empty: the model's first mode.
         dataset_uri: Training set: gs:// address of a JSON Lines file (a local path in a rehearsal).
         training_dataset: Checked and converted training set, JSON Lines.
         validation_dataset: Checked validation set; split off the training set if none is given.
@@ -54,6 +55,8 @@ def validate_dataset(
         on_long: What to do with rows that are too long: fail, warn, drop or truncate.
         validation_split: Split a validation set off the training set when none is given.
         deduplicate: Leave out copies of a training row.
+        output_uri: gs:// folder; media that rows of a local data set name by paths go to its media/
+            folder. Empty: such paths are wrong.
 
     Returns:
         Rows and tokens of one pass over the training set, whether the tokens are an estimate, and
@@ -78,6 +81,7 @@ def validate_dataset(
             on_long=on_long,
             validation_split=validation_split,
             deduplicate=deduplicate,
+            output_uri=output_uri,
             training_path=Path(training_dataset.path),
             validation_path=Path(validation_dataset.path),
             evaluation_path=Path(evaluation_dataset.path),

@@ -8,6 +8,7 @@ from sft_components.datasets import limits
 from sft_components.datasets.check import Row
 from sft_components.datasets.check_set import Take
 from sft_components.datasets.findings import SHOWN, Findings
+from sft_components.datasets.local_media import LocalMedia
 from sft_components.datasets.output import (
     SetWriter,
     Splitter,
@@ -52,6 +53,7 @@ def validate_dataset(
     on_long: str = "fail",
     validation_split: bool = True,
     deduplicate: bool = False,
+    output_uri: str = "",
     allow_unlisted_model: bool = False,
     training_path: Path,
     validation_path: Path,
@@ -64,16 +66,19 @@ def validate_dataset(
     Args:
         project: Project that Cloud Storage requests are made in.
         base_model: Model to be tuned, as the catalogue names it.
-        tuning_mode: PEFT_ADAPTER or FULL.
+        tuning_mode: PEFT_ADAPTER or FULL; empty: the model's first mode.
         dataset_uri: Training set: local path or gs:// address, plain or gzip; wildcards and
-            several addresses separated by commas are allowed.
+            several addresses separated by commas are allowed. Media may be named by paths relative
+            to it.
         validation_dataset_uri: Validation set; empty: split off the training set.
         evaluation_data_uri: Rows held out by the user: checked and converted only.
         dataset_format: `auto` or one of the five formats.
         default_context: System instruction of rows that have none.
         on_long: What to do with rows over the model's length: fail, warn, drop or truncate.
         validation_split: Whether a validation set is split off when none is given.
-        deduplicate: Whether copies of a training row are left out. Needs 100 bytes a row.
+        deduplicate: Whether copies of a training row are left out.
+        output_uri: `gs://` folder to whose media/ folder the files go that rows of a local data set
+            name by paths; empty: such paths are wrong.
         allow_unlisted_model: Whether a model that the catalogue does not know is checked against
             the limits of its family's nearest model.
         training_path: Where the training rows are written, JSON Lines.
@@ -95,6 +100,7 @@ def validate_dataset(
         converts=True,
         check_objects=True,
         project=project,
+        media=LocalMedia(f"{output_uri.rstrip('/')}/media" if output_uri else "", project),
     )
     named: dict[limits.Role, str] = {
         "training": dataset_uri,
@@ -125,7 +131,7 @@ def validate_dataset(
     training = sets[0]
     statistics = figures(training, job, findings, rows=rows["training"])
     statistics |= {f"{role}_rows": count for role, count in rows.items()}
-    statistics["duplicates_left_out"] = output.left_out
+    statistics["duplicates_left_out"] = output.left_out()
     result = ValidateResult(
         training_rows=rows["training"],
         validation_rows=rows["validation"],
@@ -188,8 +194,7 @@ class _Output:
             max_rows_share=bounds.validation_max_rows_share,
         )
         self._deduplicate = deduplicate
-        self.left_out = 0
-        """Copies of training rows that were not written."""
+        self._writers: list[SetWriter] = []
 
     def take(self, one: DataSet) -> Take:
         """What takes the rows of one data set."""
@@ -208,13 +213,21 @@ class _Output:
             deduplicate=training and self._deduplicate,
         )
 
+        self._writers.append(writer)
+
         def take(rows: Sequence[Row], file: str, line: int) -> None:
             if self._findings.errors:
                 return  # nothing will be kept, so only the checking goes on
-            self.left_out += writer.take(rows, file, line)
+            writer.take(rows, file, line)
 
         return take
 
     def finish(self) -> None:
-        """Divide the training rows."""
+        """Write what waited, and divide the training rows."""
+        for writer in self._writers:
+            writer.finish()
         self._splitter.finish()
+
+    def left_out(self) -> int:
+        """Copies of training rows that were not written."""
+        return sum(writer.left_out for writer in self._writers)

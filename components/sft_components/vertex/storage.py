@@ -5,16 +5,32 @@ from typing import Any
 
 from google.api_core import exceptions as api
 from google.auth import credentials as ga_credentials
+from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import storage
 
 from sft_components.errors import UserError
 
+REFUSALS = (api.NotFound, api.Forbidden, api.Unauthorized, api.BadRequest)
+"""Answers that `storage_fault` puts into words: trying again would not help."""
+
 
 def storage_client(project: str) -> Any:
-    """A client of Cloud Storage, or of the emulator that `STORAGE_EMULATOR_HOST` names."""
+    """A client of Cloud Storage, or of the emulator that `STORAGE_EMULATOR_HOST` names.
+
+    Raises:
+        UserError: There are no credentials.
+    """
     if os.environ.get("STORAGE_EMULATOR_HOST"):
         return storage.Client(project=project, credentials=ga_credentials.AnonymousCredentials())
-    return storage.Client(project=project)
+    try:
+        return storage.Client(project=project or None)
+    except DefaultCredentialsError as error:
+        raise UserError(
+            "There are no Google Cloud credentials here. Run "
+            "`gcloud auth application-default login`."
+        ) from error
+    except OSError as error:  # the library's word for a project that nothing names
+        raise UserError(f"{error} Name the project.") from error
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -34,14 +50,42 @@ def join_uri(folder: str, *names: str) -> str:
     return "/".join([folder.rstrip("/"), *(name.strip("/") for name in names)])
 
 
-def storage_fault(error: api.ClientError, bucket: str, location: str) -> UserError:
-    """What to say of a refused request to `bucket`: that it does not exist, or the missing role."""
+def storage_fault(
+    error: api.GoogleAPICallError,
+    bucket: str,
+    location: str = "",
+    role: str = "roles/storage.objectUser",
+) -> UserError:
+    """What to say of a refused request to `bucket`: what does not exist, or the missing role.
+
+    Args:
+        error: One of `REFUSALS`.
+        bucket: Name of the bucket.
+        location: Region for the advice to create it.
+        role: What the request needs.
+    """
     if isinstance(error, api.NotFound):
+        place = f" --location={location}" if location else ""
         return UserError(
             f"Bucket gs://{bucket} does not exist. Create it with: "
-            f"gcloud storage buckets create gs://{bucket} --location={location}"
+            f"gcloud storage buckets create gs://{bucket}{place}"
+        )
+    if isinstance(error, api.Unauthorized):
+        return UserError(
+            f"The credentials are not valid for gs://{bucket}: {error.message} "
+            "Run `gcloud auth application-default login`."
+        )
+    if "serviceusage" in error.message:
+        return UserError(
+            f"May not use the project for requests to gs://{bucket}: {error.message} Check its "
+            "name, or grant roles/serviceusage.serviceUsageConsumer on it."
+        )
+    if isinstance(error, api.BadRequest) or "billing" in error.message:
+        return UserError(
+            f"The project is not one that requests to gs://{bucket} can be made in: "
+            f"{error.message} Name a project that exists and has billing."
         )
     return UserError(
         f"No access to bucket gs://{bucket}: {error.message} "
-        "Grant roles/storage.objectUser on it to the account this step runs as."
+        f"Grant {role} on it to the account that runs this."
     )

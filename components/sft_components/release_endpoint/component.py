@@ -14,14 +14,16 @@ def release_endpoint(
     tuning_location: str,
     run_name: str,
     status: dsl.PipelineTaskFinalStatus,
+    cancel_jobs: bool = True,
 ) -> NamedTuple("ReleaseOutputs", [("model_resource_name", str), ("endpoint_resource_name", str)]):
-    """After a failure or an abort take down the run's endpoint and tuning job.
+    """After a failure or an abort take down the run's endpoints and tuning job.
 
     Args:
         project: Google Cloud project.
         location: Region of the endpoint.
         tuning_location: Region of the tuning job, or global; empty: the same as location.
         run_name: Name of the pipeline run; what it created is found by it.
+        cancel_jobs: Cancel the run's tuning if it has not ended.
         status: How the tasks before ended; filled in by the pipeline.
 
     Returns:
@@ -38,6 +40,7 @@ def release_endpoint(
             location=location,
             tuning_location=tuning_location or location,
             run_name=run_name,
+            cancel_jobs=cancel_jobs,
             succeeded=status.state == "SUCCEEDED",
             log=log,
         )

@@ -1,4 +1,4 @@
-"""Take down what a failed run would leave running: its tuning jobs and its endpoint."""
+"""Take down what a failed run would leave running: its tuning jobs and its endpoints."""
 
 import functools
 from collections.abc import Callable
@@ -7,28 +7,25 @@ from typing import Any
 
 from google.api_core import exceptions as api
 from google.auth.exceptions import GoogleAuthError
-from google.cloud.aiplatform_v1beta1 import types
 from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
-from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import (
-    GenAiTuningServiceClient,
-)
 from google.cloud.aiplatform_v1beta1.services.model_garden_service import (
     ModelGardenServiceClient,
 )
 
 from sft_components.errors import UserError
+from sft_components.release_endpoint.jobs import RunJobs
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.deployments import cancel_deployment, find_deployment
 from sft_components.vertex.endpoints import delete_endpoint, delete_model, get_endpoint
-from sft_components.vertex.keys import RUN_LABEL, endpoint_id, label_value, model_id
-from sft_components.vertex.retrying import CALL_TIMEOUT_S, reading
-from sft_components.vertex.tuning_jobs import labelled_jobs
-
-RUNNING = {
-    types.JobState.JOB_STATE_QUEUED,
-    types.JobState.JOB_STATE_PENDING,
-    types.JobState.JOB_STATE_RUNNING,
-}
+from sft_components.vertex.failures import explain
+from sft_components.vertex.keys import (
+    RUN_LABEL,
+    SERVES_LABEL,
+    endpoint_id,
+    label_value,
+    model_id,
+)
+from sft_components.vertex.prediction import endpoint_connection
 
 
 @dataclass(frozen=True)
@@ -46,16 +43,21 @@ def release_endpoint(
     tuning_location: str,
     run_name: str,
     succeeded: bool,
+    cancel_jobs: bool = True,
     log: Callable[[str], None] = print,
 ) -> ReleaseResult:
     """After a success name what serves; after anything else take it down.
 
+    An endpoint that a tuning deployed by itself stays up only if the deployment step had taken it:
+    where the gate was not passed it is taken down too. The tuned model stays in the registry.
+
     Args:
         project: Google Cloud project.
         location: Region of the endpoint.
-        tuning_location: Region of the tuning job, or `global`.
-        run_name: Name of the pipeline run; its endpoint and jobs are found by it.
+        tuning_location: Region of the tuning or pipeline job, or `global`.
+        run_name: Name of the pipeline run; its endpoints and jobs are found by it.
         succeeded: Whether all the tasks before ended well.
+        cancel_jobs: Cancel the run's tuning if it has not ended.
         log: Called with lines of progress.
 
     Raises:
@@ -64,17 +66,15 @@ def release_endpoint(
     connection = Connection(project, location)
     endpoints = connection.client(EndpointServiceClient)
     name = f"{connection.parent}/endpoints/{endpoint_id(run_name)}"
+    jobs = RunJobs(Connection(project, tuning_location), run_name, log)
     if succeeded:
-        endpoint = get_endpoint(endpoints, name)
-        if endpoint is None or not endpoint.deployed_models:
-            log("The run deployed nothing: there is nothing to release.")
-            return ReleaseResult("", "")
-        log(f"{name} stays up. It costs money until you delete it.")
-        return ReleaseResult(endpoint.deployed_models[0].model, name)
-    parts = (
-        functools.partial(_take_down, connection, endpoints, name, run_name, log),
-        functools.partial(_cancel_jobs, project, tuning_location, run_name, log),
-    )
+        return _keep(endpoints, name, jobs, run_name, log)
+    parts: list[Callable[[], object]] = [
+        functools.partial(_take_down, connection, endpoints, name, run_name, log)
+    ]
+    if cancel_jobs:
+        parts.append(jobs.cancel)
+    parts.append(functools.partial(_take_down_tuned, jobs, "", log))
     faults: list[str] = []
     for part in parts:
         # Each on its own: what one may not do must not keep the other from saving money.
@@ -82,12 +82,44 @@ def release_endpoint(
             part()
         except (api.GoogleAPIError, GoogleAuthError, OSError) as error:
             faults.append(str(error))
-            log(f"FAILED: {error}")
+            log(f"FAILED: {explain(str(error))}")
     if faults:
         raise UserError(
-            f"Not everything of run {run_name} was taken down; look for {name} and for tuning jobs "
-            f"labelled {RUN_LABEL}={label_value(run_name)}. {' '.join(faults)}"
+            f"Not everything of run {run_name} was taken down; look for {name} and for tuning "
+            f"jobs, pipeline jobs and endpoints labelled {RUN_LABEL}={label_value(run_name)}. "
+            f"{' '.join(faults)}"
         )
+    return ReleaseResult("", "")
+
+
+def _keep(
+    endpoints: Any, name: str, jobs: RunJobs, run_name: str, log: Callable[[str], None]
+) -> ReleaseResult:
+    """Name what serves, and take down what a tuning deployed but the run did not take."""
+    endpoint = get_endpoint(endpoints, name)
+    kept = ReleaseResult("", "")
+    if endpoint is not None and endpoint.deployed_models:
+        kept = ReleaseResult(endpoint.deployed_models[0].model, name)
+    else:
+        kept = _take_down_tuned(jobs, label_value(run_name), log)
+    if kept.endpoint:
+        log(f"{kept.endpoint} stays up. It costs money until you delete it.")
+    else:
+        log("The run serves nothing: there is nothing to release.")
+    return kept
+
+
+def _take_down_tuned(jobs: RunJobs, keep: str, log: Callable[[str], None]) -> ReleaseResult:
+    """Take down the endpoints that tunings deployed, but for all if one serves the run `keep`."""
+    found = list(jobs.served())
+    for served in found:
+        client = endpoint_connection(served.endpoint).client(EndpointServiceClient)
+        endpoint = get_endpoint(client, served.endpoint)
+        if keep and endpoint is not None and endpoint.labels.get(SERVES_LABEL) == keep:
+            return ReleaseResult(served.model, served.endpoint)
+    for served in found:
+        client = endpoint_connection(served.endpoint).client(EndpointServiceClient)
+        delete_endpoint(client, served.endpoint, log)
     return ReleaseResult("", "")
 
 
@@ -101,15 +133,3 @@ def _take_down(
     if not delete_endpoint(endpoints, name, log):
         log("The run left no endpoint.")
     delete_model(connection, f"{connection.parent}/models/{model_id(run_name)}", log)
-
-
-def _cancel_jobs(project: str, location: str, run_name: str, log: Callable[[str], None]) -> None:
-    connection = Connection(project, location)
-    client = connection.client(GenAiTuningServiceClient)
-    for job in labelled_jobs(client, connection.parent, RUN_LABEL, label_value(run_name)):
-        if job.state in RUNNING:
-            log(f"Cancelling {job.name}")
-            try:
-                client.cancel_tuning_job(name=job.name, retry=reading(60.0), timeout=CALL_TIMEOUT_S)
-            except api.BadRequest as error:  # over REST, FAILED_PRECONDITION is a plain 400
-                log(f"It had ended already: {error.message}")

@@ -7,6 +7,9 @@ from typing import Any
 
 RUN_LABEL = "vertex-sft-run"
 KEY_LABEL = "vertex-sft-key"
+SERVES_LABEL = "vertex-sft-serves"
+"""The run that has taken an endpoint for its own. Endpoints inherit the labels of the tuning job
+that deployed them, so that the run's label alone does not say so."""
 
 
 def digest(*parts: Any) -> str:

@@ -9,9 +9,11 @@ from typing import Any, Literal
 from google.api_core import exceptions as api
 from google.cloud.aiplatform_v1 import types
 from google.cloud.aiplatform_v1.services.pipeline_service import PipelineServiceClient
+from google.protobuf import field_mask_pb2
 
 from sft_components.vertex.connection import Connection, is_loopback
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, TRANSIENT, backoff, reading
+from sft_pipelines.submitting import TEMPLATE_LABEL
 
 TaskState = Literal["waiting", "running", "succeeded", "failed", "cancelled", "skipped"]
 LOST_S = 1800.0
@@ -213,6 +215,21 @@ def follow(
             if snapshot.ended:
                 return
         time.sleep(wait)
+
+
+def list_jobs(connection: Connection, template: str = "") -> Iterator[types.PipelineJob]:
+    """The runs of our templates, or of one of them, newest first, without their details."""
+    label = f'="{template}"' if template else ":*"
+    request = {
+        "parent": connection.parent,
+        "filter": f"labels.{TEMPLATE_LABEL}{label}",
+        "order_by": "create_time desc",
+        "read_mask": field_mask_pb2.FieldMask(
+            paths=["name", "state", "labels", "create_time", "schedule_name"]
+        ),
+    }
+    client = connection.client(PipelineServiceClient)
+    yield from client.list_pipeline_jobs(request, retry=reading(), timeout=CALL_TIMEOUT_S)
 
 
 def cancel(connection: Connection, name: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import kfp_server_api
+import requests
 import urllib3.exceptions
 import yaml
 from kfp.client import Client
@@ -52,8 +53,10 @@ class KfpHost:
         self._host = host.rstrip("/")
         self._namespace = namespace or None
         with _speaking(self._host), warnings.catch_warnings():
+            # kfp's client asks five times, with a traceback for each: we look first.
+            requests.get(f"{self._host}/apis/v2beta1/healthz", timeout=30)
             warnings.simplefilter("ignore")
-            self._client = Client(host=self._host)
+            self._client = Client(host=self._host, namespace=namespace or "kubeflow")
 
     def submit(
         self,
@@ -183,5 +186,5 @@ def _speaking(host: str) -> Iterator[None]:
         if error.status in (502, 503, 504):
             raise _LostError(f"{host} answers {error.status}.") from error
         raise UserError(f"{host} answers {error.status}: {str(error.body)[:300]}") from error
-    except urllib3.exceptions.HTTPError as error:
+    except (urllib3.exceptions.HTTPError, requests.RequestException, TimeoutError) as error:
         raise _LostError(f"{host} does not answer: {error}") from error

@@ -18,6 +18,7 @@ from sft_pipelines.cli import (
     prompt,
     push,
     run,
+    runs,
     schedule,
     validate,
 )
@@ -55,6 +56,7 @@ prompt.register(app)
 models.register(app)
 estimate.register(app)
 jobs_follow.register(jobs.app)
+app.add_typer(runs.app, name="runs")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(local.app, name="local")

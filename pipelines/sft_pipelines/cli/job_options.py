@@ -1,9 +1,15 @@
 """Options that `run` and `schedule create` share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from sft_components.errors import UserError
+from sft_pipelines.cli.models import wrong_use
+
+if TYPE_CHECKING:
+    from sft_components.vertex.connection import Connection
 
 TemplateName = Annotated[
     str,
@@ -96,3 +102,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; progress to st
 def err(line: str) -> None:
     """A line for people, on standard error."""
     typer.echo(line, err=True)
+
+
+def place(project: str, region: str) -> "Connection":
+    """Vertex AI in the project and region that the options or the environment name."""
+    from sft_components.vertex.connection import Connection
+    from sft_pipelines.preparing import default_project, default_region
+
+    with wrong_use():
+        project, region = project or default_project(), region or default_region()
+        if not project:
+            raise UserError("No project is named: give --project, or set GOOGLE_CLOUD_PROJECT.")
+        if not region:
+            raise UserError("No region is named: give --region, or set GOOGLE_CLOUD_REGION.")
+        return Connection(project, region)

@@ -39,15 +39,20 @@ class JobScreen:
         self._snapshot = snapshot
         if self.console.is_terminal:
             return
-        if snapshot.state != self._state:
-            self._plain(f"run {snapshot.state.lower()}")
-            self._state = snapshot.state
+        if not snapshot.ended:
+            self._run_state(snapshot)
         for index, task in enumerate(snapshot.tasks):
             if task.state == self._said.get(index, "waiting"):
                 continue
             self._said[index] = task.state
             seconds = f" after {task.seconds():.0f} s" if task.ended and task.started else ""
             self._plain(f"{'  ' * task.depth}{task.name} {task.state}{seconds}")
+        self._run_state(snapshot)
+
+    def _run_state(self, snapshot: Snapshot) -> None:
+        if snapshot.state != self._state:
+            self._plain(f"run {snapshot.state.lower()}")
+            self._state = snapshot.state
 
     def _plain(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

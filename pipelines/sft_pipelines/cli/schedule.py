@@ -6,7 +6,7 @@ import typer
 
 from sft_components.errors import UserError
 from sft_pipelines.cli import job_options as options
-from sft_pipelines.cli.job_options import err
+from sft_pipelines.cli.job_options import err, place
 from sft_pipelines.cli.models import console, print_json, wrong_use
 
 if TYPE_CHECKING:
@@ -202,21 +202,13 @@ def delete(name: Name, project: options.Project = "", region: options.Region = "
 
 
 def _schedules(project: str, region: str, name: str = "") -> "Schedules":
-    """The schedules of what a resource name, the options or the environment name."""
-    from sft_components.vertex.connection import Connection
-    from sft_pipelines.preparing import default_project, default_region
+    """The schedules of the place that a resource name, the options or the environment name."""
     from sft_pipelines.scheduling import Schedules
 
     parts = name.split("/")
     if len(parts) == 6 and parts[::2] == ["projects", "locations", "schedules"]:
-        project, region = project or parts[1], region or parts[3]
-    project, region = project or default_project(), region or default_region()
-    with wrong_use():
-        if not project:
-            raise UserError("No project is named: give --project, or set GOOGLE_CLOUD_PROJECT.")
-        if not region:
-            raise UserError("No region is named: give --region, or set GOOGLE_CLOUD_REGION.")
-        return Schedules(Connection(project, region))
+        project, region = parts[1], parts[3]
+    return Schedules(place(project, region))
 
 
 def _described(schedule: "types.Schedule") -> dict[str, Any]:

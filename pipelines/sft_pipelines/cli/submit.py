@@ -12,6 +12,8 @@ from sft_pipelines.cli.models import print_json, wrong_use
 from sft_pipelines.cli.outcome import INTERRUPTED, ended, wants_cancel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sft_components.vertex.connection import Connection
     from sft_pipelines.following import Snapshot, Task
     from sft_pipelines.preparing import Prepared, Wanted
@@ -34,6 +36,7 @@ def run_on_vertex(
         as_json: Print JSON at the end.
     """
     from sft_pipelines.experiments import check_name
+    from sft_pipelines.following import planned_tasks
     from sft_pipelines.preparing import prepare
     from sft_pipelines.submitting import JOB_ID, build_job, console_url, new_job_id, submit
 
@@ -71,11 +74,12 @@ def run_on_vertex(
         else:
             typer.echo(name)
         return
-    snapshot = _follow(prepared, name, experiment, quiet_stdout=as_json)
+    planned = planned_tasks(prepared.source.template.spec) if prepared.source.sends_spec else []
+    snapshot = follow_run(connection, name, planned, experiment=experiment, quiet_stdout=as_json)
     if as_json:
         print_json({**described, **ended(snapshot)})
     else:
-        _summary(connection, snapshot)
+        print_end(connection, snapshot)
     if not snapshot.succeeded:
         sys.exit(1)
 
@@ -93,16 +97,30 @@ def _described(prepared: "Prepared") -> dict[str, Any]:
     }
 
 
-def _follow(prepared: "Prepared", name: str, experiment: str, *, quiet_stdout: bool) -> "Snapshot":
+def follow_run(
+    connection: "Connection",
+    name: str,
+    planned: "Sequence[Task]" = (),
+    *,
+    experiment: str = "",
+    quiet_stdout: bool = False,
+) -> "Snapshot":
+    """Show a run's tasks until it has ended; a Ctrl-C asks whether to cancel it.
+
+    Args:
+        connection: Project and region.
+        name: The pipeline job's resource name.
+        planned: The template's tasks, for those that the service does not name yet.
+        experiment: Experiment to show the run in; empty: none.
+        quiet_stdout: Show on standard error.
+    """
     from rich.console import Console
 
     from sft_pipelines.cli.job_screen import JobScreen
-    from sft_pipelines.following import follow, planned_tasks
+    from sft_pipelines.following import follow
 
     # Also where the shell started us with SIGINT ignored, as it does in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    connection = prepared.connection
-    planned = planned_tasks(prepared.source.template.spec) if prepared.source.sends_spec else []
     console = Console(stderr=quiet_stdout)
     while True:
         try:
@@ -123,7 +141,7 @@ def _interrupted(connection: "Connection", name: str) -> None:
     from sft_pipelines.following import cancel
 
     if not wants_cancel():
-        err(f"The run goes on. Cancel it with: vertex-sft jobs cancel {name}")
+        err(f"The run goes on. Cancel it with: vertex-sft runs cancel {name}")
         sys.exit(INTERRUPTED)
     err(cancel(connection, name) or "Cancelling; its exit handler still runs.")
 
@@ -155,7 +173,8 @@ def _join_when_started(prepared: "Prepared", name: str, experiment: str) -> None
             return
 
 
-def _summary(connection: "Connection", snapshot: "Snapshot") -> None:
+def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
+    """Say how a run ended: its outputs, or what failed and where the log is."""
     for task in snapshot.tasks:
         if task.state == "failed" and not task.graph:
             err(f"Error: {task.name} failed: {task.error.strip() or 'no reason is given'}")

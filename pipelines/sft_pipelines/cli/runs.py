@@ -1,0 +1,108 @@
+"""`vertex-sft runs`: pipeline runs that were submitted before."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sft_components.errors import UserError
+from sft_pipelines.cli import job_options as options
+from sft_pipelines.cli.job_options import place
+from sft_pipelines.cli.models import console, print_json, wrong_use
+
+if TYPE_CHECKING:
+    from sft_components.vertex.connection import Connection
+
+app = typer.Typer(help="Pipeline runs on Vertex AI.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="RUN", help="Id or resource name of the run.")]
+
+
+@app.command("list")
+def list_runs(
+    template: Annotated[str, typer.Option(help="Only runs of this template.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    project: options.Project = "",
+    region: options.Region = "",
+    as_json: options.AsJson = False,
+) -> None:
+    """List the runs that this command has submitted or scheduled, newest first."""
+    from itertools import islice
+
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from sft_pipelines.following import list_jobs
+    from sft_pipelines.submitting import TEMPLATE_LABEL
+
+    found: list[dict[str, Any]] = [
+        {
+            "id": job.name.rpartition("/")[2],
+            "template": job.labels.get(TEMPLATE_LABEL, ""),
+            "state": job.state.name.removeprefix("PIPELINE_STATE_"),
+            "created": job.create_time.isoformat(timespec="seconds") if job.create_time else "",
+            "schedule": job.schedule_name,
+            "name": job.name,
+        }
+        for job in islice(list_jobs(place(project, region), template), limit)
+    ]
+    if as_json:
+        print_json(found)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("Run", "Template", "State", "Created"):
+        table.add_column(heading, overflow="fold")
+    for run in found:
+        table.add_row(*(Text(run[key]) for key in ("id", "template", "state", "created")))
+    console().print(table)
+
+
+@app.command()
+def follow(
+    run: Name,
+    project: options.Project = "",
+    region: options.Region = "",
+    as_json: options.AsJson = False,
+) -> None:
+    """Follow a run to its end; for one that has ended, say how.
+
+    Exit status: 0 it succeeded, 1 it did not, 2 wrong use.
+    """
+    from sft_pipelines.cli.outcome import ended
+    from sft_pipelines.cli.submit import follow_run, print_end
+    from sft_pipelines.submitting import console_url
+
+    connection, name = _named(run, project, region)
+    snapshot = follow_run(connection, name, quiet_stdout=as_json)
+    if as_json:
+        print_json({"name": name, "console": console_url(connection, name), **ended(snapshot)})
+    else:
+        print_end(connection, snapshot)
+    if not snapshot.succeeded:
+        sys.exit(1)
+
+
+@app.command()
+def cancel(run: Name, project: options.Project = "", region: options.Region = "") -> None:
+    """Ask a run to stop; its exit handler still runs."""
+    from sft_pipelines.following import cancel as cancel_job
+
+    connection, name = _named(run, project, region)
+    refusal = cancel_job(connection, name)
+    if refusal:
+        raise UserError(refusal)
+    typer.echo(f"Cancelling {name}")
+
+
+def _named(run: str, project: str, region: str) -> "tuple[Connection, str]":
+    parts = run.split("/")
+    if len(parts) == 6 and parts[::2] == ["projects", "locations", "pipelineJobs"]:
+        return place(parts[1], parts[3]), run
+    with wrong_use():
+        if len(parts) != 1:
+            raise UserError(
+                f"{run!r} is no run: write its id or projects/P/locations/L/pipelineJobs/ID."
+            )
+    connection = place(project, region)
+    return connection, f"{connection.parent}/pipelineJobs/{run}"

@@ -1,0 +1,140 @@
+"""`vertex-sft run` and `runs` on the local Vertex AI, over HTTP."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from google.cloud.aiplatform_v1.services.pipeline_service import PipelineServiceClient
+from tests.pipelines.conftest import BUCKET
+from typer.testing import CliRunner
+
+from sft_components.vertex.connection import Connection
+from sft_local.control import LocalVertex
+from sft_pipelines.cli.app import app
+
+ROOT = f"gs://{BUCKET}/root"
+
+
+def command(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(part) for part in arguments])
+
+
+def run(template: Path, *arguments: str, **parameters: Any) -> Any:
+    given = [part for k, v in parameters.items() for part in ("-p", f"{k}={v}")]
+    return command("run", template, "--pipeline-root", ROOT, *given, *arguments)
+
+
+def jobs(prefix: str) -> list[Any]:
+    connection = Connection(os.environ["GOOGLE_CLOUD_PROJECT"], "us-central1")
+    found = connection.client(PipelineServiceClient).list_pipeline_jobs(parent=connection.parent)
+    return [job for job in found if job.name.rpartition("/")[2].startswith(prefix)]
+
+
+def test_a_run_is_followed_to_its_outputs(vertex: LocalVertex, template: Path):
+    done = run(template, "--label", "team=nlp", "--json", "--display-name", "Greet", name="ada")
+    assert done.exit_code == 0, done.stderr
+    ended = json.loads(done.stdout)
+    assert ended["state"] == "SUCCEEDED"
+    assert ended["outputs"] == {"Output": "HELLO ADA"}
+    assert [(t["name"], t["state"]) for t in ended["tasks"]] == [
+        ("greet", "SUCCEEDED"),
+        ("shout", "SUCCEEDED"),
+    ]
+    lines = done.stderr.splitlines()
+    assert lines.index("greet running") < lines.index("run succeeded")
+    assert f"{vertex.api_url}/v1/{ended['name']}" in lines
+    job = jobs(ended["name"].rpartition("/")[2])[0]
+    assert job.display_name == "Greet"
+    assert job.labels["team"] == "nlp"
+    listed = command("runs", "list", "--template", "greetings", "--json")
+    assert ended["name"] in [found["name"] for found in json.loads(listed.stdout)]
+
+
+def test_a_failed_run_names_the_step_and_its_error(vertex: LocalVertex, template: Path):
+    done = run(template, name="ada", fail="true")
+    assert done.exit_code == 1
+    assert "Error: greet failed: ValueError: ada does not answer" in done.stderr
+    assert "shout skipped" in done.stdout
+    assert "run failed" in done.stdout
+
+
+def test_a_job_id_makes_a_submission_repeatable(vertex: LocalVertex, template: Path):
+    again = [run(template, "--job-id", "again-1", "--no-wait", name="ada") for _ in range(2)]
+    assert [done.exit_code for done in again] == [0, 0]
+    assert "It exists already, made by this request" in again[1].stderr
+    other = run(template, "--job-id", "again-1", "--no-wait", name="bob")
+    assert "made by another request: give another --job-id" in str(other.exception)
+    assert len(jobs("again-1")) == 1
+    assert command("runs", "follow", "again-1").exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["lost", "drop", "status"])
+def test_a_lost_answer_makes_no_second_run(kind: str, vertex: LocalVertex, template: Path):
+    fault = {"method": "POST", "path": ".*/pipelineJobs.*", "kind": kind, "status": 503}
+    requests.post(f"{vertex.api_url}/faults", json=[{**fault, "times": 1}], timeout=10)
+    try:
+        done = run(template, "--job-id", f"fault-{kind}", "--no-wait", name="ada")
+        used = requests.get(f"{vertex.api_url}/faults", timeout=10).text
+    finally:
+        requests.delete(f"{vertex.api_url}/faults", timeout=10)
+    assert done.exit_code == 0, done.stderr
+    assert re.search(r'"\w*(count|used|uses)\w*": ?1', used), used
+    assert len(jobs(f"fault-{kind}")) == 1
+
+
+def start(template: Path, job: str, **streams: Any) -> subprocess.Popen[bytes]:
+    arguments = ["run", str(template), "--pipeline-root", ROOT, "--job-id", job]
+    given = ["-p", "name=ada", "-p", "seconds=60"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "sft_pipelines.cli", *arguments, *given], **streams
+    )
+
+
+def until(seen: Any, text: bytes) -> bytes:
+    found = b""
+    end = time.monotonic() + 60
+    while text not in found:
+        assert time.monotonic() < end, found
+        found += os.read(seen, 4096)
+    return found
+
+
+def state(job: str) -> str:
+    return str(jobs(job)[0].state.name)
+
+
+@pytest.mark.slow
+def test_an_interrupt_asks_on_a_terminal_and_leaves_the_run_elsewhere(
+    vertex: LocalVertex, template: Path
+):
+    piped = start(template, "ctrl-c-1", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert piped.stdout
+    until(piped.stdout.fileno(), b"greet running")
+    piped.send_signal(signal.SIGINT)
+    assert b"Cancel it with: vertex-sft runs cancel " in piped.communicate(timeout=30)[0]
+    assert piped.returncode == 130
+    assert state("ctrl-c-1") == "PIPELINE_STATE_RUNNING"
+    assert command("runs", "cancel", "ctrl-c-1").exit_code == 0
+    assert command("runs", "follow", "ctrl-c-1").exit_code == 1
+
+    ours, theirs = pty.openpty()
+    shown = start(template, "ctrl-c-2", stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    until(ours, b"greet")
+    time.sleep(1.0)
+    shown.send_signal(signal.SIGINT)
+    until(ours, b"Cancel the run?")
+    os.write(ours, b"y\n")
+    until(ours, b"CANCELLED")
+    assert shown.wait(30) == 1
+    os.close(ours)
+    assert state("ctrl-c-2") == "PIPELINE_STATE_CANCELLED"

@@ -17,12 +17,14 @@ from sft_components.errors import UserError
 COMPONENTS = (
     "validate_pipeline",
     "validate_dataset",
+    "check_changed",
     "upload_to_gcs",
     "launch_sft",
     "evaluate_model",
     "evaluate_endpoint",
     "deploy_model",
     "smoke_test_endpoint",
+    "record_success",
     "release_endpoint",
 )
 PIPELINES = (

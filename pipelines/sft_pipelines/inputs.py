@@ -165,6 +165,12 @@ INPUTS: dict[str, Input] = {
     "relaunch_failed": Input(
         bool, False, "Launch a new tuning job where this run's earlier one has failed."
     ),
+    "when_changed": Input(
+        str,
+        "",
+        "Name under which successful runs are remembered: a run whose data set is the one of the "
+        "last successful run under that name ends early and green; empty: always tune.",
+    ),
     # What only the templates of the retired models have.
     "dataset_name": Input(
         str,

@@ -58,6 +58,7 @@ OPEN_MODEL = (
     "service_account",
     "allow_unlisted",
     "relaunch_failed",
+    "when_changed",
 )
 """Inputs of a template for models with open weights."""
 

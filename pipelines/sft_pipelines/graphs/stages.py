@@ -4,11 +4,14 @@ from typing import Any
 
 from kfp import dsl
 
+from sft_components.check_changed.component import check_changed
+from sft_components.record_success.component import record_success
 from sft_components.release_endpoint.component import release_endpoint
+from sft_components.validate_dataset.component import validate_dataset
 from sft_components.validate_pipeline.component import validate_pipeline
 from sft_pipelines.graphs.deployment import deployment_graph
 from sft_pipelines.graphs.evaluation import evaluation_graph
-from sft_pipelines.graphs.settings import uncached
+from sft_pipelines.graphs.settings import repeated, uncached
 from sft_pipelines.graphs.tuning import tuning_graph
 
 
@@ -66,6 +69,7 @@ def stages(
     network: Any = "",
     allow_unlisted: Any = False,
     relaunch_failed: Any = False,
+    when_changed: Any = "",
 ) -> Any:
     """Declare the stages inside a pipeline function.
 
@@ -117,6 +121,28 @@ def stages(
     )
     uncached(checked)
     model = checked.outputs["base_model"]
+    validated = validate_dataset(
+        project=project,
+        base_model=model,
+        tuning_mode=checked.outputs["tuning_mode"],
+        dataset_uri=dataset_uri,
+        validation_data_uri=validation_data_uri,
+        evaluation_data_uri=evaluation_data_uri,
+        dataset_format=dataset_format,
+        default_context=default_context,
+        on_long=on_long,
+        validation_split=validation_split,
+        deduplicate=deduplicate,
+    )
+    uncached(repeated(validated))
+    changed = check_changed(
+        project=project,
+        location=location,
+        output_uri=checked.outputs["output_uri"],
+        fingerprint=validated.outputs["fingerprint"],
+        when_changed=when_changed,
+    )
+    uncached(repeated(changed))
     released = release_endpoint(
         project=project,
         location=location,
@@ -125,7 +151,10 @@ def stages(
     )
     uncached(released)
 
-    with dsl.ExitHandler(released, name="what-costs-money"):
+    with (
+        dsl.ExitHandler(released, name="what-costs-money"),
+        dsl.If(changed.outputs["changed"] == True, name="new-rows"),  # noqa: E712
+    ):
         tuned = tuning_graph(
             project=project,
             location=location,
@@ -135,14 +164,13 @@ def stages(
             model_display_name=model_display_name,
             tuning_mode=checked.outputs["tuning_mode"],
             output_uri=checked.outputs["output_uri"],
-            dataset_uri=dataset_uri,
-            validation_data_uri=validation_data_uri,
-            evaluation_data_uri=evaluation_data_uri,
-            dataset_format=dataset_format,
+            training_dataset=validated.outputs["training_dataset"],
+            validation_dataset=validated.outputs["validation_dataset"],
+            evaluation_dataset=validated.outputs["evaluation_dataset"],
+            training_rows=validated.outputs["training_rows"],
+            training_tokens=validated.outputs["training_tokens"],
+            tokens_are_estimated=validated.outputs["tokens_are_estimated"],
             default_context=default_context,
-            on_long=on_long,
-            validation_split=validation_split,
-            deduplicate=deduplicate,
             epochs=epochs,
             train_steps=train_steps,
             learning_rate=learning_rate,
@@ -176,7 +204,7 @@ def stages(
             checkpoint_uri=tuned.outputs["checkpoint_uri"],
             base_model_uri=tuned.outputs["base_model_uri"],
             endpoint=tuned.outputs["endpoint"],
-            evaluation_dataset=tuned.outputs["evaluation_dataset"],
+            evaluation_dataset=validated.outputs["evaluation_dataset"],
             training_curve=tuned.outputs["training_curve"],
             min_exact_match=min_exact_match,
             min_improvement=min_improvement,
@@ -184,28 +212,36 @@ def stages(
             max_rows=evaluation_max_rows,
         )
         uncached(evaluated)
-        uncached(
-            deployment_graph(
+        deployed = deployment_graph(
+            project=project,
+            location=location,
+            run_name=run_name,
+            passed=evaluated.outputs["passed"],
+            base_model=model,
+            checkpoint_uri=tuned.outputs["checkpoint_uri"],
+            tuned_model=tuned.outputs["tuned_model"],
+            tuned_endpoint=tuned.outputs["endpoint"],
+            model_display_name=model_display_name,
+            machine_type=serving_machine_type,
+            accelerator_type=serving_accelerator_type,
+            accelerator_count=serving_accelerator_count,
+            min_replica_count=serving_min_replica_count,
+            max_replica_count=serving_max_replica_count,
+            spot=serving_spot,
+            fallback_machines=_list(serving_fallback_machines),
+            smoke_test_prompts=_list(smoke_test_prompts),
+            max_latency_s=max_latency_s,
+        )
+        uncached(deployed)
+        with dsl.If(when_changed != "", name="remember"):
+            recorded = record_success(
                 project=project,
                 location=location,
                 run_name=run_name,
-                passed=evaluated.outputs["passed"],
-                base_model=model,
-                checkpoint_uri=tuned.outputs["checkpoint_uri"],
-                tuned_model=tuned.outputs["tuned_model"],
-                tuned_endpoint=tuned.outputs["endpoint"],
-                model_display_name=model_display_name,
-                machine_type=serving_machine_type,
-                accelerator_type=serving_accelerator_type,
-                accelerator_count=serving_accelerator_count,
-                min_replica_count=serving_min_replica_count,
-                max_replica_count=serving_max_replica_count,
-                spot=serving_spot,
-                fallback_machines=_list(serving_fallback_machines),
-                smoke_test_prompts=_list(smoke_test_prompts),
-                max_latency_s=max_latency_s,
-            )
-        )
+                marker_uri=changed.outputs["marker_uri"],
+                fingerprint=validated.outputs["fingerprint"],
+            ).after(deployed)
+            uncached(repeated(recorded))
     return released
 
 

@@ -1,4 +1,4 @@
-"""The part of every pipeline that tunes: from rows to a tuned model."""
+"""The part of every pipeline that tunes: from checked rows to a tuned model."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,6 @@ from kfp import dsl
 
 from sft_components.launch_sft.component import launch_sft
 from sft_components.upload_to_gcs.component import upload_to_gcs
-from sft_components.validate_dataset.component import validate_dataset
 from sft_pipelines.graphs.settings import repeated, uncached
 
 
@@ -20,14 +19,13 @@ def tuning_graph(
     model_display_name: str,
     tuning_mode: str,
     output_uri: str,
-    dataset_uri: str,
-    validation_data_uri: str,
-    evaluation_data_uri: str,
-    dataset_format: str,
+    training_dataset: dsl.Input[dsl.Dataset],
+    validation_dataset: dsl.Input[dsl.Dataset],
+    evaluation_dataset: dsl.Input[dsl.Dataset],
+    training_rows: int,
+    training_tokens: int,
+    tokens_are_estimated: bool,
     default_context: str,
-    on_long: str,
-    validation_split: bool,
-    deduplicate: bool,
     epochs: int,
     train_steps: int,
     learning_rate: float,
@@ -59,35 +57,19 @@ def tuning_graph(
         ("base_model_uri", str),
         ("tuned_model", str),
         ("endpoint", str),
-        ("fingerprint", str),
-        ("evaluation_dataset", dsl.Dataset),
         ("training_curve", dsl.Dataset),
     ],
 ):
-    """Check the rows, upload them, and follow the tuning job to its end."""
+    """Upload the rows, launch the tuning job once, and follow it to its end."""
     from collections import namedtuple
 
-    validated = validate_dataset(
-        project=project,
-        base_model=base_model,
-        tuning_mode=tuning_mode,
-        dataset_uri=dataset_uri,
-        validation_data_uri=validation_data_uri,
-        evaluation_data_uri=evaluation_data_uri,
-        dataset_format=dataset_format,
-        default_context=default_context,
-        on_long=on_long,
-        validation_split=validation_split,
-        deduplicate=deduplicate,
-    )
-    uncached(repeated(validated))
     uploaded = upload_to_gcs(
         project=project,
         location=location,
         output_uri=output_uri,
-        training_dataset=validated.outputs["training_dataset"],
-        validation_dataset=validated.outputs["validation_dataset"],
-        evaluation_dataset=validated.outputs["evaluation_dataset"],
+        training_dataset=training_dataset,
+        validation_dataset=validation_dataset,
+        evaluation_dataset=evaluation_dataset,
     )
     uncached(repeated(uploaded))
     launched = launch_sft(
@@ -102,9 +84,9 @@ def tuning_graph(
         evaluation_uri=uploaded.outputs["evaluation_uri"],
         tuning_mode=tuning_mode,
         output_uri=output_uri,
-        training_tokens=validated.outputs["training_tokens"],
-        tokens_are_estimated=validated.outputs["tokens_are_estimated"],
-        training_rows=validated.outputs["training_rows"],
+        training_tokens=training_tokens,
+        tokens_are_estimated=tokens_are_estimated,
+        training_rows=training_rows,
         epochs=epochs,
         train_steps=train_steps,
         learning_rate=learning_rate,
@@ -139,8 +121,6 @@ def tuning_graph(
             "base_model_uri",
             "tuned_model",
             "endpoint",
-            "fingerprint",
-            "evaluation_dataset",
             "training_curve",
         ],
     )
@@ -150,7 +130,5 @@ def tuning_graph(
         launched.outputs["base_model_uri"],
         launched.outputs["tuned_model"],
         launched.outputs["endpoint"],
-        validated.outputs["fingerprint"],
-        validated.outputs["evaluation_dataset"],
         launched.outputs["training_curve"],
     )

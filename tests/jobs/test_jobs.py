@@ -32,8 +32,9 @@ def tuned(far: Far, followed: tuple[str, Result]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def legacy(far: Far) -> str:
-    """The id of a legacy job, whatever became of it."""
+def legacy(far: Far, followed: tuple[str, Result]) -> Result:
+    """What `wait` said of a legacy job that was created after the other."""
+    lines = [{"input_text": f"number {n}", "output_text": f"{n} it is"} for n in range(12)]
     body = {
         "labels": {"case": "jobs-legacy"},
         "templateUri": TEMPLATE,
@@ -44,18 +45,19 @@ def legacy(far: Far) -> str:
                 "location": "us-central1",
                 "model_display_name": "old one",
                 "large_model_reference": "text-bison@002",
-                "dataset_uri": f"gs://{BUCKET}/jobs/none.jsonl",
-                "train_steps": 10,
+                "dataset_uri": far.put("jobs/legacy.jsonl", lines),
+                "train_steps": 4,
+                "tensorboard_resource_id": f"{PARENT}/tensorboards/1",
             },
         },
     }
     url = f"{far.local.api_url}/v1/{PARENT}/pipelineJobs"
     answer = requests.post(url, params={"pipelineJobId": "old-one"}, json=body, timeout=10)
     assert answer.status_code == 200, answer.text
-    return "old-one"
+    return CliRunner().invoke(app, ["jobs", "wait", answer.json()["name"], "--json"])
 
 
-def test_jobs_of_both_kinds_are_one_table(command: Command, tuned: Any, legacy: str) -> None:
+def test_jobs_of_both_kinds_are_one_table(command: Command, tuned: Any, legacy: Result) -> None:
     listed = command("list")
     assert listed.exit_code == 0, listed.stderr
     lines = [line.split() for line in listed.stdout.splitlines()]
@@ -85,7 +87,7 @@ def test_jobs_of_both_kinds_are_one_table(command: Command, tuned: Any, legacy: 
     ],
 )
 def test_filters(
-    command: Command, tuned: Any, legacy: str, filters: tuple[str, ...], wanted: set[str]
+    command: Command, tuned: Any, legacy: Result, filters: tuple[str, ...], wanted: set[str]
 ) -> None:
     found = json.loads(command("list", "--json", *filters).stdout)
     assert {job["labels"]["case"] for job in found} == wanted
@@ -162,6 +164,33 @@ def test_a_job_is_followed_to_its_end(followed: tuple[str, Result]) -> None:
     steps = [event["step"] for event in events if "step" in event]
     assert steps == sorted(set(steps))
     assert steps[-1] == 6
+
+
+def test_a_legacy_job_is_followed_and_shown_like_any_other(
+    command: Command, legacy: Result
+) -> None:
+    assert legacy.exit_code == 0, legacy.stderr
+    events = [json.loads(line) for line in legacy.stdout.splitlines()]
+    assert [event["step"] for event in events if "step" in event] == [1, 2, 3, 4]
+    assert [event["state"] for event in events if "state" in event][-1] == "succeeded"
+    told = json.loads(command("show", "old-one", "--json").stdout)
+    assert told["request"]["train_steps"] == 4
+    assert "/endpoints/" in told["endpoint"]
+    assert "/models/" in told["tuned_model"]
+    states = {task["task"]: task["state"] for task in told["tasks"]}
+    assert states["large-language-model-tuner"] == "succeeded"
+    assert states["evaluation-dataset-encoder"] != "succeeded"
+    assert told["endpoint"] in command("show", "old-one").stdout
+    last = json.loads(command("metrics", "old-one", "--json").stdout)
+    assert last["/train_total_loss"]["step"] == 4
+
+
+def test_a_job_that_failed_says_why(command: Command, far: Far) -> None:
+    name = far.create(far.request(f"gs://{BUCKET}/jobs/none.jsonl", "broken")).name
+    waited = command("wait", name)
+    assert waited.exit_code == 1
+    assert "none.jsonl" in waited.stderr
+    assert "none.jsonl" in command("show", name).stdout
 
 
 def test_a_job_that_takes_too_long_is_left_running(command: Command, far: Far) -> None:

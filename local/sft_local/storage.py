@@ -1,9 +1,11 @@
-"""The Cloud Storage server of this machine: fake-gcs-server on 127.0.0.1, persistent."""
+"""The Cloud Storage server of this machine: fake-gcs-server behind a guard, persistent."""
 
 import os
 import platform
+import secrets
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import httpx
 
 from sft_components.errors import UserError
 from sft_local import lifeline
+from sft_local.storage_guard import StorageGuard
 
 START_SECONDS = 15.0
 # The server holds an object in memory while it is uploaded. Go's garbage collector, left alone,
@@ -43,15 +46,22 @@ def binary() -> Path:
     return path
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on now."""
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port of `host`, an address of this machine, that nothing listens on now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
+def _hidden_host() -> str:
+    """Where the server itself listens: on Linux an address that no web page can guess."""
+    if sys.platform != "linux":
+        return "127.0.0.1"
+    return ".".join(["127", *(str(1 + secrets.randbelow(254)) for _ in range(3))])
+
+
 class StorageServer:
-    """A running fake-gcs-server."""
+    """A running fake-gcs-server, and the guard at whose address it is used."""
 
     def __init__(self, root: Path, log: Path) -> None:
         """Starts the server over the folder `root` and waits until it answers.
@@ -61,21 +71,24 @@ class StorageServer:
         """
         root.mkdir(parents=True, exist_ok=True)
         program = binary()
+        self._guard = StorageGuard()
+        self.url = f"http://127.0.0.1:{self._guard.port}"
+        host = _hidden_host()
         # Another process may take the port between the question and the start: ask again.
         for attempt in range(3):
-            port = free_port()
-            self.url = f"http://127.0.0.1:{port}"
+            port = free_port(host)
+            self._inner = f"http://{host}:{port}"
             self._process = lifeline.spawn(
                 lifeline.wrapped(
                     [
                         str(program),
                         "-scheme=http",
-                        "-host=127.0.0.1",
+                        f"-host={host}",
                         f"-port={port}",
                         "-backend=filesystem",
                         f"-filesystem-root={root}",
                         f"-external-url={self.url}",
-                        f"-public-host=127.0.0.1:{port}",
+                        f"-public-host=127.0.0.1:{self._guard.port}",
                         "-log-level=warn",
                     ]
                 ),
@@ -83,8 +96,9 @@ class StorageServer:
                 environment={**os.environ, **_FRUGAL},
             )
             if self._ready():
+                self._guard.serve(host, port)
                 return
-            self.stop()
+            lifeline.end(self._process)
             if attempt == 2:
                 raise RuntimeError(f"The storage server did not start; its log is {log}.")
 
@@ -92,7 +106,9 @@ class StorageServer:
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until and self._process.poll() is None:
             try:
-                answer = httpx.get(f"{self.url}/_internal/healthcheck", timeout=1, trust_env=False)
+                answer = httpx.get(
+                    f"{self._inner}/_internal/healthcheck", timeout=1, trust_env=False
+                )
                 if answer.status_code == 200:
                     return True
             except httpx.HTTPError:
@@ -107,4 +123,5 @@ class StorageServer:
 
     def stop(self) -> None:
         """Ends the server; what it stored stays."""
+        self._guard.stop()
         lifeline.end(self._process)

@@ -1,0 +1,107 @@
+"""The storage server behind its guard: no web page, no name that leaves its bucket."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+
+from sft_local.storage import StorageServer
+
+META = {"name": "a"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageServer]:
+    folder: Path = tmp_path_factory.mktemp("storage")
+    found = StorageServer(folder / "deep" / "down" / "root", folder / "log")
+    requests.post(f"{found.url}/storage/v1/b", json={"name": "guarded"}, timeout=5)
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def bucket(server: StorageServer) -> Any:
+    client = storage.Client(
+        project="p",
+        client_options={"api_endpoint": server.url},
+        credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+    )
+    return client.bucket("guarded")
+
+
+@pytest.mark.parametrize("size", [0, 20, 3_000_000, 9_000_000])
+def test_what_is_allowed_passes_whole(bucket: Any, size: int) -> None:
+    data = bytes(range(256)) * (size // 256)
+    # Above 8 MB the client sends in several requests; the small chunk makes it two of them.
+    blob = bucket.blob(f"folder/täst {size}.bin", chunk_size=2**23)
+    # Data may look like metadata: only the request says which it is.
+    blob.upload_from_string(data, content_type="application/json")
+    assert bucket.get_blob(blob.name).download_as_bytes() == data
+    blob.delete()
+    assert bucket.get_blob(blob.name) is None
+
+
+def test_names_that_leave_the_bucket_are_refused(
+    server: StorageServer, tmp_path: Path, bucket: Any
+) -> None:
+    bucket.blob("a").upload_from_string("there")
+    upload = f"{server.url}/upload/storage/v1/b/guarded/o"
+    name = "../../../evil"
+    related = {"Content-Type": 'multipart/related; boundary="x"'}
+    parts = (
+        '--x\r\nContent-Type: application/json\r\n\r\n{"NAME": "%s"}\r\n'
+        "--x\r\nContent-Type: text/plain\r\n\r\ndata\r\n--x--"
+    )
+    escaped = json.dumps({"n\u0061me": name}).replace(".", "\\u002e")
+    for answer in (
+        requests.post(f"{upload}?uploadType=media&name=..%2F..%2Fevil", data="x", timeout=5),
+        requests.post(f"{upload}?uploadType=multipart", parts % name, headers=related, timeout=5),
+        requests.post(
+            f"{upload}?uploadType=resumable",
+            escaped,
+            headers={"Content-Type": "application/json"},
+            timeout=5,
+        ),
+        # Of unknown length, so in chunks.
+        requests.post(
+            f"{upload}?uploadType=multipart",
+            iter([part.encode() for part in (parts % name).partition("evil")]),
+            headers=related,
+            timeout=5,
+        ),
+        requests.get(f"{server.url}/storage/v1/b/guarded/o/..%2F..%2Fa", timeout=5),
+        requests.post(
+            f"{server.url}/storage/v1/b/guarded/o/a/rewriteTo/b/guarded/o/..%2f..%2fevil",
+            json={},
+            timeout=5,
+        ),
+        requests.put(f"{server.url}/_internal/config", json={"externalUrl": "x"}, timeout=5),
+        requests.post(f"{server.url}/guarded", files={"key": (None, name)}, timeout=5),
+    ):
+        assert answer.status_code in (400, 403), answer.request.url
+    root = tmp_path.parent
+    assert not list(root.rglob("evil*"))
+    assert bucket.blob("a").download_as_bytes() == b"there"
+
+
+def test_web_pages_and_foreign_hosts_are_refused(server: StorageServer) -> None:
+    url = f"{server.url}/storage/v1/b/guarded"
+    for header in (
+        {"Origin": "https://example.com"},
+        {"Host": "rebound.example.com"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ):
+        assert requests.get(url, headers=header, timeout=5).status_code == 403
+    assert requests.get(url, timeout=5).status_code == 200
+    host = server.url.removeprefix("http://")
+    head = f"POST /storage/v1/b HTTP/1.1\r\nHost: {host}\r\n"
+    both = f"{head}Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{{}}"
+    with socket.create_connection(("127.0.0.1", int(host.rpartition(":")[2])), 5) as raw:
+        raw.sendall(both.encode())
+        assert raw.recv(1000).startswith(b"HTTP/1.1 400")

@@ -5,14 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sft_components.catalog import load_catalog
-from sft_components.datasets import limits
-from sft_components.datasets.convert import convert_set
-from sft_components.datasets.findings import Findings
-from sft_components.datasets.rows import FORMATS
 from sft_components.errors import UserError
-from sft_pipelines.cli.models import print_json, wrong_use
-from sft_pipelines.cli.validate import print_findings
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +20,7 @@ def convert(
     ],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="JSON Lines file to write.")],
     to: Annotated[
-        str, typer.Option("--to", help=f"{', '.join(FORMATS)}; empty: the model's.")
+        str, typer.Option("--to", help="Format, such as messages; empty: the model's.")
     ] = "",
     model: Annotated[
         str,
@@ -57,6 +50,9 @@ def convert(
         str,
         typer.Option("--media-to", help="gs:// folder to upload media to that rows name by paths."),
     ] = "",
+    allow_unlisted: Annotated[
+        bool, typer.Option("--allow-unlisted", help="Accept a model newer than the catalogue.")
+    ] = False,
     project: Annotated[
         str, typer.Option("--project", help="Project for requests to Cloud Storage.")
     ] = "",
@@ -66,10 +62,19 @@ def convert(
 
     Exit status: 0 written, 1 the data have errors, 2 wrong use.
     """
+    from sft_components.catalog import load_catalog
+    from sft_components.datasets import limits
+    from sft_components.datasets.convert import convert_set
+    from sft_components.datasets.findings import Findings
+    from sft_pipelines.cli.models import print_json, wrong_use
+    from sft_pipelines.cli.validate_print import print_findings
+
     with wrong_use():
         if not to and not model:
             raise UserError("Name the format with --to, or the model with --model.")
-        spec = load_catalog().find(model) if model else None
+        spec = load_catalog().find(model, allow_unlisted) if model else None
+        if spec and spec.unlisted:
+            typer.echo(f"Warning: {spec.notes[0]}", err=True)
         if to and spec and to not in spec.formats:
             raise UserError(f"{spec.name} takes {', '.join(spec.formats)}, not {to}.")
         if split_to and not split:

@@ -1,35 +1,15 @@
 """`vertex-sft validate`: check data sets before anything is uploaded or paid for."""
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
-from rich import box
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Table
-from rich.text import Text
 
-from sft_components.catalog import load_catalog
-from sft_components.datasets import advice, limits
-from sft_components.datasets.findings import SHOWN, Finding, Findings
-from sft_components.datasets.length import load_tokenizer
-from sft_components.datasets.rules import RULES, as_markdown
-from sft_components.datasets.sets import DataSet, Job, check_sets, job_for, open_sets
-from sft_components.datasets.summary import figures, report_page, spoken
 from sft_components.errors import UserError
-from sft_pipelines.cli.models import console, wrong_use
+
+if TYPE_CHECKING:
+    from sft_components.datasets import limits
 
 ROLES = ("training", "validation", "evaluation")
 
@@ -42,6 +22,8 @@ def register(app: typer.Typer) -> None:
 
 def rules() -> None:
     """Print the rules that `validate` checks, as a Markdown table."""
+    from sft_components.datasets.rules import as_markdown
+
     typer.echo(as_markdown(), nl=False)
 
 
@@ -102,6 +84,19 @@ def validate(
 
     Exit status: 0 no errors, 1 the data have errors, 2 wrong use.
     """
+    from sft_components.catalog import load_catalog
+    from sft_components.datasets.findings import Findings
+    from sft_components.datasets.length import load_tokenizer
+    from sft_components.datasets.sets import check_sets, job_for, open_sets
+    from sft_components.datasets.summary import report_page
+    from sft_pipelines.cli.models import wrong_use
+    from sft_pipelines.cli.validate_print import (
+        JsonStream,
+        print_sets,
+        progress_bar,
+        write_report,
+    )
+
     with wrong_use():
         if role not in ROLES:
             raise UserError(f"--role is {role!r}: write one of {', '.join(ROLES)}.")
@@ -109,6 +104,8 @@ def validate(
             raise UserError("--validation and --evaluation go with a training set as PATH.")
         count = load_tokenizer(tokenizer) if tokenizer else None
         spec = load_catalog().find(model, allow_unlisted)
+        if spec.unlisted:
+            typer.echo(f"Warning: {spec.notes[0]}", err=True)
         job = job_for(
             spec.name,
             mode or next(iter(spec.modes)),
@@ -125,10 +122,10 @@ def validate(
         if evaluation:
             named["evaluation"] = evaluation
         sets = open_sets(named, dataset_format, project)
-        stream = _JsonStream() if as_json else None
+        stream = JsonStream() if as_json else None
         findings = Findings(stream.finding if stream else None)
         size = sum(source.size for one in sets for source in one.sources)
-        with _progress(size) as advance:
+        with progress_bar(size) as advance:
             check_sets(
                 sets,
                 job,
@@ -138,133 +135,12 @@ def validate(
                 progress=advance,
             )
         if report:
-            _write(report, report_page(sets, job, findings))
+            write_report(report, report_page(sets, job, findings))
     if stream:
         stream.end(sets, job, findings)
     else:
-        _print(sets, job, findings)
+        print_sets(sets, job, findings)
         if report:
             typer.echo(f"Report: {report}")
     if findings.errors:
         raise typer.Exit(1)
-
-
-def print_findings(findings: Findings, severity: str) -> None:
-    """Print the groups of findings of one severity to standard error."""
-    err = Console(stderr=True, highlight=False, soft_wrap=True)
-    colour = "red" if severity == "error" else "yellow"
-    for code, count, group in findings.grouped(severity, SHOWN):
-        more = f"  ({len(group)} of {count:,} shown)" if count > len(group) else ""
-        err.print(Text(f"{severity} {code}: {RULES[code].what}{more}", style=f"bold {colour}"))
-        for finding in group:
-            err.print(Text.assemble("  ", (finding.place(), "cyan"), f"  {finding.message}"))
-            if finding.excerpt:
-                err.print(Text(f"    {finding.excerpt}", style="dim"))
-        err.print(Text(f"  cure: {RULES[code].cure}"))
-
-
-def _print(sets: list[DataSet], job: Job, findings: Findings) -> None:
-    print_findings(findings, "warning")
-    print_findings(findings, "error")
-    out = console()
-    for one in sets:
-        out.print(_summary(one, job, findings))
-    kinds = [
-        f"{n:,} {kind}{'' if n == 1 else 's'}"
-        for n, kind in ((findings.errors, "error"), (findings.warnings, "warning"))
-    ]
-    style = "bold red" if findings.errors else "bold green"
-    out.print(Text(" and ".join(kinds) + f" for {job.model.name}, {job.tuning_mode}", style=style))
-
-
-def _summary(one: DataSet, job: Job, findings: Findings) -> Table:
-    numbers = figures(one, job, findings)
-    statistics = one.statistics
-    table = Table(box=box.SIMPLE_HEAD, show_header=False, title=f"{one.role}: {one.name}")
-    table.title_justify = "left"
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    turns = sorted(limits.turns(statistics).items())
-    longest = ", ".join(
-        f"line {line:,}: {size:,}" for size, line in sorted(statistics.longest)[::-1]
-    )
-    facts = {
-        "format": one.format or "unknown",
-        "rows": f"{statistics.rows:,} of {statistics.lines:,} lines, {statistics.bytes:,} bytes",
-        "tokens, estimated": f"{numbers[f'{one.role}_tokens']:,} in one epoch; a row: "
-        f"median {numbers['row_tokens_median']:,}, 95 % below {numbers['row_tokens_p95']:,}, "
-        f"longest {numbers['row_tokens_max']:,}",
-        "turns": ", ".join(f"{n}: {rows:,} rows" for n, rows in turns[:8]),
-        "media": ", ".join(f"{n:,} {kind}" for kind, n in sorted(statistics.media.items())),
-        "too long": f"{statistics.long_rows:,}" if statistics.long_rows else "",
-        "longest rows, bytes": longest,
-        "languages": "; ".join(
-            f"{role}: {spoken(found)}"
-            for role, found in advice.languages(statistics.sample).items()
-        ),
-    }
-    for name, value in facts.items():
-        if value:
-            table.add_row(name, Text(value))
-    return table
-
-
-class _JsonStream:
-    """One JSON document, written while the findings come, so that their number costs no memory."""
-
-    def __init__(self) -> None:
-        self._separator = '{"findings": [\n'
-
-    def finding(self, finding: Finding) -> None:
-        fields = {**msgspec.to_builtins(finding), "cure": finding.cure}
-        sys.stdout.write(self._separator + msgspec.json.encode(fields).decode())
-        self._separator = ",\n"
-
-    def end(self, sets: list[DataSet], job: Job, findings: Findings) -> None:
-        rest: dict[str, Any] = {
-            "model": job.model.name,
-            "tuning_mode": job.tuning_mode,
-            "errors": findings.errors,
-            "warnings": findings.warnings,
-            "counts": dict(findings.counts),
-            "sets": {
-                one.role: {
-                    "files": [source.name for source in one.sources],
-                    "format": one.format,
-                    **figures(one, job, findings),
-                }
-                for one in sets
-            },
-        }
-        start = "" if findings.counts else self._separator
-        sys.stdout.write(start + "\n], " + msgspec.json.encode(rest).decode()[1:] + "\n")
-        sys.stdout.flush()
-
-
-@contextmanager
-def _progress(size: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error while the files are read."""
-    err = Console(stderr=True)
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    bar = Progress(
-        *columns,
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-        auto_refresh=False,  # its thread would keep the check from using several processes
-    )
-    with bar:
-        task = bar.add_task("", total=size)
-
-        def advance(count: int) -> None:
-            bar.advance(task, count)
-            bar.refresh()
-
-        yield advance
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from error

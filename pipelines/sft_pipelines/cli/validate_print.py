@@ -1,0 +1,149 @@
+"""What `validate` and `convert` print: findings, summaries, JSON, a progress bar."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from sft_components.datasets import advice, limits
+from sft_components.datasets.findings import SHOWN, Finding, Findings
+from sft_components.datasets.rules import RULES
+from sft_components.datasets.sets import DataSet, Job
+from sft_components.datasets.summary import figures, spoken
+from sft_components.errors import UserError
+from sft_pipelines.cli.models import console
+
+
+def print_findings(findings: Findings, severity: str) -> None:
+    """Print the groups of findings of one severity to standard error."""
+    err = Console(stderr=True, highlight=False, soft_wrap=True)
+    colour = "red" if severity == "error" else "yellow"
+    for code, count, group in findings.grouped(severity, SHOWN):
+        more = f"  ({len(group)} of {count:,} shown)" if count > len(group) else ""
+        err.print(Text(f"{severity} {code}: {RULES[code].what}{more}", style=f"bold {colour}"))
+        for finding in group:
+            err.print(Text.assemble("  ", (finding.place(), "cyan"), f"  {finding.message}"))
+            if finding.excerpt:
+                err.print(Text(f"    {finding.excerpt}", style="dim"))
+        err.print(Text(f"  cure: {RULES[code].cure}"))
+
+
+def print_sets(sets: list[DataSet], job: Job, findings: Findings) -> None:
+    print_findings(findings, "warning")
+    print_findings(findings, "error")
+    out = console()
+    for one in sets:
+        out.print(_summary(one, job, findings))
+    kinds = [
+        f"{n:,} {kind}{'' if n == 1 else 's'}"
+        for n, kind in ((findings.errors, "error"), (findings.warnings, "warning"))
+    ]
+    style = "bold red" if findings.errors else "bold green"
+    out.print(Text(" and ".join(kinds) + f" for {job.model.name}, {job.tuning_mode}", style=style))
+
+
+def _summary(one: DataSet, job: Job, findings: Findings) -> Table:
+    numbers = figures(one, job, findings)
+    statistics = one.statistics
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, title=f"{one.role}: {one.name}")
+    table.title_justify = "left"
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    turns = sorted(limits.turns(statistics).items())
+    longest = ", ".join(
+        f"line {line:,}: {size:,}" for size, line in sorted(statistics.longest)[::-1]
+    )
+    facts = {
+        "format": one.format or "unknown",
+        "rows": f"{statistics.rows:,} of {statistics.lines:,} lines, {statistics.bytes:,} bytes",
+        "tokens, estimated": f"{numbers[f'{one.role}_tokens']:,} in one epoch; a row: "
+        f"median {numbers['row_tokens_median']:,}, 95 % below {numbers['row_tokens_p95']:,}, "
+        f"longest {numbers['row_tokens_max']:,}",
+        "turns": ", ".join(f"{n}: {rows:,} rows" for n, rows in turns[:8]),
+        "media": ", ".join(f"{n:,} {kind}" for kind, n in sorted(statistics.media.items())),
+        "too long": f"{statistics.long_rows:,}" if statistics.long_rows else "",
+        "longest rows, bytes": longest,
+        "languages": "; ".join(
+            f"{role}: {spoken(found)}"
+            for role, found in advice.languages(statistics.sample).items()
+        ),
+    }
+    for name, value in facts.items():
+        if value:
+            table.add_row(name, Text(value))
+    return table
+
+
+class JsonStream:
+    """One JSON document, written while the findings come, so that their number costs no memory."""
+
+    def __init__(self) -> None:
+        self._separator = '{"findings": [\n'
+
+    def finding(self, finding: Finding) -> None:
+        fields = {**msgspec.to_builtins(finding), "cure": finding.cure}
+        sys.stdout.write(self._separator + msgspec.json.encode(fields).decode())
+        self._separator = ",\n"
+
+    def end(self, sets: list[DataSet], job: Job, findings: Findings) -> None:
+        rest: dict[str, Any] = {
+            "model": job.model.name,
+            "tuning_mode": job.tuning_mode,
+            "errors": findings.errors,
+            "warnings": findings.warnings,
+            "counts": dict(findings.counts),
+            "sets": {
+                one.role: {
+                    "files": [source.name for source in one.sources],
+                    "format": one.format,
+                    **figures(one, job, findings),
+                }
+                for one in sets
+            },
+        }
+        start = "" if findings.counts else self._separator
+        sys.stdout.write(start + "\n], " + msgspec.json.encode(rest).decode()[1:] + "\n")
+        sys.stdout.flush()
+
+
+@contextmanager
+def progress_bar(size: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error while the files are read."""
+    err = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    bar = Progress(
+        *columns,
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+        auto_refresh=False,  # its thread would keep the check from using several processes
+    )
+    with bar:
+        task = bar.add_task("", total=size)
+
+        def advance(count: int) -> None:
+            bar.advance(task, count)
+            bar.refresh()
+
+        yield advance
+
+
+def write_report(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}.") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sft_local import wire
-from sft_local.filters import compile_filter
+from sft_local.filters import compile_filter, sort
 from sft_local.wire import ApiError
 
 _SCHEMA = """
@@ -146,11 +146,22 @@ class Store:
         return [wire.load(kind, body) for (body,) in rows]
 
     def page(
-        self, kind: str, parent: str, *, expression: str = "", size: int = 0, token: str = ""
+        self,
+        kind: str,
+        parent: str,
+        *,
+        expression: str = "",
+        order: str = "",
+        size: int = 0,
+        token: str = "",
     ) -> tuple[list[Any], str]:
-        """A page of the resources that pass the filter `expression`, and the next page's token."""
+        """A page of the resources that pass the filter `expression`, and the next page's token.
+
+        They come as `order` says, else newest first.
+        """
         passes = compile_filter(expression)
-        return paginate([m for m in self.all(kind, parent) if passes(m)], size, token)
+        found = [message for message in self.all(kind, parent) if passes(message)]
+        return paginate(sort(found, order), size, token)
 
     def add_point(self, job: str, metric: str, step: int, value: float) -> None:
         """Records that `metric` of the tuning job `job` had `value` at `step`."""

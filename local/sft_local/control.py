@@ -40,6 +40,11 @@ class LocalVertex:
     base_model: str
     """`smollm2`, `tiny`, or a folder."""
 
+    @property
+    def registry_url(self) -> str:
+        """A repository of the KFP registry, for kfp's `RegistryClient(host=…)`."""
+        return f"{self.api_url}/kfp/templates"
+
     def environment(self) -> dict[str, str]:
         """The variables that point Google's client libraries and tools at this server."""
         return {
@@ -49,6 +54,7 @@ class LocalVertex:
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{self.storage_url}/storage/v1/",
             "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
             "GOOGLE_CLOUD_PROJECT": PROJECT,
+            "VERTEX_SFT_REGISTRY": self.registry_url,
             # A proxy that the environment names must not see what stays on this machine.
             "NO_PROXY": _with_loopback(os.environ.get("NO_PROXY", "")),
             "no_proxy": _with_loopback(os.environ.get("no_proxy", "")),

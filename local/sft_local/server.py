@@ -35,6 +35,8 @@ from sft_local.api import (
     operations,
     pipeline_jobs,
     prediction,
+    registry,
+    schedules,
     tuning_jobs,
 )
 from sft_local.faults import Faults, FaultyWay
@@ -43,7 +45,9 @@ from sft_local.hosting import Hosting
 from sft_local.jobs import JobRunner
 from sft_local.operations import Operations
 from sft_local.paths import EXIT_LOCKED, LOCK_FILE, STATE_FILE, state_dir
+from sft_local.pipelines.registry import Registry
 from sft_local.pipelines.runner import PipelineRunner
+from sft_local.pipelines.scheduler import Scheduler
 from sft_local.serving import ModelServers
 from sft_local.stand_in import StandIn
 from sft_local.storage import StorageServer
@@ -82,6 +86,8 @@ def make_app(vertex: Vertex, *, dedicated: bool) -> ASGIApp:
             operations,
             tuning_jobs,
             pipeline_jobs,
+            schedules,
+            registry,
             model_garden,
             endpoints,
             deployments,
@@ -195,6 +201,9 @@ def run(folder: Path, name: str, *, tied: bool) -> None:
         cleanup.callback(jobs.stop)
         pipelines = PipelineRunner(store, folder / "pipelines")
         cleanup.callback(pipelines.stop)
+        # Bound below: what a schedule starts needs all the parts.
+        scheduler = Scheduler(store, lambda schedule, when: schedules.start(schedule, when, vertex))
+        cleanup.callback(scheduler.stop)
         nonce = secrets.token_hex(16)
         vertex = Vertex(
             store,
@@ -202,6 +211,8 @@ def run(folder: Path, name: str, *, tied: bool) -> None:
             ids,
             jobs,
             pipelines,
+            scheduler,
+            Registry(folder / "registry"),
             servers,
             stand_in,
             hosting,
@@ -218,6 +229,7 @@ def run(folder: Path, name: str, *, tied: bool) -> None:
             model.name,
         )
         pipelines.start(vertex, here.environment())
+        scheduler.begin()
         facts = {
             "api_url": here.api_url,
             "prediction_url": here.prediction_url,

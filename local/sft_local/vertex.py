@@ -10,7 +10,9 @@ from sft_local.gcs import Storage
 from sft_local.hosting import Hosting
 from sft_local.jobs import JobRunner
 from sft_local.operations import Operations
+from sft_local.pipelines.registry import Registry
 from sft_local.pipelines.runner import PipelineRunner
+from sft_local.pipelines.scheduler import Scheduler
 from sft_local.serving import ModelServers
 from sft_local.stand_in import StandIn
 from sft_local.store import Store
@@ -30,6 +32,8 @@ class Vertex:
     operations: Operations
     jobs: JobRunner
     pipelines: PipelineRunner
+    scheduler: Scheduler
+    registry: Registry
     servers: ModelServers
     stand_in: StandIn
     hosting: Hosting

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,11 @@ from sft_local.wire import ApiError
 
 CANCEL_SECONDS = 90.0
 """How long a cancelled run may take to end its step and run its exit handlers."""
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 SPEC = "spec.json"
+"""In a job's folder: the compiled pipeline."""
+SCHEDULED = "scheduled"
+"""In a job's folder: the moment that the job is made for."""
 WORK = "work"
 """In a job's folder while it runs: what its steps write."""
 
@@ -93,7 +98,7 @@ class Engine:
         parameters = check_parameters(raw, config.get("parameterValues", {}))
         board = Board(self._store, self._name)
         board.plan(spec.tasks(raw), parameters)
-        created = job.create_time.strftime("%Y-%m-%dT%H:%M:%SZ")
+        scheduled = datetime.fromisoformat((self._folder / SCHEDULED).read_text())
         resolved = spec.resolve(
             raw,
             {
@@ -101,8 +106,8 @@ class Engine:
                 "pipeline_job_name": self._number,
                 "pipeline_job_resource_name": self._name,
                 "pipeline_job_uuid": str(board.task_id(())),
-                "pipeline_job_create_time_utc": created,
-                "pipeline_job_schedule_time_utc": created,
+                "pipeline_job_create_time_utc": job.create_time.strftime(_TIME),
+                "pipeline_job_schedule_time_utc": scheduled.strftime(_TIME),
             },
         )
         (work / SPEC).write_text(json.dumps(resolved), encoding="utf-8")

@@ -10,13 +10,14 @@ import queue
 import shutil
 import threading
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_local.operations import OperationCancelledError
 from sft_local.pipelines import legacy_template
 from sft_local.pipelines.board import Board
-from sft_local.pipelines.engine import SPEC, WORK, Engine
+from sft_local.pipelines.engine import SCHEDULED, SPEC, WORK, Engine
 from sft_local.store import Store, now
 from sft_local.wire import ApiError
 
@@ -68,16 +69,19 @@ class PipelineRunner:
             thread.start()
             self._threads.append(thread)
 
-    def submit(self, name: str, spec: Mapping[str, Any] | None) -> None:
+    def submit(self, name: str, spec: Mapping[str, Any] | None, scheduled: datetime) -> None:
         """Queues the job `name`, which is in the store.
 
-        `spec`: The compiled pipeline; None for a public legacy template.
+        Args:
+            name: The job's resource name.
+            spec: The compiled pipeline; None for a public legacy template.
+            scheduled: The moment it is made for.
         """
         if spec is not None:
-            # Apart from the job: a specification is large, and the job changes often.
-            path = self.job_folder(name) / SPEC
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(spec), encoding="utf-8")
+            folder = self.job_folder(name)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / SPEC).write_text(json.dumps(spec), encoding="utf-8")
+            (folder / SCHEDULED).write_text(scheduled.isoformat(), encoding="utf-8")
         self._queues["legacy" if spec is None else "pipeline"].put(name)
 
     def spec(self, name: str) -> dict[str, Any] | None:

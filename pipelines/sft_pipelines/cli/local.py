@@ -63,6 +63,7 @@ def up(
         on_progress=lambda line: typer.echo(line, err=True),
     )
     typer.echo(f"Local Vertex AI at {found.api_url}, Cloud Storage at {found.storage_url}")
+    typer.echo(f"Templates go to {found.registry_url}")
     typer.echo('Point your clients at it with: eval "$(vertex-sft local env)"')
 
 

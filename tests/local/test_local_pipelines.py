@@ -1,0 +1,312 @@
+"""Pipeline jobs through the client library: states, outputs, refusals, failures, cancelling."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import aiplatform
+from google.cloud import aiplatform_v1 as v1
+from kfp import compiler
+from tests.local import small_pipeline
+from tests.local.far_side import BUCKET, PARENT, Far
+
+from sft_local import control
+
+ENDED = ("PIPELINE_STATE_SUCCEEDED", "PIPELINE_STATE_FAILED", "PIPELINE_STATE_CANCELLED")
+ROOT = f"gs://{BUCKET}/pipelines"
+LEGACY = "https://us-kfp.pkg.dev/ml-pipeline/large-language-model-pipelines/tune-large-model/v2.0.0"
+
+
+class Pipelines:
+    """Compiled pipelines, and the client that runs them."""
+
+    def __init__(self, local: control.LocalVertex, folder: Path) -> None:
+        self.local = local
+        self.folder = folder
+        self.client = v1.PipelineServiceClient(
+            transport="rest",
+            credentials=AnonymousCredentials(),
+            client_options={"api_endpoint": local.api_url},
+        )
+
+    def compiled(self, name: str) -> Path:
+        path = self.folder / f"{name}.yaml"
+        if not path.is_file():
+            compiler.Compiler().compile(getattr(small_pipeline, name), str(path))
+        return path
+
+    def spec(self, name: str) -> dict[str, Any]:
+        loaded: dict[str, Any] = next(yaml.safe_load_all(self.compiled(name).read_text()))
+        return loaded
+
+    def create(self, body: dict[str, Any], number: str = "", **values: Any) -> Any:
+        config = {"gcs_output_directory": ROOT, "parameter_values": values}
+        job = {"runtime_config": config, **body}
+        return self.client.create_pipeline_job(
+            parent=PARENT, pipeline_job=job, pipeline_job_id=number
+        )
+
+    def run(self, name: str, **values: Any) -> Any:
+        return self.until(self.create({"pipeline_spec": self.spec(name)}, **values).name)
+
+    def until(self, name: str, reached: Any = None) -> Any:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            job = self.client.get_pipeline_job(name=name)
+            if job.state.name in ENDED or (reached is not None and reached(job)):
+                return job
+            time.sleep(0.1)
+        raise AssertionError(f"{name} did not end: {job.state.name}")
+
+
+@pytest.fixture(scope="session")
+def pipelines(far: Far, tmp_path_factory: pytest.TempPathFactory) -> Pipelines:
+    return Pipelines(far.local, tmp_path_factory.mktemp("pipelines"))
+
+
+def states(job: Any) -> dict[str, str]:
+    return {d.task_unique_name: d.state.name for d in job.job_detail.task_details}
+
+
+def outputs(job: Any, task: str) -> dict[str, Any]:
+    (found,) = [d for d in job.job_detail.task_details if d.task_unique_name == task]
+    return {
+        name.removeprefix("output:"): value
+        for name, value in found.execution.metadata.items()
+        if name.startswith("output:")
+    }
+
+
+def test_every_task_is_told_with_its_state_its_outputs_and_artifacts(
+    pipelines: Pipelines, far: Far
+) -> None:
+    job = pipelines.create(
+        {"pipeline_spec": pipelines.spec("small"), "labels": {"case": "small"}}, name="me"
+    )
+    job = pipelines.until(job.name)
+    assert job.state.name == "PIPELINE_STATE_SUCCEEDED", job.error.message
+    number = job.name.rpartition("/")[2]
+    assert states(job) == {
+        number: "SUCCEEDED",
+        "greet": "SUCCEEDED",
+        "greet-2": "SUCCEEDED",
+        "inner": "SUCCEEDED",
+        "inner.greet": "SUCCEEDED",
+        "inner.read": "SUCCEEDED",
+        "condition-1": "SUCCEEDED",
+        "condition-1.quiet": "SUCCEEDED",
+        "condition-2": "NOT_TRIGGERED",
+        "condition-2.condition-3": "NOT_TRIGGERED",
+        "condition-2.condition-3.quiet-2": "NOT_TRIGGERED",
+    }
+    told = f"hello me | {ROOT} | {job.name}"
+    assert outputs(job, "inner.read") == outputs(job, number) == {"Output": told}
+    details = {d.task_unique_name: d for d in job.job_detail.task_details}
+    assert details[number].execution.schema_title == "system.Run"
+    assert details["inner.read"].parent_task_id == details["inner"].task_id
+    assert dict(details["greet-2"].execution.metadata)["input:name"] == "other"
+    assert details["greet"].start_time < details["greet"].end_time <= job.end_time
+    # Two tasks of one component do not write over each other.
+    notes = {}
+    for task in ("greet", "greet-2"):
+        (note,) = details[task].outputs["note"].artifacts
+        assert note.uri.startswith(f"{ROOT}/{number}/")
+        assert note.schema_title == "system.Dataset"
+        blob = far.storage.bucket(BUCKET).blob(note.uri.split("/", 3)[3])
+        notes[blob.download_as_text()] = dict(note.metadata)["length"]
+    assert notes == {"hello me": 2, "hello other": 5}
+    assert dict(job.pipeline_spec)["pipelineInfo"]["name"] == "small-pipeline"
+
+    def find(expression: str, order: str = "") -> list[str]:
+        request = v1.ListPipelineJobsRequest(parent=PARENT, filter=expression, order_by=order)
+        return [found.name for found in pipelines.client.list_pipeline_jobs(request)]
+
+    assert find('labels.case="small" AND state="PIPELINE_STATE_SUCCEEDED"') == [job.name]
+    assert find('pipeline_name="small-pipeline" AND NOT labels.case:*') == []
+    assert job.name in find('display_name:"small-*" OR state="PIPELINE_STATE_FAILED"')
+    assert find('create_time>"2199-01-01T00:00:00Z"') == []
+    assert find("", "create_time") == find("")[::-1]
+
+
+def test_a_failed_step_says_why_and_the_exit_handler_is_told(
+    pipelines: Pipelines, tmp_path: Path
+) -> None:
+    job = pipelines.run("guarded", path=str(tmp_path / "told"), word="wrong")
+    assert job.state.name == "PIPELINE_STATE_FAILED"
+    assert "[work]" in job.error.message
+    assert job.error.message.endswith("ValueError: the word is wrong")
+    assert states(job)["exit-handler-1.quiet"] == "NOT_TRIGGERED"
+    assert states(job)["clean-up"] == "SUCCEEDED"
+    state, message, name = (tmp_path / "told").read_text().split("|")
+    assert (state, message, name) == ("FAILED", "ValueError: the word is wrong", job.name)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("PIPELINE_FAILURE_POLICY_FAIL_FAST", {"FAILED", "NOT_TRIGGERED"}),
+        ("PIPELINE_FAILURE_POLICY_FAIL_SLOW", {"FAILED"}),
+    ],
+)
+def test_failure_policy_and_a_step_without_its_outputs(
+    pipelines: Pipelines, policy: str, expected: set[str]
+) -> None:
+    config = {
+        "gcs_output_directory": ROOT,
+        "parameter_values": {"word": "silent"},
+        "failure_policy": policy,
+    }
+    body = {"pipeline_spec": pipelines.spec("apart"), "runtime_config": config}
+    job = pipelines.until(pipelines.create(body).name)
+    assert job.state.name == "PIPELINE_STATE_FAILED"
+    assert "without writing Output" in job.error.message
+    assert {states(job)[task] for task in ("quiet", "quiet-2")} == expected
+
+
+def test_a_cancelled_run_ends_its_step_and_cleans_up(pipelines: Pipelines, tmp_path: Path) -> None:
+    told, path = tmp_path / "step", tmp_path / "handler"
+    values = {"path": str(path), "told": str(told), "seconds": 60.0}
+    name = pipelines.create({"pipeline_spec": pipelines.spec("guarded")}, **values).name
+    waiting = pipelines.create({"pipeline_spec": pipelines.spec("guarded")}, **values).name
+    pipelines.until(name, lambda job: told.exists())
+    assert states(pipelines.client.get_pipeline_job(name=name))["exit-handler-1.work"] == "RUNNING"
+    with pytest.raises(exceptions.BadRequest, match="cancel it first"):
+        pipelines.client.delete_pipeline_job(name=name)
+    for job in (waiting, name):
+        pipelines.client.cancel_pipeline_job(name=job)
+    job = pipelines.until(name)
+    assert job.state.name == "PIPELINE_STATE_CANCELLED"
+    assert told.read_text() == "told to end"
+    assert path.read_text().startswith("CANCELLED|")
+    found = states(job)
+    assert found["exit-handler-1.work"] == found[name.rpartition("/")[2]] == "CANCELLED"
+    assert found["clean-up"] == "SUCCEEDED"
+    assert pipelines.until(waiting).state.name == "PIPELINE_STATE_CANCELLED"
+    assert not pipelines.until(waiting).job_detail.task_details
+    pipelines.client.delete_pipeline_job(name=name).result(timeout=10)
+    with pytest.raises(exceptions.NotFound):
+        pipelines.client.get_pipeline_job(name=name)
+
+
+@pytest.mark.parametrize(
+    ("values", "phrase"),
+    [
+        ({}, "needs values for the input parameters name"),
+        ({"name": "me", "nmae": "x"}, "no input parameter 'nmae'.*Did you mean 'name'"),
+        ({"name": "me", "count": 2.5}, "'count' must be a whole number, not 2.5"),
+        ({"name": 3}, "'name' must be a string"),
+    ],
+)
+def test_parameters_are_checked_before_anything_runs(
+    pipelines: Pipelines, values: dict[str, Any], phrase: str
+) -> None:
+    with pytest.raises(exceptions.BadRequest, match=phrase):
+        pipelines.create({"pipeline_spec": pipelines.spec("small")}, **values)
+
+
+@pytest.mark.parametrize(
+    ("body", "number", "phrase"),
+    [
+        ({"runtime_config": {"gcs_output_directory": "gs://no-such-bucket/x"}}, "", "not exist"),
+        ({"runtime_config": {"gcs_output_directory": "here"}}, "", "not a Cloud Storage address"),
+        ({}, "Upper-case", "Invalid pipelineJobId"),
+        ({"pipeline_spec": {"pipelineInfo": {"name": "x"}}}, "", "root.dag is missing"),
+        ({"labels": {"Upper": "case"}}, "", "Invalid label"),
+        ({"pipeline_spec": {}, "template_uri": ""}, "", "templateUri is required"),
+    ],
+)
+def test_other_refusals(
+    pipelines: Pipelines, body: dict[str, Any], number: str, phrase: str
+) -> None:
+    whole = {"pipeline_spec": pipelines.spec("small"), **body}
+    with pytest.raises(exceptions.BadRequest, match=phrase):
+        pipelines.create(whole, number, name="me")
+
+
+def test_a_container_component_is_refused_by_name(pipelines: Pipelines) -> None:
+    spec = pipelines.spec("small")
+    spec["deploymentSpec"]["executors"]["exec-read"]["container"]["command"] = ["echo"]
+    spec["deploymentSpec"]["executors"]["exec-read"]["container"]["args"] = []
+    with pytest.raises(exceptions.MethodNotImplemented, match="'comp-read' is a container"):
+        pipelines.create({"pipeline_spec": spec}, name="me")
+
+
+def test_a_legacy_template_is_checked_and_its_misprint_read(pipelines: Pipelines) -> None:
+    values = {
+        "project": "test-project",
+        "location": "us-central1",
+        "model_display_name": "tuned",
+        "dataset_uri": f"gs://{BUCKET}/nothing-there.jsonl",
+        "accelerator_type:": "GPU",
+        "train_steps": 3,
+    }
+    with pytest.raises(exceptions.BadRequest, match=r"'train_step'.*Did you mean 'train_steps'"):
+        pipelines.create({"template_uri": LEGACY}, train_step=3, **values)
+    key = {"kms_key_name": "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"}
+    body = {"template_uri": LEGACY, "encryption_spec": key, "service_account": "a@b.c"}
+    job = pipelines.create(body, "tune-large-model-1", **values)
+    assert job.labels["vertex-sft-misprint"] == "accelerator_type"
+    assert job.labels["vertex-sft-native-template"] == "tune-large-model"
+    assert dict(job.runtime_config.parameter_values)["accelerator_type"] == "GPU"
+    assert (job.service_account, job.encryption_spec.kms_key_name) == ("a@b.c", *key.values())
+    with pytest.raises(exceptions.Conflict):
+        pipelines.create(body, "tune-large-model-1", **values)
+    job = pipelines.until(job.name)
+    assert job.state.name == "PIPELINE_STATE_FAILED"
+    assert "nothing-there.jsonl" in job.error.message
+
+
+def test_sdk_submits_and_reads(pipelines: Pipelines) -> None:
+    aiplatform.init(
+        project="test-project",
+        location="us-central1",
+        api_transport="rest",
+        api_endpoint=pipelines.local.api_url,
+        credentials=AnonymousCredentials(),
+    )
+    job = aiplatform.PipelineJob(
+        display_name="from the SDK",
+        template_path=str(pipelines.compiled("apart")),
+        pipeline_root="gs://sdk-makes-this/root",
+        parameter_values={"word": "x"},
+    )
+    # The SDK asks Google's Resource Manager about a bucket that is there, or without an account.
+    started = time.monotonic()
+    job.submit(service_account="steps@test-project.iam.gserviceaccount.com")
+    assert time.monotonic() - started < 5
+    assert pipelines.until(job.resource_name).state.name == "PIPELINE_STATE_SUCCEEDED"
+    again = aiplatform.PipelineJob.get(job.resource_name)
+    assert {d.task_name for d in again.task_details} >= {"quiet", "quiet-2"}
+    assert again.to_dict()["serviceAccount"].startswith("steps@")
+
+
+def test_a_killed_server_leaves_no_step_and_no_job_that_seems_to_run(
+    pipelines: Pipelines, tmp_path: Path
+) -> None:
+    folder, told = tmp_path / "state", tmp_path / "step"
+    first = Pipelines(control.start(state_dir=folder, base_model="tiny", detach=False), tmp_path)
+    try:
+        control.ensure_bucket(first.local, BUCKET)
+        body = {"pipeline_spec": pipelines.spec("guarded")}
+        values = {"path": str(tmp_path / "handler"), "told": str(told), "seconds": 60.0}
+        running, waiting = (first.create(body, **values).name for _ in range(2))
+        first.until(running, lambda job: told.exists() and told.read_text())
+        step = psutil.Process(int(told.read_text()))
+    finally:
+        psutil.Process(first.local.pid).kill()
+    psutil.wait_procs([step], timeout=10)
+    assert not step.is_running() or step.status() == psutil.STATUS_ZOMBIE
+    again = Pipelines(control.start(state_dir=folder, base_model="tiny", detach=False), tmp_path)
+    try:
+        for name in (running, waiting):
+            job = again.client.get_pipeline_job(name=name)
+            assert job.state.name == "PIPELINE_STATE_FAILED"
+            assert "stopped in the middle" in job.error.message
+            assert not {"RUNNING", "PENDING"} & set(states(job).values())
+    finally:
+        control.stop(folder)

@@ -226,3 +226,42 @@ def test_addresses_come_once_and_in_the_order_of_listings(names: list[str], few:
         (uri[: uri.rindex("/") + 1].encode(), uri.encode()) for uri in first
     )
     assert bool(addresses) == bool(uris)
+
+
+def spelled(row: Any, marks: tuple[str, str], twice: int) -> tuple[str, int]:
+    """JSON in which the object with the number `twice` has its first key a second time.
+
+    Returns:
+        The text, and the number of objects.
+    """
+    objects = 0
+
+    def write(value: Any) -> str:
+        nonlocal objects
+        if isinstance(value, list):
+            return f"[{marks[0].join(map(write, value))}]"
+        if not isinstance(value, dict):
+            return json.dumps(value, ensure_ascii=len(marks[0]) > 1)
+        number, objects = objects, objects + 1
+        pairs = [f"{json.dumps(key)}{marks[1]}{write(item)}" for key, item in value.items()]
+        return f"{{{marks[0].join(pairs[:1] * (number == twice) + pairs)}}}"
+
+    return write(row), objects
+
+
+STYLES = st.sampled_from([(", ", ": "), (",", ":"), (" , ", " : ")])
+
+
+@given(st.lists(st.tuples(rows(), STYLES, st.integers(0, 12)), min_size=1, max_size=4))
+def test_a_key_that_stands_twice_is_found(drawn: list[Any]) -> None:
+    form = drawn[0][0][0]
+    drawn = [entry for entry in drawn if entry[0][0] == form]
+    data: list[bytes] = []
+    bad: list[int] = []
+    for line, ((_, row), marks, twice) in enumerate(drawn, 1):
+        text, objects = spelled(row, marks, twice)
+        data.append(text.encode() + b"\n")
+        if twice < objects and json.loads(text) == row:
+            bad.append(line)
+    found, _ = check_lines(form, data)
+    assert [finding.line for finding in found if finding.code == "repeated-key"] == bad

@@ -56,6 +56,11 @@ IN_A_ROW: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("mixed-formats", "$", {"prompt": "a", "completion": "b"}, {}),
     ("missing-key", "$.messages[0]", {"messages": [{"role": "user"}]}, {}),
     ("unknown-key", "$", messages(USER, ASSISTANT) | {"id": 7}, {}),
+    (
+        "repeated-key", "$.messages[0]",
+        b'{"messages": [{"role": "user", "content": "a", "role": "user"}, '
+        b'{"role": "assistant", "content": "b"}]}', {},
+    ),
     ("wrong-type", "$.messages[1].content", messages(USER, ("assistant", 7)), {}),
     ("unknown-role", "$.messages[0].role", messages(("human", "Who?"), ASSISTANT), {}),
     ("no-messages", "$.messages", {"messages": []}, {}),

@@ -16,6 +16,7 @@ from sft_components.datasets.columns import Columns, columns_of
 from sft_components.datasets.findings import Finding
 from sft_components.datasets.length import Lengths
 from sft_components.datasets.media import modality
+from sft_components.datasets.repeats import Repeats
 from sft_components.datasets.rows import (
     FAST_TYPES,
     Conversation,
@@ -76,6 +77,7 @@ class Checker:
         self._decode = msgspec.json.Decoder(FAST_TYPES[options.format]).decode
         self._columns = columns_of(options.format)
         self._safe = options.lengths.safe_bytes or MAX_ROW_BYTES
+        self._repeats = Repeats(options.format)
         self._good_shapes: dict[tuple[str, ...], bool] = {}
 
     def batch(self, lines: list[bytes]) -> Sequence[Row]:
@@ -103,6 +105,12 @@ class Checker:
                     rows[i] = None
             fast = [row for row in rows if row is not None]
             columns = self._columns(fast)
+        if doubtful := self._repeats.find(*self._left(lines, sizes, rows, fast), columns):
+            at = [i for i, row in enumerate(rows) if row is not None]
+            for i in doubtful:
+                rows[at[i]] = None
+            fast = [row for row in rows if row is not None]
+            columns = self._columns(fast)
         start = self.statistics.lines
         if len(fast) == len(rows):
             self._note_keys(lines, sizes)
@@ -121,6 +129,15 @@ class Checker:
         self.statistics.lines += len(lines)
         self.statistics.bytes += sum(sizes)
         return rows if self._options.keep_rows else ()
+
+    @staticmethod
+    def _left(
+        lines: list[bytes], sizes: list[int], rows: list[Any], fast: list[Any]
+    ) -> tuple[list[bytes], list[int]]:
+        if len(fast) == len(rows):
+            return lines, sizes
+        at = [i for i, row in enumerate(rows) if row is not None]
+        return [lines[i] for i in at], [sizes[i] for i in at]
 
     def _note_keys(self, lines: list[bytes], sizes: list[int]) -> None:
         pairs = array("I", bytes(8 * len(lines)))  # as `copies.line_key`, for many lines at once
@@ -171,7 +188,7 @@ class Checker:
             return
         statistics = self.statistics
         statistics.rows += len(rows)
-        statistics.chars += sum(map(len, columns.texts))
+        statistics.chars += sum(columns.chars())
         statistics.count_sizes(sizes)
         for roles, count in columns.shapes.items():
             statistics.shapes[Shape.of(roles)] += count

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from itertools import chain, repeat
-from operator import attrgetter
+from dataclasses import dataclass, field
+from itertools import chain, islice, repeat
+from operator import add, attrgetter
 from typing import Any
 
 _messages = attrgetter("messages")
@@ -26,6 +26,27 @@ class Columns:
     """Texts of each row; one number where all rows have as many."""
     shapes: dict[tuple[str, ...], int]
     """Rows by the order of their roles."""
+    row_shapes: list[tuple[str, ...]] | None = None
+    """The order of the roles of each row; None where all rows have the same."""
+    _chars: list[int] = field(default_factory=list)
+
+    def each_count(self) -> Iterable[int]:
+        """Texts of each row; endless where all rows have as many."""
+        return repeat(self.counts) if isinstance(self.counts, int) else self.counts
+
+    def chars(self) -> list[int]:
+        """Characters of all texts of each row."""
+        if not self._chars and self.texts:
+            lengths = list(map(len, self.texts))
+            if isinstance(self.counts, int):
+                width = self.counts
+                self._chars = lengths[::width]
+                for i in range(1, width):
+                    self._chars = list(map(add, self._chars, lengths[i::width]))
+            else:
+                each = iter(lengths)
+                self._chars = [sum(islice(each, count)) for count in self.counts]
+        return self._chars
 
     def tuples(self) -> Iterable[tuple[str, ...]]:
         """The texts of each row."""
@@ -62,28 +83,29 @@ def _chat_columns(rows: list[Any]) -> Columns:
         columns = [roles[i::width] for i in range(width)]
         if all(column.count(column[0]) == len(column) for column in columns):
             return Columns(texts, width, {tuple(roles[:width]): len(rows)})
-        return Columns(texts, width, Counter(zip(*columns, strict=True)))
-    shapes = Counter(map(tuple, map(map, repeat(_role), messages)))
-    return Columns(texts, counts, shapes)
+        shapes = list(zip(*columns, strict=True))
+        return Columns(texts, width, Counter(shapes), shapes)
+    shapes = list(map(tuple, map(map, repeat(_role), messages)))
+    return Columns(texts, counts, Counter(shapes), shapes)
 
 
 def _author_columns(rows: list[Any]) -> Columns:
     texts: list[str] = []
     counts: list[int] = []
-    shapes: Counter[tuple[str, ...]] = Counter()
+    shapes: list[tuple[str, ...]] = []
     for row in rows:
         context = [row.context] if row.context else []
         texts += context
         texts += map(_content, row.messages)
         counts.append(len(context) + len(row.messages))
-        shapes[("system",) * len(context) + tuple(map(_author, row.messages))] += 1
-    return Columns(texts, counts, shapes)
+        shapes.append(("system",) * len(context) + tuple(map(_author, row.messages)))
+    return Columns(texts, counts, Counter(shapes), shapes)
 
 
 def _generate_content_columns(rows: list[Any]) -> Columns:
     texts: list[str] = []
     counts: list[int] = []
-    shapes: Counter[tuple[str, ...]] = Counter()
+    shapes: list[tuple[str, ...]] = []
     for row in rows:
         before = len(texts)
         system = row.systemInstruction
@@ -92,5 +114,5 @@ def _generate_content_columns(rows: list[Any]) -> Columns:
         for content in row.contents:
             texts += [part.text for part in content.parts]
         counts.append(len(texts) - before)
-        shapes[("system",) * bool(system) + tuple(map(_role, row.contents))] += 1
-    return Columns(texts, counts, shapes)
+        shapes.append(("system",) * bool(system) + tuple(map(_role, row.contents)))
+    return Columns(texts, counts, Counter(shapes), shapes)

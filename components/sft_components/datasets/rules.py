@@ -86,6 +86,13 @@ RULES: dict[str, Rule] = _table(
         "Remove the key, or correct its spelling.",
         _OPEN,
     ),
+    (
+        "repeated-key",
+        "error",
+        "A key stands twice in one object; parsers differ in which of the values they take.",
+        "Remove one of the two.",
+        "RFC 8259, section 4",
+    ),
     ("wrong-type", "error", "A value has the wrong JSON type.", "Write the type named.", _OPEN),
     (
         "unknown-role",

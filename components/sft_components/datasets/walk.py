@@ -121,7 +121,7 @@ def _decode(line: bytes, walked: Walked) -> Any:
         return None
     text = text.rstrip("\r\n")
     try:
-        row = json.loads(text, parse_constant=_refuse_constant)
+        row = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
     except RecursionError:
         walked.problems.append(Problem("too-deep", "more than 1,000 levels", excerpt=excerpt(text)))
         return None
@@ -134,8 +134,8 @@ def _decode(line: bytes, walked: Walked) -> Any:
         walked.problems.append(Problem("bad-json", str(error), excerpt=excerpt(text)))
         return None
     if "\\ud" in text or "\\uD" in text:
-        for path, value in _strings(row, "$"):
-            if found := _SURROGATE.search(value):
+        for path, value in _values(row, "$"):
+            if isinstance(value, str) and (found := _SURROGATE.search(value)):
                 walked.problems.append(
                     Problem(
                         "lone-surrogate",
@@ -144,20 +144,44 @@ def _decode(line: bytes, walked: Walked) -> Any:
                         excerpt=excerpt(value, found.start()),
                     )
                 )
+    for path, key in _repeated_keys(row):
+        walked.problems.append(Problem("repeated-key", f"{key!r} stands twice here", path))
     return row
+
+
+class _Repeating(dict[str, Any]):
+    """An object in which keys stand twice."""
+
+    keys_twice: tuple[str, ...] = ()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
+    names = [key for key, _ in pairs]
+    value = _Repeating(pairs)
+    value.keys_twice = tuple(key for key in value if names.count(key) > 1)
+    return value
+
+
+def _repeated_keys(row: Any) -> Iterator[tuple[str, str]]:
+    for path, item in _values(row, "$"):
+        if isinstance(item, _Repeating):
+            yield from ((path, key) for key in item.keys_twice)
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:
+def _values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Everything in a row, in order, with its path; a key has the path of its object."""
     stack = [(path, value)]
     while stack:
         where, item = stack.pop()
-        if isinstance(item, str):
-            yield where, item
-        elif isinstance(item, list):
+        yield where, item
+        if isinstance(item, list):
             stack += [(f"{where}[{i}]", v) for i, v in enumerate(item)][::-1]
         elif isinstance(item, dict):
             stack += [(_join(where, k), v) for k, v in item.items()][::-1]
@@ -173,7 +197,7 @@ def _kind(value: Any) -> str:
         dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number",
         float: "a number", type(None): "null",
     }  # fmt: skip
-    return names[type(value)]
+    return next(name for kind, name in names.items() if isinstance(value, kind))
 
 
 def _show(value: Any) -> str:

@@ -150,6 +150,10 @@ WHOLE_SET: list[tuple[str, dict[str, Any]]] = [
     ("validation-bytes", {"training": GOOD, "validation": [chat(i) for i in range(200, 232)]}),
     ("validation-rows", {"training": [chat(i) for i in range(5_001)], "role": "validation"}),
     (
+        "validation-unsupported",
+        {"training": [author(i) for i in range(20)], "model": CHAT_BISON, "role": "validation"},
+    ),
+    (
         "evaluation-rows",
         {"training": [text_to_text(1)], "model": TEXT_BISON, "role": "evaluation"},
     ),

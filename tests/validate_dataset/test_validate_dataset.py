@@ -12,16 +12,19 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from tests.datasets.data_sets import (
     CHAT_BISON,
+    CODECHAT_BISON,
     GEMINI,
     LLAMA,
     PNG,
     SCOUT,
+    TEXT_BISON,
     author,
     chat,
     check,
     content,
     image,
     lines,
+    messages,
 )
 
 from sft_components.datasets.convert import convert_set
@@ -31,6 +34,7 @@ from sft_components.validate_dataset.work import ValidateResult, validate_datase
 from sft_local.storage import StorageServer
 
 DOT = base64.b64decode(PNG)
+LLAMA_1B = "meta/llama3-2@llama-3.2-1b-instruct"
 ROWS = [chat(i) for i in range(200)]
 
 
@@ -172,6 +176,64 @@ def test_legacy_rows_are_converted_for_a_current_model(step: Step) -> None:
     assert step.rows("training")[0]["messages"][0] == {"role": "system", "content": "Be kind."}
     step.run(rows, base_model=CHAT_BISON, validation_split=False)
     assert step.rows("training") == rows
+
+
+def test_the_first_mode_is_taken_where_none_is_named(step: Step) -> None:
+    assert step.run(ROWS, tuning_mode="").training_rows > 0
+    assert step.run(ROWS, tuning_mode="", base_model=LLAMA_1B).training_rows > 0
+
+
+PAIRS = [chat(i) for i in range(20)]
+CHATS = [
+    messages(*(part for n in range(2) for part in (("user", f"{i}.{n}?"), ("assistant", "Yes."))))
+    for i in range(20)
+]
+
+
+@pytest.mark.parametrize("model", [TEXT_BISON, "code-bison@002", "text-bison-32k"])
+def test_text_and_code_models_get_pairs_and_no_validation_set(step: Step, model: str) -> None:
+    pairs = [
+        {"input_text": row["messages"][0]["content"], "output_text": row["messages"][1]["content"]}
+        for row in PAIRS
+    ]
+    for rows in (PAIRS, pairs, [{**row, "context": "not used"} for row in pairs]):
+        result = step.run(rows, base_model=model, tuning_mode="", evaluation_data_uri=PAIRS[:10])
+        assert step.rows("training") == pairs
+        assert step.rows("evaluation") == pairs[:10]
+        assert result.validation_rows == 0
+    for count in (9, 251):
+        with pytest.raises(UserError, match="evaluation-rows"):
+            step.run(ROWS, base_model=model, evaluation_data_uri=[chat(i) for i in range(count)])
+    with pytest.raises(UserError, match="validation-unsupported"):
+        step.run(PAIRS, base_model=model, validation_dataset_uri=ROWS[50:60])
+    with pytest.raises(UserError, match=r"training.jsonl:21: error inexpressible: .* system"):
+        step.run([*PAIRS, chat(99, system="Be kind.")], base_model=model)
+
+
+@pytest.mark.parametrize("model", [CHAT_BISON, CODECHAT_BISON, "chat-bison-32k"])
+def test_chat_models_get_authors_and_contexts(step: Step, model: str) -> None:
+    own = messages(("system", "Be brief."), *((m["role"], m["content"]) for m in
+                   CHATS[0]["messages"]))  # fmt: skip
+    result = step.run([own, *CHATS[1:]], base_model=model, default_context="Be kind.")
+    assert step.rows("training") == [
+        {
+            "context": "Be kind." if i else "Be brief.",
+            "messages": [{"author": m["role"], "content": m["content"]} for m in row["messages"]],
+        }
+        for i, row in enumerate(CHATS)
+    ]
+    assert result.validation_rows == 0
+    with pytest.raises(UserError, match="evaluation-unsupported"):
+        step.run(CHATS, base_model=model, evaluation_data_uri=CHATS[:10])
+
+
+@pytest.mark.parametrize("model", [LLAMA, "google/gemma3@gemma-3-27b-it", "qwen/qwen3@qwen3-32b"])
+def test_rows_of_the_legacy_templates_suit_current_models(step: Step, model: str) -> None:
+    rows = [{"input_text": f"Say {i}", "output_text": f"{i} it is"} for i in range(120)]
+    step.run(rows, base_model=model, validation_split=False, default_context="Be kind.")
+    assert step.rows("training")[7] == messages(
+        ("system", "Be kind."), ("user", "Say 7"), ("assistant", "7 it is")
+    )
 
 
 def test_answers_get_the_role_that_the_model_takes(step: Step) -> None:

@@ -31,6 +31,11 @@ def answer_role(model: ModelSpec) -> str:
     return "model" if model.family == "gemini" else "assistant"
 
 
+def takes_validation(model: ModelSpec) -> bool:
+    """Whether tuning takes a validation set; the legacy templates have no input for one."""
+    return model.route == "tuning-job"
+
+
 def target_format(model: ModelSpec, source: str, default_context: str = "") -> str:
     """The format that a data set is converted to: its own if the model takes it.
 
@@ -75,6 +80,8 @@ def whole_set(
         yield from _evaluation(rows, model)
         return
     if role == "validation":
+        if not takes_validation(model):
+            yield "validation-unsupported", f"{model.name} takes no validation data set"
         if limits.validation_max_rows and rows > limits.validation_max_rows:
             yield "validation-rows", f"{rows:,} rows, the limit is {limits.validation_max_rows:,}"
         return

@@ -289,6 +289,13 @@ RULES: dict[str, Rule] = _table(
         _OPEN,
     ),
     (
+        "validation-unsupported",
+        "error",
+        "The model is tuned without a validation data set.",
+        "Leave the validation data set out; text and code models take an evaluation data set.",
+        _BISON,
+    ),
+    (
         "evaluation-rows",
         "error",
         "The number of evaluation rows is outside the model's range.",

@@ -53,7 +53,8 @@ def validate_dataset(
             author-chat.
         default_context: System instruction for rows that have none.
         on_long: What to do with rows that are too long: fail, warn, drop or truncate.
-        validation_split: Split a validation set off the training set when none is given.
+        validation_split: Split a validation set off the training set when none is given and the
+            model takes one.
         deduplicate: Leave out copies of a training row.
         output_uri: gs:// folder; media that rows of a local data set name by paths go to its media/
             folder. Empty: such paths are wrong.

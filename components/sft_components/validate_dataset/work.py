@@ -75,7 +75,8 @@ def validate_dataset(
         dataset_format: `auto` or one of the five formats.
         default_context: System instruction of rows that have none.
         on_long: What to do with rows over the model's length: fail, warn, drop or truncate.
-        validation_split: Whether a validation set is split off when none is given.
+        validation_split: Whether a validation set is split off when none is given, if the model
+            takes one.
         deduplicate: Whether copies of a training row are left out.
         output_uri: `gs://` folder to whose media/ folder the files go that rows of a local data set
             name by paths; empty: such paths are wrong.
@@ -111,7 +112,7 @@ def validate_dataset(
         raise UserError("No training set is named: give dataset_uri a path or a gs:// address.")
     sets = open_sets(named, dataset_format, project)
     files = _Files(training_path, validation_path, evaluation_path)
-    splits = validation_split and not validation_dataset_uri
+    splits = validation_split and not validation_dataset_uri and limits.takes_validation(job.model)
     findings = Findings()
     with writing(), files:
         output = _Output(files, job, findings, splits=splits, deduplicate=deduplicate)

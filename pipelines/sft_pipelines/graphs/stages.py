@@ -133,6 +133,7 @@ def stages(
         on_long=on_long,
         validation_split=validation_split,
         deduplicate=deduplicate,
+        output_uri=checked.outputs["output_uri"],
     )
     uncached(repeated(validated))
     changed = check_changed(

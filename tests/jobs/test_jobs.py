@@ -93,6 +93,24 @@ def test_filters(
     assert {job["labels"]["case"] for job in found} == wanted
 
 
+def test_a_place_that_cannot_be_read_does_not_hide_the_others(
+    command: Command, far: Far, tuned: Any
+) -> None:
+    url = f"{far.local.api_url}/faults"
+    fault = {"path": "europe-west4/tuningJobs", "kind": "status", "status": 403, "message": "No."}
+    requests.post(url, json=[fault], timeout=10).raise_for_status()
+    try:
+        asked = ("list", "--label", "case=jobs-open", "--json", "--location")
+        every = command(*asked, "all")
+        alone = command(*asked, "europe-west4")
+    finally:
+        requests.delete(url, timeout=10)
+    assert [job["name"] for job in json.loads(every.stdout)] == [tuned.name]
+    assert "locations/europe-west4/tuningJobs: 403" in every.stderr
+    assert alone.exit_code == 1
+    assert alone.stdout == ""
+
+
 def test_a_long_list_is_read_page_by_page_and_jobs_are_cancelled(
     command: Command, far: Far
 ) -> None:

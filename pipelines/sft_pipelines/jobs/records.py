@@ -1,5 +1,6 @@
 """A tuning as the commands see it, whichever resource of the API it is."""
 
+import functools
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -172,6 +173,7 @@ def _short(model: str) -> str:
     return model.removeprefix("google/") if "gemini-" in model or "-bison" in model else model
 
 
+@functools.cache
 def family_of(model: str) -> str:
     """The family of a model that the catalogue may not hold; empty where it is of none."""
     try:

@@ -50,6 +50,8 @@ class Task:
     """How many graphs it is inside of, the pipeline itself not counted."""
     graph: bool = False
     """Whether it holds other tasks."""
+    key: str = ""
+    """What the compiled pipeline calls it, where that differs from the name it was given."""
     state: TaskState = "waiting"
     started: datetime | None = None
     ended: datetime | None = None
@@ -97,7 +99,8 @@ def planned_tasks(spec: dict[str, Any]) -> list[Task]:
             for name in ready or list(waiting):
                 task = waiting.pop(name)
                 inner = spec["components"][task["componentRef"]["name"]].get("dag")
-                yield Task(task.get("taskInfo", {}).get("name") or name, depth, bool(inner))
+                given = task.get("taskInfo", {}).get("name") or name
+                yield Task(given, depth, bool(inner), key=name)
                 if inner:
                     yield from walk(inner, depth + 1)
                 done.add(name)
@@ -130,12 +133,13 @@ def read_snapshot(job: types.PipelineJob, planned: Sequence[Task] = ()) -> Snaps
     tasks: list[Task] = []
     rest = dict(found)
     for plan in planned:
-        match = next((i for i, t in rest.items() if t.name == plan.name), None)
-        tasks.append(plan if match is None else _with_plan(rest.pop(match), plan))
+        # The reference does not say which of the two names a task's detail has.
+        match = next((i for i, t in rest.items() if t.name in (plan.name, plan.key)), None)
+        tasks.append(plan if match is None else with_plan(rest.pop(match), plan))
     tasks += rest.values()
     ended = job.state in ENDED
     if ended:
-        tasks = [_never_ran(task) for task in tasks]
+        tasks = [never_ran(task) for task in tasks]
     return Snapshot(
         name=job.name,
         state=job.state.name.removeprefix("PIPELINE_STATE_"),
@@ -162,11 +166,13 @@ def _task(detail: types.PipelineTaskDetail, depth: int, graph: bool) -> Task:
     )
 
 
-def _with_plan(task: Task, plan: Task) -> Task:
-    return Task(**{**vars(task), "depth": plan.depth, "graph": plan.graph})
+def with_plan(task: Task, plan: Task) -> Task:
+    """`task` where the template has it."""
+    return Task(**{**vars(task), "name": plan.name, "depth": plan.depth, "graph": plan.graph})
 
 
-def _never_ran(task: Task) -> Task:
+def never_ran(task: Task) -> Task:
+    """`task` after the end of its run: what still waits has been skipped."""
     return Task(**{**vars(task), "state": "skipped"}) if task.state == "waiting" else task
 
 

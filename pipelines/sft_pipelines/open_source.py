@@ -18,7 +18,7 @@ import yaml
 from kfp.client import Client
 
 from sft_components.errors import UserError
-from sft_pipelines.following import Snapshot, Task, TaskState
+from sft_pipelines.following import Snapshot, Task, TaskState, never_ran, with_plan
 from sft_pipelines.parameters import Template
 
 ENDED = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
@@ -155,14 +155,10 @@ def _snapshot(run: Any, planned: Sequence[Task]) -> Snapshot:
     }
     ended = run.state in ENDED
     tasks = [
-        Task(**{**vars(found.get(plan.name, plan)), "depth": plan.depth, "graph": plan.graph})
-        for plan in planned
+        with_plan(found.get(plan.name) or found.get(plan.key) or plan, plan) for plan in planned
     ]
     if ended:
-        tasks = [
-            Task(**{**vars(task), "state": "skipped"}) if task.state == "waiting" else task
-            for task in tasks
-        ]
+        tasks = [never_ran(task) for task in tasks]
     return Snapshot(
         name=run.run_id,
         state=run.state or "PENDING",

@@ -42,16 +42,14 @@ def read_marker(uri: str, project: str, location: str) -> Marker | None:
     """The marker at `uri`; None when no run has succeeded yet.
 
     Raises:
-        UserError: The bucket is missing or may not be read, or the object is no marker.
+        UserError: The bucket may not be read, or the object is no marker.
     """
     bucket, _ = split_uri(uri)
     try:
         content = json.loads(_blob(uri, project).download_as_bytes())
         return Marker(**content)
-    except api.NotFound as error:
-        if "bucket" in str(error.message).lower() and "object" not in str(error.message).lower():
-            raise storage_fault(error, bucket, location) from error
-        return None
+    except api.NotFound:
+        return None  # of a bucket that is missing the upload says so
     except api.Forbidden as error:
         raise storage_fault(error, bucket, location) from error
     except (ValueError, TypeError) as error:

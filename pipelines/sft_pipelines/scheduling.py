@@ -15,6 +15,7 @@ from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.keys import digest, label_value
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, find_or_create, reading
+from sft_components.vertex.storage import join_uri
 from sft_pipelines.cron import with_zone, zone_of
 from sft_pipelines.parameters import Template
 
@@ -85,11 +86,20 @@ def _time(text: str, option: str, zone: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone))
 
 
-def remember_under(name: str, template: Template, values: dict[str, Any]) -> dict[str, Any]:
+def remember_under(
+    name: str, template: Template, values: dict[str, Any], pipeline_root: str
+) -> dict[str, Any]:
     """`values` with the templates' switch "only when the data have changed" set.
 
     The name that the data are remembered under depends on all other values: a schedule that is
-    given another learning rate trains at its next run, whatever its data.
+    given another learning rate trains at its next run, whatever its data. They are remembered
+    below `output_uri`, which therefore must be the same for every run.
+
+    Args:
+        name: The schedule's.
+        template: What it runs.
+        values: Checked parameters.
+        pipeline_root: `output_uri` is made of it where none is given.
 
     Raises:
         UserError: The template has no such switch.
@@ -99,9 +109,11 @@ def remember_under(name: str, template: Template, values: dict[str, Any]) -> dic
             f"--when-changed: {template.name} has no parameter {WHEN_CHANGED}, so it cannot end "
             "early."
         )
-    if values.get(WHEN_CHANGED):
-        return values
     others = {k: v for k, v in values.items() if k != WHEN_CHANGED}
+    if "output_uri" in template.parameters and not others.get("output_uri"):
+        others["output_uri"] = join_uri(pipeline_root, "tuned")
+    if values.get(WHEN_CHANGED):
+        return {**others, WHEN_CHANGED: values[WHEN_CHANGED]}
     return {**others, WHEN_CHANGED: f"{label_value(name)[:40]}-{digest(others)[:8]}"}
 
 

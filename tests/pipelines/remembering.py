@@ -1,4 +1,4 @@
-"""A pipeline with the shape of ours around `check_changed`: what costs money runs only if it must."""
+"""A pipeline shaped like ours around `check_changed`: what costs money runs only if it must."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +39,9 @@ def release(status: dsl.PipelineTaskFinalStatus) -> str:
 
 
 @dsl.pipeline(name="training-graph")
-def training_graph(project: str, rows: dsl.Input[dsl.Dataset]) -> NamedTuple("T", [("passed", bool)]):
+def training_graph(project: str, rows: dsl.Input[dsl.Dataset]) -> NamedTuple(
+    "T", [("passed", bool)]
+):
     from collections import namedtuple
 
     return namedtuple("T", ["passed"])(train(project=project, rows=rows).output)

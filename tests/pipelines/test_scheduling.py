@@ -58,11 +58,18 @@ def test_what_is_remembered_depends_on_every_other_setting():
         "root": {"dag": {"tasks": {}}, "inputDefinitions": {"parameters": inputs}},
     }
     with pytest.raises(UserError, match="has no parameter when_changed"):
-        remember_under("nightly", make_template(Path("demo.yaml"), spec), {})
+        remember_under("nightly", make_template(Path("demo.yaml"), spec), {}, "gs://b/r")
     inputs["when_changed"] = {"parameterType": "STRING"}
     template = make_template(Path("demo.yaml"), spec)
-    one, same, other = (remember_under("Nightly run", template, {"epochs": n}) for n in (1, 1, 2))
+    one, same, other = (
+        remember_under("Nightly run", template, {"epochs": n}, "gs://b/r") for n in (1, 1, 2)
+    )
     assert one == same
     assert one["when_changed"] != other["when_changed"]
     assert one["when_changed"].startswith("nightly-run")
-    assert remember_under("n", template, {"when_changed": "mine"}) == {"when_changed": "mine"}
+    inputs["output_uri"] = {"parameterType": "STRING"}
+    template = make_template(Path("demo.yaml"), spec)
+    assert remember_under("n", template, {"when_changed": "mine"}, "gs://b/r") == {
+        "when_changed": "mine",
+        "output_uri": "gs://b/r/tuned",
+    }

@@ -112,7 +112,12 @@ def create(
         )
         prepared = prepare(wanted, err)
         if when_changed:
-            values = remember_under(name, prepared.source.template, prepared.values)
+            values = remember_under(
+                name,
+                prepared.source.template,
+                prepared.values,
+                prepared.options.pipeline_root,
+            )
             prepared = replace(prepared, values=values)
         job = build_job(prepared.source, prepared.values, prepared.options)
     schedules = Schedules(prepared.connection)

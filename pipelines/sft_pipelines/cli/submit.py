@@ -183,6 +183,8 @@ def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
     if not snapshot.succeeded:
         err(f"The run ended as {snapshot.state}. {snapshot.error}".rstrip())
         return
+    if any(task.outputs.get("changed") is False for task in snapshot.tasks):
+        typer.echo("The data set is the one of the last successful run: nothing was trained.")
     for name, value in snapshot.outputs.items():
         typer.echo(f"{name}: {value}")
     typer.echo("Succeeded.")

@@ -16,10 +16,28 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 GRACE_SECONDS = 5.0
 """How long a program may take to end after SIGTERM before it is killed."""
+
+
+class Process(Protocol):
+    """A process that can be ended: what is used of `subprocess.Popen`."""
+
+    stdin: IO[bytes] | None
+
+    def poll(self) -> int | None:
+        """None while it lives."""
+
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
+
+    def kill(self) -> None:
+        """Sends SIGKILL."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits until it has ended; raises `subprocess.TimeoutExpired` if it has not."""
 
 
 def watch(on_end: Callable[[], None]) -> None:
@@ -74,7 +92,7 @@ def wrapped(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "sft_local.lifeline", "--", *command]
 
 
-def end(process: "subprocess.Popen[bytes]", grace: float = GRACE_SECONDS) -> int:
+def end(process: Process, grace: float = GRACE_SECONDS) -> int:
     """Ends a process that `spawn` started: SIGTERM, then SIGKILL after `grace` seconds."""
     if process.poll() is None:
         process.terminate()

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -21,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from sft_local import lifeline
+from sft_local import forking, lifeline
 from sft_local.gcs import Storage
 from sft_local.operations import OperationCancelledError
 from sft_local.storage import free_port
@@ -47,7 +46,7 @@ class ModelServer:
     """The name the program serves it under."""
     url: str
     folder: Path
-    process: "subprocess.Popen[bytes]"
+    process: lifeline.Process
     generation: dict[str, Any]
     """The model's own generation settings."""
     busy: int = 0
@@ -76,6 +75,7 @@ class ModelServers:
         self._servers: dict[str, ModelServer] = {}
         self._starting: dict[str, threading.Event] = {}
         """The ids whose servers are being started, each with what cancels that."""
+        self._forks = forking.Forks(folder / "servers.log")
         shutil.rmtree(folder / "models", ignore_errors=True)
 
     def reserve(self, model_id: str) -> None:
@@ -190,16 +190,7 @@ class ModelServers:
             self._fetch(weights, folder)
             port = free_port()
             path = self._folder / f"{name}.log"
-            process = lifeline.spawn(
-                lifeline.wrapped(_command(name, port)),
-                log=path,
-                folder=folder.parent,
-                environment={
-                    **os.environ,
-                    "HF_HUB_OFFLINE": "1",
-                    "OMP_WAIT_POLICY": "PASSIVE",
-                },
-            )
+            process = self._spawn(name, port, folder.parent, path)
             server = ModelServer(
                 model_id,
                 name,
@@ -215,6 +206,23 @@ class ModelServers:
             _remove(folder)
             raise
         return server
+
+    def _spawn(self, name: str, port: int, folder: Path, log: Path) -> lifeline.Process:
+        arguments = ["serve", f"./{name}", "--device", "cpu", "--dtype", "float32"]
+        arguments += ["--host", "127.0.0.1", "--port", str(port)]
+        if forking.POSSIBLE:
+            try:
+                return self._forks.start(arguments, folder, log)
+            except OSError as error:
+                raise ApiError("FAILED_PRECONDITION", str(error)) from None
+        # The program's console script is in no certain place; its module has no `__main__`.
+        start = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
+        return lifeline.spawn(
+            lifeline.wrapped([sys.executable, "-c", start, *arguments]),
+            log=log,
+            folder=folder,
+            environment={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+        )
 
     def _fetch(self, weights: str, folder: Path) -> None:
         _remove(folder)
@@ -234,7 +242,7 @@ class ModelServers:
     def _wait(self, server: ModelServer, path: Path, cancel: threading.Event) -> None:
         until = time.monotonic() + START_SECONDS
         while server.alive and time.monotonic() < until:
-            if cancel.wait(0.2):
+            if cancel.wait(0.05):
                 raise OperationCancelledError
             try:
                 if httpx.get(f"{server.url}/health", timeout=2, trust_env=False).is_success:
@@ -272,12 +280,15 @@ class ModelServers:
         lifeline.end(server.process)
         _remove(server.folder)
         with self._changed:
+            if not self._servers and not self._starting:
+                self._forks.idle()
             self._changed.notify_all()
 
     def stop_all(self) -> None:
         """Ends every server at once."""
         for model_id in [*self._starting, *self._servers]:
             self.stop(model_id, patience=0)
+        self._forks.stop()
 
 
 def _remove(folder: Path) -> None:
@@ -293,12 +304,3 @@ def _generation(folder: Path) -> dict[str, Any]:
     settings = {key: config[key] for key in tokens if config.get(key) is not None}
     own = folder / "generation_config.json"
     return settings | (json.loads(own.read_text()) if own.is_file() else {})
-
-
-def _command(name: str, port: int) -> list[str]:
-    # The program's console script is in no certain place; its module has no `__main__`.
-    start = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
-    return [
-        *(sys.executable, "-c", start, "serve", f"./{name}"),
-        *("--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)),
-    ]

@@ -58,8 +58,15 @@ def start_parent(folder: Path) -> "tuple[subprocess.Popen[bytes], int, list[str]
 
 def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
     parent, server, urls = start_parent(tmp_path)
+    asked = requests.post(
+        f"{urls[0]}/v1/projects/p/locations/us-central1/publishers/google/models/"
+        "gemini-2.5-flash:generateContent",
+        json={"contents": [{"parts": [{"text": "x"}]}], "generationConfig": {"maxOutputTokens": 2}},
+        timeout=120,
+    )
+    assert asked.status_code == 200, asked.text
     family = [server, *(p.pid for p in psutil.Process(server).children(recursive=True))]
-    assert len(family) > 2, "server, wrapper and storage program"
+    assert len(family) > 3, "server, wrapper, storage program and model server"
     parent.kill()
     parent.wait()
     assert gone(family)

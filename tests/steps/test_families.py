@@ -216,3 +216,25 @@ def test_a_gate_that_was_not_passed_takes_the_endpoint_down(tuned: dict[str, Tun
     )
     assert kept == ReleaseResult("", "")
     assert f"Deleted {result.endpoint}" in lines
+
+
+def test_a_tuning_goes_on_from_an_earlier_one(tuned: dict[str, Tuned], output_uri: str):
+    earlier = tuned["llama"].result
+    bucket, _ = split_uri(output_uri)
+    settings = launch_settings(
+        CASES["llama"].model,
+        project=PROJECT,
+        run_name="run-continued",
+        training_uri=f"gs://{bucket}/llama.jsonl",
+        output_uri=output_uri,
+        epochs=1,
+        learning_rate=1e-9,  # so small that it starts where the one before had ended
+        custom_base_model=earlier.tuning_job,
+    )
+    lines: list[str] = []
+    result = launch_sft(settings, log=lines.append)
+    assert f"Tuning on from {earlier.checkpoint_uri}" in lines
+    assert result.base_model_uri == earlier.checkpoint_uri
+    first = result.metrics["/train_total_loss"]
+    assert first == pytest.approx(earlier.metrics["/train_total_loss"], rel=0.2)
+    assert result.checkpoint_uri != earlier.checkpoint_uri

@@ -119,7 +119,7 @@ def test_a_deployment_that_fails_leaves_no_endpoint(vertex: LocalVertex, output_
     lines: list[str] = []
     with pytest.raises(UserError, match="deployment failed"):
         deploy("fails", f"{output_uri}/no-weights", lines, fallback_machines=["g2-standard-24"])
-    assert len([line for line in lines if line.startswith("Deploying")]) == 1
+    assert len([line for line in lines if line.startswith("Deploying gs:")]) == 1
     release("fails", lines)
     assert "The run left no endpoint." in lines
 

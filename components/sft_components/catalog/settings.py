@@ -154,10 +154,11 @@ def _check_tuning_job(model: ModelSpec, mode: str, settings: TuningSettings) -> 
             f"No learning rate is recommended for {model.name}, so learning_rate_multiplier has "
             "nothing to multiply: give learning_rate instead."
         )
-    if settings.custom_base_model and not settings.custom_base_model.startswith("gs://"):
+    start = settings.custom_base_model
+    if start and not start.startswith("gs://") and "/tuningJobs/" not in start:
         raise UserError(
-            f"custom_base_model is {settings.custom_base_model!r}: give the gs:// folder of a "
-            "checkpoint, or the output folder of an earlier tuning job."
+            f"custom_base_model is {start!r}: give the gs:// folder of a checkpoint, or an earlier "
+            "tuning job: its output folder, or projects/P/locations/L/tuningJobs/J."
         )
 
 

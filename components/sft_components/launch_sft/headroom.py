@@ -33,7 +33,7 @@ def warn_of_quota(connection: Connection, model: ModelSpec, log: Log) -> None:
     running = []
     try:
         jobs = client.list_tuning_jobs(
-            parent=connection.parent, retry=reading(60.0), timeout=CALL_TIMEOUT_S
+            parent=connection.parent, retry=reading(60.0, log), timeout=CALL_TIMEOUT_S
         )
         for job in itertools.islice(jobs, MOST):
             if job.state not in ENDED and _family(job.base_model) in quota.families:

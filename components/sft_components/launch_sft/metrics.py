@@ -62,7 +62,7 @@ class MetricsReader:
         if self._denied or not (job.experiment or self.tensorboard):
             return []
         try:
-            new = self._read(job, reading(LAST_RETRY_S if job.outcome else RETRY_S))
+            new = self._read(job, reading(LAST_RETRY_S if job.outcome else RETRY_S, self.log))
         except (api.Forbidden, api.Unauthenticated) as error:
             self._denied = True
             self.log(f"The job's metrics cannot be read: {error.message}")

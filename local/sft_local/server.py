@@ -199,7 +199,7 @@ def run(folder: Path, name: str, *, tied: bool) -> None:
         hosting = Hosting(store, servers, ids, stand_in, prediction_host)
         jobs = JobRunner(store, storage, stand_in, folder / "jobs", hosting, resume=not tied)
         cleanup.callback(jobs.stop)
-        pipelines = PipelineRunner(store, folder / "pipelines")
+        pipelines = PipelineRunner(store, folder / "pipelines", resume=not tied)
         cleanup.callback(pipelines.stop)
         # Bound below: what a schedule starts needs all the parts.
         scheduler = Scheduler(store, lambda schedule, when: schedules.start(schedule, when, vertex))

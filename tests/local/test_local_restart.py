@@ -1,4 +1,4 @@
-"""Tuning jobs over the death of the server: none is lost, none leaves two results.
+"""Jobs over the death of the server: none is lost, none leaves two results.
 
 A trainer imports for seconds, and each death costs one: so there are few, each at another stage.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 from google.cloud import storage
 from tests.local.far_side import BUCKET, PARENT, Far, rows
 
@@ -66,6 +67,23 @@ def gemini(machine: Machine, name: str) -> Any:
     return far.create({**body, "base_model": "gemini-2.5-flash"})
 
 
+LEGACY_ENDED = ("PIPELINE_STATE_SUCCEEDED", "PIPELINE_STATE_FAILED")
+LEGACY = {
+    "templateUri": "https://us-kfp.pkg.dev/ml-pipeline/large-language-model-pipelines"
+    "/tune-large-model/v2.0.0",
+    "runtimeConfig": {
+        "gcsOutputDirectory": f"gs://{BUCKET}/legacy",
+        "parameterValues": {
+            "project": "test-project",
+            "location": "us-west1",
+            "model_display_name": "legacy",
+            "dataset_uri": f"gs://{BUCKET}/legacy/train.jsonl",
+            "train_steps": 2,
+        },
+    },
+}
+
+
 def contents() -> list[dict[str, Any]]:
     return [
         {
@@ -83,6 +101,10 @@ def test_jobs_survive_the_death_of_the_server_at_any_stage(machine: Machine) -> 
     uri = far.put("open/train.jsonl", rows(8))
     first = far.create(far.request(uri, "open", epoch_count=4)).name
     second = gemini(machine, "second").name
+    far.put("legacy/train.jsonl", [{"input_text": "a", "output_text": "b"}] * 10)
+    url = f"{far.local.api_url}/v1/{PARENT}/pipelineJobs"
+    asked = requests.post(url, json=LEGACY, params={"pipelineJobId": "legacy"}, timeout=10)
+    assert asked.status_code == 200, asked.text
     doomed = far.create(far.request(uri, "doomed")).name
     far.jobs.cancel_tuning_job(name=doomed)
 
@@ -107,6 +129,12 @@ def test_jobs_survive_the_death_of_the_server_at_any_stage(machine: Machine) -> 
         assert job.state.name == "JOB_STATE_SUCCEEDED", job.error.message
         assert job.create_time <= job.start_time < job.end_time
     assert machine.far.jobs.get_tuning_job(name=doomed).state.name == "JOB_STATE_CANCELLED"
+    url = f"{machine.local.api_url}/v1/{PARENT}/pipelineJobs/legacy"
+    machine.when(lambda: requests.get(url, timeout=10).json()["state"] in LEGACY_ENDED)
+    pipeline = requests.get(url, timeout=10).json()
+    assert pipeline["state"] == "PIPELINE_STATE_SUCCEEDED", pipeline["error"]
+    west = PARENT.replace("us-central1", "us-west1")
+    assert len(list(machine.far.client("ModelServiceClient").list_models(parent=west))) == 1
     models = machine.far.client("ModelServiceClient").list_models(parent=PARENT)
     assert [model.name for model in models] == [
         name.replace("/tuningJobs/", "/models/") for name in (second, first)

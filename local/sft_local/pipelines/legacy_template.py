@@ -11,6 +11,8 @@ _URI = re.compile(
     r"https://[\w-]+-kfp\.pkg\.dev/ml-pipeline/large-language-model-pipelines/"
     r"(?P<name>[\w-]+)/(?P<version>[\w.:-]+)"
 )
+NATIVE_LABEL = "vertex-sft-native-template"
+"""On a job of a public legacy template: which one this machine's own code ran in its place."""
 NAMES = ("tune-large-model", "tune-large-chat-model")
 
 _REQUIRED = ("project", "location", "model_display_name")

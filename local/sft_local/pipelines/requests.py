@@ -18,8 +18,6 @@ from sft_local.store import now
 from sft_local.vertex import Place, Vertex, check_labels
 from sft_local.wire import ApiError
 
-NATIVE_LABEL = "vertex-sft-native-template"
-"""On a job of a public legacy template: which one this machine's own code ran in its place."""
 MISPRINT_LABEL = "vertex-sft-misprint"
 """Names the parameter that was given with a colon at its end and read without it."""
 _ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
@@ -74,7 +72,7 @@ def prepare(job: Any, place: Place, vertex: Vertex) -> Pipeline:
     check_inputs(artifacts, given, vertex.store, place.parent)
     if pipeline.legacy:
         job.labels[LABEL] = vertex.stand_in.model.label
-        job.labels[NATIVE_LABEL] = pipeline.legacy
+        job.labels[legacy_template.NATIVE_LABEL] = pipeline.legacy
     if misprints:
         job.labels[MISPRINT_LABEL] = misprints[0]
     if pipeline.digest:

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 STOPPED = ApiError(
     "ABORTED", "The local Vertex AI stopped in the middle of this pipeline: run it again."
 )
+CANCELLED = ApiError("CANCELLED", "Cancelled.")
 ENDED = ("PIPELINE_STATE_SUCCEEDED", "PIPELINE_STATE_FAILED", "PIPELINE_STATE_CANCELLED")
 _STOP_SECONDS = 15.0
 
@@ -36,8 +37,15 @@ _STOP_SECONDS = 15.0
 class PipelineRunner:
     """The pipeline jobs of one local Vertex AI."""
 
-    def __init__(self, store: Store, folder: Path) -> None:
-        """Closes what an earlier server left open. `folder` gets the jobs' files."""
+    def __init__(self, store: Store, folder: Path, *, resume: bool) -> None:
+        """Takes up or fails what an earlier server left open.
+
+        Args:
+            store: The resources.
+            folder: Gets the jobs' files.
+            resume: Whether open jobs of the public legacy templates run again, now and after the
+                next start; else they fail, as those of other pipelines always do.
+        """
         for work in folder.glob(f"*/*/*/{WORK}"):
             shutil.rmtree(work, ignore_errors=True)
         self._store = store
@@ -50,7 +58,8 @@ class PipelineRunner:
         self._lock = threading.Lock()
         self._cancels: dict[str, threading.Event] = {}
         self._stopping = threading.Event()
-        self._fail_open()
+        self._resume = resume
+        self._close_open()
 
     def start(self, vertex: "Vertex", environment: Mapping[str, str]) -> None:
         """Begins to work the queues off.
@@ -68,6 +77,9 @@ class PipelineRunner:
             )
             thread.start()
             self._threads.append(thread)
+        for job in reversed(self._store.all("PipelineJob")):
+            if job.state.name == "PIPELINE_STATE_PENDING":
+                self._queues["legacy"].put(job.name)
 
     def submit(self, name: str, spec: Mapping[str, Any] | None, scheduled: datetime) -> None:
         """Queues the job `name`, which is in the store.
@@ -120,7 +132,7 @@ class PipelineRunner:
         return self.folder / project / location / number
 
     def stop(self) -> None:
-        """Ends what runs; it and what is queued fail."""
+        """Ends what runs; it and what is queued fail, or wait for the next start."""
         with self._lock:
             self._stopping.set()
             for cancel in self._cancels.values():
@@ -129,11 +141,21 @@ class PipelineRunner:
             waiting.put(None)
         for thread in self._threads:
             thread.join(_STOP_SECONDS)
-        self._fail_open()
+        self._close_open()
 
-    def _fail_open(self) -> None:
+    def _close_open(self) -> None:
         for job in self._store.all("PipelineJob"):
-            if job.state.name not in ENDED:
+            if job.state.name in ENDED:
+                continue
+            legacy = legacy_template.NATIVE_LABEL in job.labels
+            if legacy and job.state.name == "PIPELINE_STATE_CANCELLING":
+                self._end(job.name, "PIPELINE_STATE_CANCELLED", CANCELLED)
+            elif legacy and self._resume:
+                with self._store.change(job.name) as stored:
+                    stored.state = "PIPELINE_STATE_PENDING"
+                    # Its tasks are run and told anew.
+                    stored.job_detail.task_details = []
+            else:
                 self._end(job.name, "PIPELINE_STATE_FAILED", STOPPED)
 
     def _work(
@@ -147,7 +169,8 @@ class PipelineRunner:
                         if self._stopping.is_set() or job.state.name != "PIPELINE_STATE_PENDING":
                             continue
                         job.state = "PIPELINE_STATE_RUNNING"
-                        job.start_time = now()
+                        # The moment of the first start stays.
+                        job.start_time = job.start_time or now()
                 except ApiError:  # deleted while it waited
                     continue
                 self._cancels[name] = cancel
@@ -165,9 +188,9 @@ class PipelineRunner:
 
     def _end_early(self, name: str, error: ApiError | None) -> None:
         if self._stopping.is_set():
-            self._end(name, "PIPELINE_STATE_FAILED", STOPPED)
-        elif self._cancels[name].is_set() or error is None:
-            self._end(name, "PIPELINE_STATE_CANCELLED", ApiError("CANCELLED", "Cancelled."))
+            return  # `stop` settles its state.
+        if self._cancels[name].is_set() or error is None:
+            self._end(name, "PIPELINE_STATE_CANCELLED", CANCELLED)
         else:
             self._end(name, "PIPELINE_STATE_FAILED", error)
 

@@ -20,7 +20,6 @@ CHAT = "chat-bison@002"
     [
         (LLAMA, {"network": "projects/1/global/networks/n"}, "leave it empty"),
         (LLAMA, {"learning_rate": 1e-4, "learning_rate_multiplier": 2}, "set one of them to 0"),
-        (LLAMA, {"epochs": 1, "train_steps": 10}, "set one of them to 0"),
         (LLAMA, {"max_context_length": "32k"}, "leave it empty"),
         (LLAMA, {"encryption_spec_key_name": "k"}, "keyRings"),
         (
@@ -70,6 +69,7 @@ def test_refused_with_the_cure(model: str, changes: dict[str, Any], cure: str):
     [
         ("gemini-9.0-flash", {"allow_unlisted": True}, "not in the catalogue"),
         (TEXT, {}, "is retired"),
+        (TEXT, {"epochs": 1, "train_steps": 300}, "train_steps 300 is not used"),
         (LLAMA, {"accelerator_type": "GPU"}, "accelerator_type has no effect"),
         (TEXT, {"learning_rate": 1e-3}, "is deprecated"),
         (TEXT, {"evaluation_interval": 5}, "no effect without evaluation_data_uri"),

@@ -39,6 +39,13 @@ def test_good_settings_say_what_serving_costs():
         ({"min_exact_match": 90}, "share, from 0 to 1"),
         ({"min_improvement": 1.5}, "share, from -1 to 1"),
         ({"min_improvement": float("nan")}, "share, from -1 to 1"),
+        ({"dataset_name": "projects/p/locations/l/datasets/1"}, "Export it"),
+        ({"dataset_uri": ""}, "dataset_uri is empty"),
+        ({"evaluation_uri": ""}, "give evaluation_data_uri"),
+        (
+            {"base_model": "chat-bison@002", "adapter_size": 0, "tuning_location": ""},
+            "Only text and code",
+        ),
         ({"max_new_tokens": 0}, "evaluation_max_new_tokens is 0"),
         ({"serving_machine_type": "g2-standard-12"}, "NVIDIA_L4"),
         ({"base_model": "meta/llama3-3@llama-3.3-70b-instruct"}, "evaluates on one"),
@@ -48,3 +55,44 @@ def test_good_settings_say_what_serving_costs():
 def test_what_would_fail_after_the_tuning_is_refused_before(changes: dict[str, Any], message: str):
     with pytest.raises(UserError, match=message):
         validate_pipeline(PipelineSettings(**{**GOOD, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {},
+            (
+                "meta/llama3_1@llama-3.1-8b-instruct",
+                "PEFT_ADAPTER",
+                "gs://bucket/out",
+                "checkpoint",
+            ),
+        ),
+        (
+            {"base_model": "qwen/qwen3@qwen3-8b", "evaluation_uri": "", "output_uri": ""},
+            ("qwen/qwen3@qwen3-8b", "FULL", "gs://bucket/root/tuned", "none"),
+        ),
+        (
+            {"base_model": "models/gemini-2.5-flash"},
+            ("gemini-2.5-flash", "PEFT_ADAPTER", "gs://bucket/out", "endpoint"),
+        ),
+        (
+            {"base_model": "text-bison@002", "max_context_length": "32k"},
+            ("text-bison-32k", "PEFT_ADAPTER", "gs://bucket/out", "endpoint"),
+        ),
+    ],
+)
+def test_what_is_left_open_is_resolved(changes: dict[str, Any], expected: tuple[str, ...]):
+    chosen = {
+        **GOOD,
+        "tuning_location": "",
+        "tuning_mode": "",
+        "adapter_size": 0,
+        "min_exact_match": 0.0,
+        "min_improvement": 0.0,
+        "pipeline_root": "gs://bucket/root/",
+        **changes,
+    }
+    result = validate_pipeline(PipelineSettings(**chosen))
+    assert (result.base_model, result.tuning_mode, result.output_uri, result.evaluation) == expected

@@ -47,6 +47,11 @@ def check_settings(settings: TuningSettings) -> Checked:
             f"its successor is {model.successor}."
         )
     _check_numbers(settings)
+    if settings.epochs and settings.train_steps:
+        # Not refused: a request made for a legacy template has a number of steps by default.
+        warnings.append(
+            f"train_steps {settings.train_steps} is not used: epochs is {settings.epochs}."
+        )
     if settings.region not in model.regions:
         raise UserError(
             f"{model.name} cannot be tuned in location {settings.region!r}; use one of "
@@ -106,11 +111,6 @@ def _check_numbers(settings: TuningSettings) -> None:
         # The legacy templates write -1 for a learning rate that is not given.
         if not (value >= 0 or (name == "learning_rate" and value == -1)):
             raise UserError(f"{name} is {value}: give a positive number, or 0.")
-    if settings.epochs and settings.train_steps:
-        raise UserError(
-            f"epochs is {settings.epochs} and train_steps is {settings.train_steps}: set one of "
-            "them to 0."
-        )
 
 
 def _check_tuning_job(model: ModelSpec, mode: str, settings: TuningSettings) -> None:

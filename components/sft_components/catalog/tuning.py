@@ -26,7 +26,7 @@ class TuningSettings:
     model_display_name: str = ""
     epochs: int = 0
     train_steps: int = 0
-    """Training steps, instead of epochs."""
+    """Training steps, where `epochs` is 0."""
     learning_rate: float = 0.0
     """-1 means the default too, as the legacy templates write it."""
     learning_rate_multiplier: float = 0.0

@@ -96,7 +96,7 @@ def launch_sft(
         training_rows: Rows of the training set; needed to convert epochs and steps.
         evaluation_uri: gs:// evaluation set of a legacy text or code model; may be empty.
         epochs: Passes over the training set; 0: the model's default.
-        train_steps: Training steps, instead of epochs; 0: the default.
+        train_steps: Training steps, where epochs is 0; 0: the default.
         learning_rate: 0: the one recommended for the model.
         learning_rate_multiplier: Factor on the recommended learning rate; 0: none.
         adapter_size: LoRA rank: 1, 2, 4, 8, 16 or 32; 0: the recommended one.

@@ -43,7 +43,7 @@ def make_plan(model: ModelSpec, tuning_mode: str, settings: LaunchSettings, log:
         steps, passes = _legacy_steps(model, settings, log)
         return Plan(model, tuning_mode, train_steps=steps, cost=_cost(model, settings, passes, log))
     epochs = settings.epochs or model.default_epochs or 0
-    if settings.train_steps:
+    if settings.train_steps and not settings.epochs:
         epochs = _epochs(settings, log)
     recommended = model.mode(tuning_mode).learning_rate or 0.0
     rate = settings.given_learning_rate or recommended * (settings.given_multiplier or 1.0)

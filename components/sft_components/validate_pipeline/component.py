@@ -58,7 +58,7 @@ def validate_pipeline(
         tuning_location: Region of the tuning job, or global; empty: the same as location.
         tuning_mode: PEFT_ADAPTER (LoRA) or FULL; empty: the first that the model has.
         epochs: Passes over the training set; 0: the model's default.
-        train_steps: Training steps, instead of epochs; 0: none are asked for.
+        train_steps: Training steps, where epochs is 0; 0: none are asked for.
         learning_rate: 0: the one recommended for the model.
         learning_rate_multiplier: Factor on the recommended learning rate; 0: none.
         adapter_size: LoRA rank: 1, 2, 4, 8, 16 or 32; 0: the recommended one.
@@ -69,7 +69,7 @@ def validate_pipeline(
         accelerator_type: Legacy models: GPU or TPU; empty: GPU.
         default_context: Chat models: context of the rows that have none.
         dataset_uri: Training set.
-        dataset_name: Vertex AI data set, instead of dataset_uri.
+        dataset_name: Vertex AI data set; refused, as its rows cannot be checked here.
         evaluation_data_uri: Held-out rows; may be empty.
         evaluation_interval: Legacy text and code models: steps between evaluations.
         enable_early_stopping: Legacy text and code models: stop when the accuracy stays.

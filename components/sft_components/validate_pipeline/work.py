@@ -23,7 +23,7 @@ class PipelineSettings(TuningSettings):
     """`gs://` folder of the pipeline run; without an `output_uri` the tuned weights go below it."""
     dataset_uri: str = ""
     dataset_name: str = ""
-    """A Vertex AI data set, instead of `dataset_uri`."""
+    """A Vertex AI data set: an input of the legacy templates."""
     min_exact_match: float = 0.0
     """Gate, 0 to 1."""
     min_improvement: float = 0.0
@@ -61,8 +61,13 @@ def validate_pipeline(
     for warning in checked.warnings:
         log(f"WARNING: {warning}")
     _check_location(settings.location)
-    if bool(settings.dataset_uri) == bool(settings.dataset_name):
-        raise UserError("Give dataset_uri or dataset_name, one of the two.")
+    if settings.dataset_name:
+        raise UserError(
+            f"dataset_name is {settings.dataset_name!r}: rows of a Vertex AI data set cannot be "
+            "checked before the tuning. Export it and give the files as dataset_uri."
+        )
+    if not settings.dataset_uri:
+        raise UserError("dataset_uri is empty: give the training set, a gs:// JSON Lines file.")
     evaluation: Evaluation = "none"
     if settings.evaluation_uri:
         served = model.family == "gemini" or model.route == "pipeline-job"

@@ -23,7 +23,7 @@ import httpx
 from sft_local import forking, lifeline
 from sft_local.gcs import Storage
 from sft_local.operations import OperationCancelledError
-from sft_local.storage import free_port
+from sft_local.storage import free_port, hidden_host
 from sft_local.wire import ApiError
 
 log = logging.getLogger(__name__)
@@ -188,13 +188,14 @@ class ModelServers:
         process = None
         try:
             self._fetch(weights, folder)
-            port = free_port()
+            host = hidden_host()
+            port = free_port(host)
             path = self._folder / f"{name}.log"
-            process = self._spawn(name, port, folder.parent, path)
+            process = self._spawn(name, host, port, folder.parent, path)
             server = ModelServer(
                 model_id,
                 name,
-                f"http://127.0.0.1:{port}",
+                f"http://{host}:{port}",
                 folder,
                 process,
                 _generation(folder),
@@ -207,9 +208,9 @@ class ModelServers:
             raise
         return server
 
-    def _spawn(self, name: str, port: int, folder: Path, log: Path) -> lifeline.Process:
+    def _spawn(self, name: str, host: str, port: int, folder: Path, log: Path) -> lifeline.Process:
         arguments = ["serve", f"./{name}", "--device", "cpu", "--dtype", "float32"]
-        arguments += ["--host", "127.0.0.1", "--port", str(port)]
+        arguments += ["--host", host, "--port", str(port)]
         if forking.POSSIBLE:
             try:
                 return self._forks.start(arguments, folder, log)

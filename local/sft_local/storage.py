@@ -53,8 +53,8 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
-def _hidden_host() -> str:
-    """Where the server itself listens: on Linux an address that no web page can guess."""
+def hidden_host() -> str:
+    """Where a server without a guard of its own listens: on Linux, where no web page can guess."""
     if sys.platform != "linux":
         return "127.0.0.1"
     return ".".join(["127", *(str(1 + secrets.randbelow(254)) for _ in range(3))])
@@ -73,7 +73,7 @@ class StorageServer:
         program = binary()
         self._guard = StorageGuard()
         self.url = f"http://127.0.0.1:{self._guard.port}"
-        host = _hidden_host()
+        host = hidden_host()
         # Another process may take the port between the question and the start: ask again.
         for attempt in range(3):
             port = free_port(host)

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
+import openai
 import pytest
 import requests
 from google.api_core import exceptions
@@ -186,9 +188,14 @@ def test_promotion_and_roll_back_under_load_lose_no_question(
     )
     assert list(raw.json()) == ["predictions"]
     assert raw.headers["X-Vertex-AI-Deployed-Model-Id"] == champion
-    chat = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 3, "temperature": 0}
+    chat: Any = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 3, "temperature": 0}
     streamed = requests.post(f"{url}:streamRawPredict", json=chat, timeout=60)
     assert streamed.text.endswith("data: [DONE]\n\n")
+    client = openai.OpenAI(api_key="none", base_url=url, http_client=httpx.Client(trust_env=False))
+    asked: Any = client.chat.completions.create(**chat, model="", stream=True)
+    chunks = list(asked)
+    assert chunks[-1].choices[0].finish_reason == "length"
+    assert chunks[-1].model == f"{PARENT}/models/registered"
     instance = {"@requestFormat": "chatCompletions", **chat}
     predicted = requests.post(f"{url}:predict", json={"instances": [instance]}, timeout=60)
     assert predicted.json()["predictions"]["usage"]["completion_tokens"] == 3

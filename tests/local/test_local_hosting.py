@@ -43,10 +43,7 @@ def parts(tmp_path: Path) -> Iterator[_Parts]:
     parts.close()
 
 
-def test_hosted_models_take_turns_and_outlive_the_server(
-    parts: _Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(serving, "MAX_SERVERS", 1)
+def test_hosted_models_take_turns_and_outlive_the_server(parts: _Parts, tmp_path: Path) -> None:
     model = f"{PARENT}/models/7"
     types = wire.types()
     parts.store.create(model, types.Model(name=model, version_id="1", version_aliases=["default"]))
@@ -61,14 +58,21 @@ def test_hosted_models_take_turns_and_outlive_the_server(
             dedicated=name == "b",
         )
 
-    first, second = host("a"), host("b")
+    first, second, third = host("a"), host("b"), host("c")
     asked = parts.hosting.acquire(parts.deployed(first))
+    idle = parts.hosting.acquire(parts.deployed(second))
     assert httpx.get(f"{asked.url}/health", trust_env=False).is_success
+    parts.hosting.release(idle)
 
-    # The other one waits until the question is answered, then takes the place.
+    # A deployment takes the place of the one that is idle.
+    parts.servers.reserve("1")
+    parts.servers.start("1", parts.weights, threading.Event())
+    assert asked.alive
+    assert not idle.alive
+    # Another hosted model waits until the question is answered, then takes the place.
     got: list[serving.ModelServer] = []
     other = threading.Thread(
-        target=lambda: got.append(parts.hosting.acquire(parts.deployed(second)))
+        target=lambda: got.append(parts.hosting.acquire(parts.deployed(third)))
     )
     other.start()
     other.join(0.5)

@@ -5,8 +5,8 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -17,6 +17,8 @@ from sft_local.wire import ApiError
 
 Lease = tuple[Any, Surface, ModelServer]
 """A deployed model, the formats it is asked in, and its server for one question."""
+# Threads of their own: questions that wait for a server must not hold up the rest of the API.
+_waiting = CapacityLimiter(512)
 
 
 def resolve(request: Request, vertex: Vertex, name: str) -> str:
@@ -63,7 +65,7 @@ async def leased(vertex: Vertex, name: str, *surfaces: Surface) -> AsyncIterator
                     "FAILED_PRECONDITION",
                     f"{name} is not asked in this way: its model takes {_FORMATS[surface]}.",
                 )
-            server = await run_in_threadpool(vertex.hosting.acquire, deployed.id)
+            server = await to_thread.run_sync(vertex.hosting.acquire, deployed.id, limiter=_waiting)
             break
         except NotServedError:
             # Undeployed since it was chosen: the traffic goes elsewhere now.
@@ -87,7 +89,7 @@ _FORMATS: dict[Surface, str] = {
 @contextlib.asynccontextmanager
 async def leased_base(vertex: Vertex) -> AsyncIterator[ModelServer]:
     """The server of the base model itself, for one question."""
-    server = await run_in_threadpool(vertex.hosting.acquire_base)
+    server = await to_thread.run_sync(vertex.hosting.acquire_base, limiter=_waiting)
     try:
         yield server
     finally:

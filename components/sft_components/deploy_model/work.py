@@ -20,6 +20,7 @@ from sft_components.deploy_model.plan import Replicas, described, machines
 from sft_components.deploy_model.shortage import explain, is_shortage
 from sft_components.errors import UserError
 from sft_components.steps import on_stop
+from sft_components.vertex import failures
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.deployments import (
     DEPLOY_TIMEOUT_S,
@@ -173,7 +174,7 @@ class _Deployment:
                 return self._served(), described(machine)
             code, message = error
             if not is_shortage(code, message):
-                raise UserError(f"The deployment failed: {message}")
+                raise UserError(f"The deployment failed: {failures.explain(message)}")
             advice = explain(message, machine, self._connection.location, tried)
             if machine is choices[-1]:
                 raise UserError(f"No machine could be had ({', '.join(tried)}). {advice}")

@@ -32,7 +32,7 @@ def check_bucket(project: str, uri: str, region: str, log: Callable[[str], None]
     except api.ClientError as error:
         raise storage_fault(error, bucket_name, region) from None
     place = str(bucket.location or "")
-    if not place or _near(place, region):
+    if not place or is_near(place, region):
         return
     log(
         f"WARNING: gs://{bucket_name} is in {place}, and the tuning in {region}: what is sent "
@@ -40,7 +40,8 @@ def check_bucket(project: str, uri: str, region: str, log: Callable[[str], None]
     )
 
 
-def _near(place: str, region: str) -> bool:
+def is_near(place: str, region: str) -> bool:
+    """Whether a bucket's location is, or contains, `region`; everything is near `global`."""
     return (
         region == "global"
         or place.lower() == region

@@ -22,6 +22,7 @@ from sft_local.wire import ApiError
 Surface = Literal["vllm", "gemini", "text", "chat"]
 """The formats an endpoint is asked in: Model Garden's vLLM image, Gemini's, the PaLM API's two."""
 _KIND = "deployment"
+_SURFACE = "surface"
 BASE_ID = "base"
 """The model server's id of the base model itself."""
 
@@ -113,6 +114,7 @@ class Hosting:
         """
         name = f"{parent}/endpoints/{endpoint_id}"
         version_row(self._store, model)
+        self._store.keep(_SURFACE, model.partition("@")[0], surface)
         sentence = "Served on this machine's CPU by transformers serve."
         self._store.create(
             name,
@@ -242,11 +244,9 @@ class Hosting:
         return any(d.endpoint == endpoint and not d.complete for d in self._all().values())
 
     def surface_of(self, model: str) -> Surface:
-        """How `model` (without its version) is asked where it is deployed already, else vllm."""
-        for found in self._all().values():
-            if found.model.partition("@")[0] == model:
-                return found.surface
-        return "vllm"
+        """How `model` (without its version) is asked: as its tuning's endpoint, else as vLLM is."""
+        text = self._store.note(_SURFACE, model)
+        return "vllm" if text is None else msgspec.convert(text, Surface)
 
     def choose(self, endpoint: Any) -> Any:
         """One of the endpoint's deployed models, at random by its share of the traffic.

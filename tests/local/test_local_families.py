@@ -99,6 +99,27 @@ def test_last_checkpoint_only_leaves_one_endpoint(far: Far) -> None:
     assert [e.name for e in found if number in e.name] == [job.tuned_model.endpoint]
     assert "Vertex AI itself tunes that model no more" in job.description
 
+    # It can be served at another endpoint too, which needs no machine to be named.
+    endpoints = far.client("EndpointServiceClient")
+    other = endpoints.create_endpoint(parent=PARENT, endpoint={"display_name": "Other"}).result(30)
+    endpoints.deploy_model(
+        endpoint=other.name,
+        deployed_model={"model": job.tuned_model.model},
+        traffic_split={"0": 100},
+    ).result(30)
+    answers = [
+        requests.post(
+            f"{far.local.api_url}/v1/{name}:generateContent",
+            json={
+                "contents": {"role": "user", "parts": {"text": "number 3"}},
+                "generationConfig": {"maxOutputTokens": 4, "temperature": 0},
+            },
+            timeout=60,
+        ).json()
+        for name in (job.tuned_model.endpoint, other.name)
+    ]
+    assert answers[0]["candidates"] == answers[1]["candidates"]
+
 
 @pytest.mark.parametrize(
     ("model", "mode", "lines"),

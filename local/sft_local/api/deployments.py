@@ -37,7 +37,14 @@ def deploy(endpoint: str, body: Body, place: PlaceHere, vertex: VertexHere) -> R
     model = vertex.store.get(row)
     if not model.artifact_uri:
         raise ApiError("INVALID_ARGUMENT", f"The Model {wanted.model!r} has no artifactUri.")
-    if "dedicated_resources" not in wanted and "automatic_resources" not in wanted:
+    if wanted.checkpoint_id:
+        raise ApiError(
+            "UNIMPLEMENTED", "Each checkpoint has an endpoint of its own: see tunedModel."
+        )
+    surface = vertex.hosting.surface_of(model.name)
+    # The service serves what it tuned itself without being told on what; here that is hosted.
+    hosted = surface != "vllm" and "dedicated_resources" not in wanted
+    if not hosted and not ("dedicated_resources" in wanted or "automatic_resources" in wanted):
         raise ApiError(
             "INVALID_ARGUMENT", "deployedModel needs dedicatedResources or automaticResources."
         )
@@ -52,12 +59,13 @@ def deploy(endpoint: str, body: Body, place: PlaceHere, vertex: VertexHere) -> R
             name,
             f"{model.name}@{number}",
             model.artifact_uri,
-            vertex.hosting.surface_of(model.name),
+            surface,
             complete=False,
         ),
     )
     try:
-        vertex.servers.reserve(deployed_id)
+        if not hosted:
+            vertex.servers.reserve(deployed_id)
     except ApiError:
         vertex.hosting.forget(deployed_id)
         raise
@@ -67,7 +75,8 @@ def deploy(endpoint: str, body: Body, place: PlaceHere, vertex: VertexHere) -> R
     def work(cancel: threading.Event) -> Any:
         try:
             shortage(cancel)
-            vertex.hosting.start(deployed_id, cancel)
+            if not hosted:
+                vertex.hosting.start(deployed_id, cancel)
             made = vertex.hosting.attach(deployed_id, wanted, dict(request.traffic_split))
         except BaseException:
             vertex.hosting.forget(deployed_id)

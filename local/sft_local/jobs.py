@@ -24,6 +24,7 @@ from sft_local.trainer.protocol import (
     TrainingJob,
 )
 from sft_local.trainings import STOPPED, Trainings
+from sft_local.versions import add_version
 from sft_local.wire import ApiError
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Where the requested model's public weights would be, or empty."""
     endpoints: bool
     """Whether the tuned model is deployed by itself, as Gemini is."""
+    version_of: str = ""
+    """The model that the result is a new version of; empty for a model of its own."""
 
 
 class JobRunner:
@@ -168,7 +171,7 @@ class JobRunner:
             self.trainings.run(
                 number,
                 plan.spec,
-                model=f"{parent}/models/{number}",
+                proof=f"{parent}/{'endpoints' if plan.endpoints else 'models'}/{number}",
                 weights_uri=plan.weights_uri,
                 cancel=cancel,
                 record=lambda event: self._record(name, event),
@@ -213,17 +216,18 @@ class JobRunner:
         job = self._store.get(name)
         output = plan.spec.output_uri.rstrip("/")
         title = job.tuned_model_display_name or f"tuned-{number}"
-        model = f"{parent}/models/{number}"
-        self._store.create(
-            model,
+        name_of_model = plan.version_of or f"{parent}/models/{number}"
+        added = add_version(
+            self._store,
             registry_model(
-                model,
+                name_of_model,
                 display_name=title,
                 description=job.description,
                 weights_uri=f"{output}/{FINAL}",
                 labels=dict(job.labels),
             ),
         )
+        model = f"{name_of_model}@{added.version_id}"
         endpoints = [""] * len(checkpoints)
         if plan.endpoints:
             places = [(f"{number}{c.epoch:03d}", f"checkpoint-{c.id}") for c in checkpoints[:-1]]
@@ -231,7 +235,7 @@ class JobRunner:
                 self._hosting.host(
                     parent=parent,
                     endpoint_id=endpoint_id,
-                    model=f"{model}@1",
+                    model=model,
                     weights_uri=f"{output}/{CHECKPOINTS}/{folder}",
                     display_name=title,
                     labels=dict(job.labels),
@@ -244,7 +248,7 @@ class JobRunner:
         listed = [] if plan.spec.last_checkpoint_only else zip(checkpoints, endpoints, strict=True)
         with self._store.change(name) as job:
             job.tuned_model = {
-                "model": f"{model}@1",
+                "model": model,
                 "endpoint": endpoints[-1],
                 "checkpoints": [
                     {"checkpoint_id": c.id, "epoch": c.epoch, "step": c.step, "endpoint": endpoint}
@@ -267,15 +271,13 @@ class JobRunner:
 def registry_model(
     name: str, *, display_name: str, description: str, weights_uri: str, labels: dict[str, str]
 ) -> Any:
-    """The registry's entry for a tuned model, in its first version."""
+    """The registry's entry for a tuned model; `add_version` makes it a version."""
     moment = now()
     return wire.types().Model(
         name=name,
         display_name=display_name,
         description=description,
         artifact_uri=weights_uri,
-        version_id="1",
-        version_aliases=["default"],
         version_create_time=moment,
         version_update_time=moment,
         labels=labels,

@@ -20,6 +20,7 @@ from sft_local.operations import OperationCancelledError
 from sft_local.stand_in import LABEL
 from sft_local.trainer.protocol import FINAL, Metrics, Statistics
 from sft_local.trainings import STOPPED
+from sft_local.versions import add_version
 
 if TYPE_CHECKING:
     from sft_local.vertex import Vertex
@@ -168,7 +169,7 @@ def _run(
     with vertex.jobs.trainings.run(
         model_id,
         spec,
-        model=model,
+        proof=model,
         weights_uri="",
         cancel=cancel,
         record=record,
@@ -180,8 +181,8 @@ def _run(
         weights_uri = f"{spec.output_uri}/{FINAL}"
         sentence = f"{vertex.stand_in.model.stands_in_for(base.name)} It was tuned by {job}."
         with vertex.store.transaction():
-            vertex.store.create(
-                model,
+            add_version(
+                vertex.store,
                 registry_model(
                     model,
                     display_name=str(parameters["model_display_name"]),

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -12,8 +12,10 @@ from sft_components.errors import UserError
 from sft_local import wire
 from sft_local.gcs import StorageError, split_uri
 from sft_local.jobs import Plan
+from sft_local.store import Store
 from sft_local.trainer.protocol import TrainingJob
-from sft_local.vertex import Place, check_labels
+from sft_local.versions import version_row
+from sft_local.vertex import Place, Vertex, check_labels
 from sft_local.wire import ApiError
 
 TUNED_MODELS_BUCKET = "vertex-sft-tuned-models"
@@ -34,18 +36,19 @@ def refuse(message: str) -> ApiError:
     return ApiError("INVALID_ARGUMENT", message)
 
 
-def make_plan(job: Any, place: Place, number: str, folder: str) -> tuple[ModelSpec, Plan]:
+def make_plan(job: Any, place: Place, number: str, vertex: Vertex) -> tuple[ModelSpec, Plan]:
     """The base model and the training that the TuningJob message `job` asks for.
 
     Args:
-        job: The request.
+        job: The request; an earlier tuning that it starts from gets its base model's name.
         place: Where it came.
         number: The job's id.
-        folder: The model that stands in, on this machine.
+        vertex: What would run it.
 
     Raises:
         ApiError: The service, or this machine, would not take it.
     """
+    earlier = _earlier(job, place, vertex.store) if "pre_tuned_model" in job else None
     model = _model(job, place)
     if len(job.tuned_model_display_name) > 128:
         raise refuse("tunedModelDisplayName may have at most 128 characters.")
@@ -63,8 +66,8 @@ def make_plan(job: Any, place: Place, number: str, folder: str) -> tuple[ModelSp
     mode, settings, size = _adapter(job, model)
     spec = job.supervised_tuning_spec
     training = TrainingJob(
-        base_model=folder,
-        custom_base_model=job.custom_base_model,
+        base_model=str(vertex.stand_in.model.folder),
+        custom_base_model=earlier.weights_uri if earlier else job.custom_base_model,
         training_uri=spec.training_dataset_uri,
         validation_uri=spec.validation_dataset_uri,
         output_uri=f"gs://{TUNED_MODELS_BUCKET}/{number}" if gemini else job.output_uri,
@@ -78,7 +81,10 @@ def make_plan(job: Any, place: Place, number: str, folder: str) -> tuple[ModelSp
         limits=model.limits,
         last_checkpoint_only=spec.export_last_checkpoint_only,
     )
-    return model, Plan(seeded(training), model.weights_uri, endpoints=gemini)
+    # A new name makes a new model of it.
+    versions = earlier.model if earlier and not job.tuned_model_display_name else ""
+    plan = Plan(seeded(training), model.weights_uri, endpoints=gemini, version_of=versions)
+    return model, plan
 
 
 def seeded(training: TrainingJob) -> TrainingJob:
@@ -90,23 +96,54 @@ def seeded(training: TrainingJob) -> TrainingJob:
     return msgspec.structs.replace(training, seed=int.from_bytes(digest[:4], "big") % 2**31)
 
 
+class _Earlier(NamedTuple):
+    """A tuned model to go on from."""
+
+    model: str
+    weights_uri: str
+
+
+def _earlier(job: Any, place: Place, store: Store) -> _Earlier:
+    wanted = job.pre_tuned_model
+    row, version = version_row(store, wanted.tuned_model_name)
+    name = wanted.tuned_model_name.partition("@")[0]
+    made = [j for j in store.all("TuningJob") if j.tuned_model.model == f"{name}@{version}"]
+    base = (made[0].base_model or made[0].pre_tuned_model.base_model) if made else ""
+    if not base.rpartition("/")[2].startswith("gemini"):
+        raise refuse(f"preTunedModel {name}@{version} is no tuned Gemini model.")
+    if not name.startswith(f"{place.parent}/models/"):
+        raise refuse(f"preTunedModel {name} must be in {place.parent}.")
+    wanted.base_model = base
+    final = str(store.get(row).artifact_uri)
+    ids = [checkpoint.checkpoint_id for checkpoint in made[0].tuned_model.checkpoints]
+    if not wanted.checkpoint_id or ids[-1:] == [wanted.checkpoint_id]:
+        return _Earlier(name, final)
+    if wanted.checkpoint_id not in ids:
+        raise refuse(
+            f"preTunedModel {name}@{version} has no checkpoint {wanted.checkpoint_id!r}: use one "
+            f"of {', '.join(ids) or 'none'}."
+        )
+    return _Earlier(name, f"{final.rpartition('/')[0]}/checkpoint-{wanted.checkpoint_id}")
+
+
 def _model(job: Any, place: Place) -> ModelSpec:
-    if not job.base_model or "supervised_tuning_spec" not in job:
+    base = job.base_model or job.pre_tuned_model.base_model
+    if not base or "supervised_tuning_spec" not in job:
         others = ("distillation_spec", "veo_tuning_spec", "veo_lora_tuning_spec")
-        if any(f in job for f in (*others, "partner_model_tuning_spec", "pre_tuned_model")):
+        if any(f in job for f in (*others, "partner_model_tuning_spec")):
             raise ApiError(
                 "UNIMPLEMENTED",
-                "The local Vertex AI runs supervised tuning of a base model only.",
+                "The local Vertex AI runs supervised tuning of Gemini and open models only.",
             )
-        raise refuse("A tuning job needs baseModel and supervisedTuningSpec.")
+        raise refuse("A tuning job needs baseModel or preTunedModel, and supervisedTuningSpec.")
     if "evaluation_config" in job.supervised_tuning_spec:
         raise ApiError("UNIMPLEMENTED", "The local Vertex AI has no evaluationConfig.")
     try:
-        model = load_catalog().find(job.base_model)
+        model = load_catalog().find(base)
     except UserError as error:
-        what = f"Base model {job.base_model!r} is not supported."
-        if not job.base_model.startswith("gemini"):
-            what = f"Invalid open source publisher model resource name {job.base_model!r}."
+        what = f"Base model {base!r} is not supported."
+        if not base.startswith("gemini"):
+            what = f"Invalid open source publisher model resource name {base!r}."
         raise refuse(f"{what} {error}") from None
     if model.route != "tuning-job":
         raise refuse(

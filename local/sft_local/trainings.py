@@ -47,7 +47,7 @@ Record = Callable[[Statistics | Metrics], None]
 
 class _Mark(msgspec.Struct):
     checkpoints: str
-    model: str
+    proof: str
 
 
 class Trainings:
@@ -67,8 +67,7 @@ class Trainings:
         self._process: subprocess.Popen[bytes] | None = None
         for path in (folder / "running").glob(f"*/{_MARK}"):
             mark = msgspec.json.decode(path.read_bytes(), type=_Mark)
-            # A registered model is the last thing that a training leaves: then all is there.
-            if not store.exists(mark.model):
+            if not store.exists(mark.proof):
                 storage.delete_folder(mark.checkpoints)
         shutil.rmtree(folder / "running", ignore_errors=True)
 
@@ -78,7 +77,7 @@ class Trainings:
         key: str,
         spec: TrainingJob,
         *,
-        model: str,
+        proof: str,
         weights_uri: str,
         cancel: threading.Event,
         record: Record,
@@ -86,13 +85,13 @@ class Trainings:
     ) -> Iterator[list[Checkpoint]]:
         """Trains, once it is this one's turn.
 
-        The block is where the result is to be registered as `model`, in one transaction: whenever
-        the server is killed, the output folder then holds checkpoints exactly if there is a model.
+        The block is where the result is to be registered, in one transaction: whenever the server
+        is killed, the output folder then holds checkpoints exactly if they are registered.
 
         Args:
             key: Names the files of this training; unique.
             spec: What to train.
-            model: Resource name of the model that will be registered.
+            proof: A resource that the block makes: once it is there, all is registered.
             weights_uri: Where the requested model's public weights would be, or empty.
             cancel: Ends it when set.
             record: Gets the figures as they come.
@@ -110,7 +109,7 @@ class Trainings:
             on_start()
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                checkpoints = self._train(folder, spec, model, weights_uri, cancel, record)
+                checkpoints = self._train(folder, spec, proof, weights_uri, cancel, record)
                 try:
                     yield checkpoints
                 except BaseException:
@@ -145,7 +144,7 @@ class Trainings:
         self,
         folder: Path,
         spec: TrainingJob,
-        model: str,
+        proof: str,
         weights_uri: str,
         cancel: threading.Event,
         record: Record,
@@ -168,7 +167,7 @@ class Trainings:
                     end = event
                     break
                 if isinstance(event, Uploading):
-                    found = _Mark(_checkpoints(spec), model)
+                    found = _Mark(_checkpoints(spec), proof)
                     mark.write_bytes(msgspec.json.encode(found))
                 elif isinstance(event, Statistics | Metrics):
                     record(event)

@@ -82,6 +82,42 @@ def test_gemini_gets_an_endpoint_for_each_checkpoint_that_answers(far: Far) -> N
     assert stats.total_truncated_example_count == 0
 
 
+def test_gemini_is_tuned_on_from_an_earlier_checkpoint(far: Far) -> None:
+    first = {
+        "baseModel": "gemini-2.5-flash-lite",
+        "supervisedTuningSpec": {
+            "trainingDatasetUri": far.put("on/train.jsonl", contents(8)),
+            "hyperParameters": {"epochCount": 2, "learningRateMultiplier": 20.0},
+        },
+    }
+    job = tuned(far, post(far, "v1", first))
+    second = {**first, "preTunedModel": {"tunedModelName": job.tuned_model.model}}
+    del second["baseModel"]
+    again = tuned(far, post(far, "v1beta1", second))
+    assert again.pre_tuned_model.base_model == "gemini-2.5-flash-lite"
+    # No name of its own: a version of the same model.
+    assert again.tuned_model.model == job.tuned_model.model.replace("@1", "@2")
+    assert loss(far, again, 1) < loss(far, job, 2) < loss(far, job, 1)
+    earlier = {"tunedModelName": job.tuned_model.model.partition("@")[0], "checkpointId": "1"}
+    second |= {"preTunedModel": earlier, "tunedModelDisplayName": "a new one"}
+    third = tuned(far, post(far, "v1beta1", second))
+    assert third.tuned_model.model.endswith(f"/models/{third.name.rpartition('/')[2]}@1")
+    assert loss(far, again, 1) < loss(far, third, 1) < loss(far, job, 1)
+    second["preTunedModel"]["checkpointId"] = "7"
+    refused = post(far, "v1beta1", second)
+    assert "has no checkpoint '7'" in refused.json()["error"]["message"]
+
+
+def loss(far: Far, job: Any, step: int) -> float:
+    experiment = job.experiment.rpartition("/")[2]
+    run = experiment.replace("experiment", "run")
+    name = f"{PARENT}/tensorboards/1/experiments/{experiment}/runs/{run}/timeSeries"
+    series = far.client("TensorboardServiceClient").read_tensorboard_time_series_data(
+        tensorboard_time_series=f"{name}/train-total-loss"
+    )
+    return {p.step: p.scalar.value for p in series.time_series_data.values}[step]
+
+
 def test_last_checkpoint_only_leaves_one_endpoint(far: Far) -> None:
     body = {
         "base_model": "gemini-1.0-pro-002",

@@ -90,7 +90,7 @@ def test_stale_state_of_a_killed_server_is_recognised(tmp_path: Path) -> None:
         store.close()
         mark = tmp_path / "jobs" / "running" / "1" / "uploading.json"
         mark.parent.mkdir(parents=True)
-        mark.write_text(json.dumps({"checkpoints": "gs://left-over/out", "model": "none"}))
+        mark.write_text(json.dumps({"checkpoints": "gs://left-over/out", "proof": "none"}))
         state = json.loads((tmp_path / "server.json").read_text())
         assert state["pid"] == server
         assert control.running(tmp_path) is None

@@ -27,7 +27,7 @@ def create(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
         type(job).pb(job).ClearField(field)
     number = vertex.operations.next_id()
     stand_in = vertex.stand_in.model
-    model, plan = make_plan(job, place, number, str(stand_in.folder))
+    model, plan = make_plan(job, place, number, vertex)
     if plan.endpoints:
         vertex.storage.create_bucket(TUNED_MODELS_BUCKET)
     job.name = place.name("tuningJobs", number)

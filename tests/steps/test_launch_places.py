@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from google.cloud.aiplatform_v1beta1 import types
 from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import GenAiTuningServiceClient
 
 from sft_components.catalog import load_catalog
 from sft_components.errors import UserError
 from sft_components.launch_sft.headroom import warn_of_quota
+from sft_components.launch_sft.tuning_job_route import _statistics
 from sft_components.vertex.buckets import agents_line, check_bucket, is_near
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.storage import storage_client
@@ -46,6 +48,28 @@ def test_a_bucket_that_is_not_there_is_refused_with_its_command(vertex: LocalVer
     with pytest.raises(UserError, match="gcloud storage buckets create gs://not-there"):
         check_bucket("places", "gs://not-there/out", "us-central1", print)
     assert "(roles/storage.objectUser) to a and b" in agents_line("gs://b/o", ("a", "b"))
+
+
+def test_rows_that_the_service_left_out_are_said_loudly():
+    stats = types.SupervisedTuningDataStats(
+        tuning_dataset_example_count=1_000,
+        tuning_step_count=375,
+        total_billable_token_count=10**6,
+        total_truncated_example_count=12,
+        truncated_example_indices=list(range(1, 13)),
+        dropped_example_reasons=["Too many tokens."] * 11 + ["An image cannot be read."],
+    )
+    job = types.TuningJob(tuning_data_stats={"supervised_tuning_data_stats": stats})
+    lines: list[str] = []
+    figures = _statistics(job, lines.append)
+    assert figures["truncated_rows"] == 12
+    assert "12 of 1,000 training rows (rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …)" in lines[0]
+    assert [line.rpartition(": ")[2] for line in lines[1:]] == [
+        "Too many tokens.",
+        "An image cannot be read.",
+    ]
+    assert all(line.startswith("WARNING") for line in lines)
+    assert _statistics(types.TuningJob(), print) == {}
 
 
 @pytest.fixture

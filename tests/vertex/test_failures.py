@@ -43,6 +43,10 @@ SEEN = [
         "storage.objects.get access to the Google Cloud Storage object.",
         "roles/storage.objectUser",
     ),
+    (
+        "me@example.com does not have storage.objects.create access to the bucket.",
+        "roles/storage.objectUser on the bucket",
+    ),
     ("You do not have permission to act: iam.serviceAccounts.actAs", "serviceAccountUser"),
     ("Permission 'cloudkms.cryptoKeyVersions.useToEncrypt' denied", "EncrypterDecrypter"),
     ("Request is prohibited by organization's policy.", "perimeter"),

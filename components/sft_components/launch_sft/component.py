@@ -134,6 +134,7 @@ def launch_sft(
     from sft_components.launch_sft.settings import LaunchSettings
     from sft_components.launch_sft.work import launch_sft as work
     from sft_components.steps import log, user_errors
+    from sft_components.vertex.connection import resource_uri
 
     Path(training_curve.path).touch()
     Path(loss_curve.path).touch()
@@ -190,9 +191,11 @@ def launch_sft(
         )
     for name, value in result.metrics.items():
         training_metrics.log_metric(name.strip("/"), value)
-    tuned_checkpoint.uri = result.checkpoint_uri
-    model.uri = f"https://{location}-aiplatform.googleapis.com/v1/{result.tuned_model}"
-    model.metadata["resourceName"] = result.tuned_model
+    if result.checkpoint_uri:
+        tuned_checkpoint.uri = result.checkpoint_uri
+    if result.tuned_model:
+        model.uri = resource_uri(result.tuned_model)
+        model.metadata["resourceName"] = result.tuned_model
     for artifact in (training_metrics, tuned_checkpoint, model):
         artifact.metadata["tuning_job"] = result.tuning_job
         artifact.metadata["console"] = result.console

@@ -30,6 +30,13 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
+def resource_uri(name: str) -> str:
+    """Google's address of the resource called `projects/{project}/locations/{location}/…`."""
+    location = name.split("/")[3]
+    prefix = "" if location == "global" else f"{location}-"
+    return f"https://{prefix}aiplatform.googleapis.com/v1/{name}"
+
+
 class Connection:
     """Vertex AI in one project and location.
 

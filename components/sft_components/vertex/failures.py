@@ -129,6 +129,13 @@ FAILURES = (
         "Tune an open model",
     ),
     Failure(
+        _of(r"does not have (?P<permission>storage\.[\w.]+) access to"),
+        "The permission {permission} on a bucket is missing.",
+        "the account that this step or its job runs as has no role on the bucket",
+        "grant it roles/storage.objectUser on the bucket",
+        "Cloud Storage access control with IAM",
+    ),
+    Failure(
         _of(r"permission '?(?P<permission>[\w.]+)'? denied( on resource '?(?P<resource>[^' ]+))?"),
         "The permission {permission} is missing.",
         "the account that this step runs as has no role that contains it",
@@ -136,7 +143,7 @@ FAILURES = (
         "Vertex AI access control with IAM",
     ),
     Failure(
-        _of(r"internal error encountered|^500 "),
+        _of(r"internal error encountered|^500 internal"),
         "The service failed without saying why.",
         "in a new project the first tuning of a legacy model fails so, as Vertex AI has not been "
         "set up in europe-west4 there",

@@ -93,3 +93,29 @@ def apart(word: str):
     """Two tasks that have nothing to do with each other."""
     quiet(word=word)
     quiet(word=word)
+
+
+@dsl.component(base_image=IMAGE)
+def show(note: dsl.Input[dsl.Dataset]) -> str:
+    with open(note.path) as file:
+        return file.read()
+
+
+@dsl.component(base_image=IMAGE)
+def rescue(word: str = "unset") -> str:
+    return word
+
+
+@dsl.component(base_image=IMAGE)
+def joined(words: list) -> str:
+    return "+".join(words)
+
+
+@dsl.pipeline(name="looping")
+def looping(note: dsl.Input[dsl.Dataset], word: str):
+    """An artifact from outside, a loop and what collects it, and a task after one that fails."""
+    show(note=note)
+    with dsl.ParallelFor(["a", "b"]) as letter:
+        said = quiet(word=letter)
+    joined(words=dsl.Collected(said.output))
+    rescue(word=quiet(word=word).output).ignore_upstream_failure()

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -192,7 +193,7 @@ class Engine:
         while not cancel.wait(0.2):
             if ended.is_set():
                 return
-        with contextlib.suppress(ProcessLookupError):
+        if not stopping.is_set():
             process.send_signal(signal.SIGTERM)
         until = time.monotonic() + CANCEL_SECONDS
         while not ended.wait(0.2):
@@ -235,7 +236,12 @@ def _end_tree(process: Any) -> None:
     steps: list[psutil.Process] = []
     with contextlib.suppress(psutil.NoSuchProcess):
         steps = psutil.Process(process.pid).children(recursive=True)
-    lifeline.end(process, 3.0)
+    # The runner ends its steps and itself when its standard input ends.
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(5.0)
+    lifeline.end(process, 1.0)
     for step in steps:
         with contextlib.suppress(psutil.NoSuchProcess):
             step.kill()

@@ -74,4 +74,4 @@ def test_killed_steps_leave_one_job_each():
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^3 runs, [3-6] attempts, 3 jobs, 0 failed", done.stdout, re.MULTILINE)
+    assert re.search(r"^3 runs, \d+ attempts, 3 jobs, 0 failed", done.stdout, re.MULTILINE)

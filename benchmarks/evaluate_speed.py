@@ -19,7 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sft_components.evaluate_endpoint.work import evaluate_endpoint
-from sft_components.evaluation import report, scores  # noqa: F401 - imports are not timed
+from sft_components.evaluation import report  # noqa: F401 - imports are not timed
+from sft_components.evaluation.outcome import Outputs
 
 ENDPOINT = "projects/benchmark/locations/us-central1/endpoints/1"
 LIMIT = 1.2
@@ -73,8 +74,7 @@ def measure(rows: int, concurrency: int) -> float:
             base_model="meta/llama3_1@llama-3.1-8b-instruct",
             evaluation_path=path,
             concurrency=concurrency,
-            report_path=folder / "report.html",
-            predictions_path=folder / "predictions.jsonl",
+            outputs=Outputs(folder / "report.html", folder / "predictions.jsonl"),
             log=lambda _: None,
         )
         seconds = time.perf_counter() - started

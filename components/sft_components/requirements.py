@@ -13,10 +13,12 @@ PINS = {
     "google-cloud-aiplatform": "1.165.1",
     "google-cloud-storage": "3.17.1",
     "jinja2": "3.1.6",
+    "jsonschema": "4.26.0",
     "msgspec": "0.22.0",
     "pyyaml": "6.0.3",
     "requests": "2.33.0",
     "rouge-score": "0.1.2",
+    "sacrebleu": "2.6.0",
     "transformers": "5.23.0",
 }
 """Exactly what `constraints.txt` holds, which the development environment is made from."""

@@ -21,6 +21,7 @@ class Faulty:
         self.paths: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.fault: Fault = lambda number, text: None
+        self.says: Callable[[str, str], str] = lambda path, text: text
         self.lock = threading.Lock()
 
 
@@ -36,7 +37,7 @@ def faulty() -> Iterator[Faulty]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            text, answer = _answer(self.path, body)
+            text, answer = _answer(self.path, body, state.says)
             with state.lock:
                 number = len(state.asked)
                 state.asked.append(text)
@@ -70,17 +71,22 @@ def faulty() -> Iterator[Faulty]:
         server.server_close()
 
 
-def _answer(path: str, body: dict[str, Any]) -> tuple[str, Any]:
+def _answer(path: str, body: dict[str, Any], says: Callable[[str, str], str]) -> tuple[str, Any]:
+    """The text asked, and the answer with what `says` makes of it."""
     if path.endswith("/chat/completions"):
         text = body["messages"][-1]["content"]
-        return text, {"choices": [{"message": {"role": "assistant", "content": text}}]}
+        said = says(path, text)
+        return text, {"choices": [{"message": {"role": "assistant", "content": said}}]}
     if path.endswith(":generateContent"):
         text = body["contents"][-1]["parts"][0]["text"]
-        parts = [{"text": "hm", "thought": True}, {"text": text}]
+        parts = [{"text": "hm", "thought": True}, {"text": says(path, text)}]
         return text, {"candidates": [{"content": {"role": "model", "parts": parts}}]}
     instance = body["instances"][0]
     if "messages" in instance:
         text = instance["messages"][-1]["content"]
-        return text, {"predictions": [{"candidates": [{"author": "1", "content": text}]}]}
+        return text, {
+            "predictions": [{"candidates": [{"author": "1", "content": says(path, text)}]}]
+        }
     text = instance["prompt"]
-    return text, {"predictions": [text if "raw_response" in instance else {"content": text}]}
+    said = says(path, text)
+    return text, {"predictions": [said if "raw_response" in instance else {"content": said}]}

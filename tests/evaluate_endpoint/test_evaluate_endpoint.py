@@ -5,38 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.evaluate_endpoint.asked import evaluate
 
 from sft_components.errors import UserError
-from sft_components.evaluate_endpoint.work import EvaluateEndpointResult, evaluate_endpoint
-
-ENDPOINT = "projects/p/locations/us-central1/endpoints/7"
-
-
-def _evaluate(folder: Path, rows: Path, **settings: Any) -> EvaluateEndpointResult:
-    return evaluate_endpoint(
-        **{
-            "project": "p",
-            "location": "us-central1",
-            "endpoint": ENDPOINT,
-            "evaluation_path": rows,
-            "report_path": folder / "out" / "report.html",
-            "predictions_path": folder / "out" / "predictions.jsonl",
-            "log": lambda line: None,
-            **settings,
-        }
-    )
 
 
 def test_without_rows_nothing_is_evaluated_and_the_report_says_so(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("\n")
-    result = _evaluate(tmp_path, rows, endpoint="")
+    result = evaluate(tmp_path, rows, endpoint="")
     assert result.passed
     assert result.reason == "No held-out rows were given: nothing was evaluated."
-    assert result.reason in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == b""
+    assert result.reason in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "predictions.jsonl").read_bytes() == b""
     # A gate that was asked for is not passed by having nothing to measure.
-    failed = _evaluate(tmp_path, rows, min_exact_match=0.4)
+    failed = evaluate(tmp_path, rows, min_exact_match=0.4)
     assert not failed.passed
     assert "min_exact_match 0.4" in failed.reason
 
@@ -54,4 +37,4 @@ def test_wrong_settings(tmp_path: Path, settings: dict[str, Any], said: str) -> 
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"prompt": "a", "completion": "b"}))
     with pytest.raises(UserError, match=said):
-        _evaluate(tmp_path, rows, **settings)
+        evaluate(tmp_path, rows, **settings)

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.evaluate_endpoint.asked import evaluate
 from tests.evaluate_endpoint.faulty import Faulty, faulty
 
 from sft_components.errors import UserError
-from sft_components.evaluate_endpoint.work import EvaluateEndpointResult, evaluate_endpoint
 
-LLAMA = "meta/llama3_1@llama-3.1-8b-instruct"
 COUNT = 60
 
 
@@ -43,30 +42,13 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
-def _evaluate(folder: Path, rows: Path, **settings: Any) -> EvaluateEndpointResult:
-    return evaluate_endpoint(
-        **{
-            "project": "p",
-            "location": "us-central1",
-            "endpoint": "projects/p/locations/us-central1/endpoints/7",
-            "base_model": LLAMA,
-            "evaluation_path": rows,
-            "report_path": folder / "report.html",
-            "predictions_path": folder / "predictions.jsonl",
-            "concurrency": 8,
-            "log": lambda line: None,
-            **settings,
-        }
-    )
-
-
 def test_what_may_pass_is_asked_again_and_the_order_is_kept(
     tmp_path: Path, rows: Path, server: Faulty
 ) -> None:
     faults = {0: 503, 5: 429, 9: 0, 13: 500, 20: 503}
     server.fault = lambda number, text: faults.get(number)
     said: list[str] = []
-    result = _evaluate(tmp_path, rows, log=said.append)
+    result = evaluate(tmp_path, rows, log=said.append)
     assert result.metrics["exact_match"] == 1
     # Each row once, but for those that met a fault.
     assert len(server.asked) == COUNT + len(faults)
@@ -89,7 +71,7 @@ def test_a_second_try_asks_only_what_is_missing(
     work = {"work_uri": request.getfixturevalue("bucket")} if place == "bucket" else {}
     server.fault = lambda number, text: 403 if number >= 30 else None
     with pytest.raises(UserError, match="to order"):
-        _evaluate(tmp_path / "first", rows, **work)
+        evaluate(tmp_path / "first", rows, **work)
     answered = set(server.asked[:30])
     # A retry has a folder of its own unless the runner is the local one.
     if place == "file":
@@ -98,19 +80,19 @@ def test_a_second_try_asks_only_what_is_missing(
             file.write('{"key": "cut o')
     server.asked.clear()
     server.fault = lambda number, text: None
-    assert _evaluate(tmp_path / "second", rows, **work).metrics["exact_match"] == 1
+    assert evaluate(tmp_path / "second", rows, **work).metrics["exact_match"] == 1
     # The first row is always asked, to see that the endpoint answers.
     assert not answered & set(server.asked[1:])
     assert len(server.asked) == COUNT - 30 + 1
     # Nothing is kept for an evaluation that is done.
     server.asked.clear()
-    _evaluate(tmp_path / "second", rows, **work)
+    evaluate(tmp_path / "second", rows, **work)
     assert len(server.asked) == COUNT
 
 
 def test_a_row_that_is_refused_counts_as_wrong(tmp_path: Path, rows: Path, server: Faulty) -> None:
     server.fault = lambda number, text: 400 if text == "row 7" else None
-    assert _evaluate(tmp_path, rows).metrics["exact_match"] == pytest.approx(1 - 1 / COUNT)
+    assert evaluate(tmp_path, rows).metrics["exact_match"] == pytest.approx(1 - 1 / COUNT)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "refused 1 rows, which count as wrong; line 8: 400 POST" in page
 
@@ -120,10 +102,10 @@ def test_a_fault_that_does_not_pass_ends_the_evaluation(
 ) -> None:
     server.fault = lambda number, text: 503 if text == "row 7" else None
     with pytest.raises(UserError, match=r"did not answer line 8 in 0 s: 503 .*to order"):
-        _evaluate(tmp_path, rows, retry_s=0.1)
+        evaluate(tmp_path, rows, retry_s=0.1)
     server.fault = lambda number, text: 503
     with pytest.raises(UserError, match="tuned model does not answer: 503"):
-        _evaluate(tmp_path, rows, warm_up_s=0.1)
+        evaluate(tmp_path, rows, warm_up_s=0.1)
 
 
 def test_gemini_is_asked_not_to_think_where_it_can(
@@ -134,7 +116,7 @@ def test_gemini_is_asked_not_to_think_where_it_can(
         return 400 if settings["thinkingConfig"]["thinkingBudget"] == 0 else None
 
     server.fault = refuse_no_thinking
-    result = _evaluate(tmp_path, rows, base_model="gemini-2.5-pro", max_new_tokens=10)
+    result = evaluate(tmp_path, rows, base_model="gemini-2.5-pro", max_new_tokens=10)
     # Both the tuned and the base model; what was thought is no part of an answer.
     assert result.metrics["exact_match"] == result.metrics["base_exact_match"] == 1
     assert server.bodies[-1]["generationConfig"] == {
@@ -149,12 +131,12 @@ def test_a_base_model_that_is_gone_is_said_and_not_compared(
     tmp_path: Path, rows: Path, server: Faulty
 ) -> None:
     server.fault = lambda number, text: 404 if "publishers" in server.paths[-1] else None
-    result = _evaluate(tmp_path, rows, base_model="gemini-2.5-flash")
+    result = evaluate(tmp_path, rows, base_model="gemini-2.5-flash")
     assert result.metrics["exact_match"] == 1
     assert "base_exact_match" not in result.metrics
     assert "The base model does not answer: 404" in (tmp_path / "report.html").read_text()
     with pytest.raises(UserError, match="base model does not answer"):
-        _evaluate(tmp_path, rows, base_model="gemini-2.5-flash", min_improvement=0.1)
+        evaluate(tmp_path, rows, base_model="gemini-2.5-flash", min_improvement=0.1)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +149,7 @@ def test_a_base_model_that_is_gone_is_said_and_not_compared(
 def test_legacy_models_are_asked_as_they_were(
     tmp_path: Path, rows: Path, server: Faulty, base_model: str, surface: dict[str, Any]
 ) -> None:
-    assert _evaluate(tmp_path, rows, base_model=base_model, max_rows=3).metrics["exact_match"] == 1
+    assert evaluate(tmp_path, rows, base_model=base_model, max_rows=3).metrics["exact_match"] == 1
     assert server.bodies[0] == {
         "instances": [surface],
         "parameters": {"temperature": 0.0, "maxOutputTokens": 64},

@@ -2,45 +2,29 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-from google.api_core import exceptions as api
+from typing import TYPE_CHECKING
 
 from sft_components.catalog import load_catalog
 from sft_components.errors import UserError
-from sft_components.evaluate_endpoint.asking import RETRY_S, WARM_UP_S, Model, ask_all, find_dialect
-from sft_components.evaluate_endpoint.kept import Answer, KeptAnswers
-from sft_components.evaluation.dialects import Dialect, dialects
-from sft_components.evaluation.rows import EvaluationRow, read_rows
-from sft_components.evaluation.verdict import (
-    NOTHING,
-    check_gate,
-    gate,
-    measure,
-    summary,
-    write,
-    write_predictions,
+from sft_components.evaluation.asking import (
+    RETRY_S,
+    WARM_UP_S,
+    ask_all,
+    endpoint_model,
+    find_dialect,
+    published_model,
 )
-from sft_components.vertex.connection import Connection
-from sft_components.vertex.prediction import EndpointSession, endpoint_connection
+from sft_components.evaluation.dialects import Dialect, dialects
+from sft_components.evaluation.kept import Answer, KeptAnswers
+from sft_components.evaluation.rows import EvaluationRow, read_rows
+from sft_components.evaluation.settings import PLAIN, Settings
+from sft_components.evaluation.tasks import LATENCY
+
+if TYPE_CHECKING:
+    from sft_components.evaluation.outcome import EvaluationResult, Outputs
 
 MAX_CONCURRENCY = 256
-
-
-@dataclass(frozen=True)
-class EvaluateEndpointResult:
-    """The outcome of an evaluation."""
-
-    passed: bool
-    """The gate's verdict."""
-    reason: str
-    """The verdict's reason in one sentence."""
-    rows: int
-    """Rows evaluated."""
-    metrics: dict[str, float]
-    """`rows` and, unless that is 0, what `verdict.measure` gives, and `latency_p50_s` and
-    `latency_p95_s` of the tuned model's answers; with a base model these with `base_` too."""
 
 
 def evaluate_endpoint(
@@ -52,18 +36,16 @@ def evaluate_endpoint(
     base_endpoint: str = "",
     evaluation_path: Path,
     training_curve_path: Path | None = None,
-    min_exact_match: float = 0.0,
-    min_improvement: float = 0.0,
+    settings: Settings = PLAIN,
     max_new_tokens: int = 64,
     max_rows: int = 0,
     concurrency: int = 16,
     work_uri: str = "",
-    report_path: Path,
-    predictions_path: Path,
+    outputs: "Outputs",
     log: Callable[[str], None] = print,
     warm_up_s: float = WARM_UP_S,
     retry_s: float = RETRY_S,
-) -> EvaluateEndpointResult:
+) -> "EvaluationResult":
     """Ask the tuned and the base model each held-out row, over HTTP, and compare.
 
     Answers are kept as they come: called again after it was ended, this goes on where it was.
@@ -77,42 +59,48 @@ def evaluate_endpoint(
         base_endpoint: Endpoint of the base model, or of the one now in production.
         evaluation_path: Held-out rows, JSON Lines; without a row nothing is evaluated.
         training_curve_path: JSON Lines `{"metric", "step", "value"}` of the tuning job, if any.
-        min_exact_match: Gate: least share of exact answers of the tuned model, 0 to 1.
-        min_improvement: Gate: least gain of that share over the base model, -1 to 1.
+        settings: Task, gate and judge.
         max_new_tokens: Longest answer in tokens.
         max_rows: At most so many rows, spread evenly over the file; 0: all.
         concurrency: Requests at a time, to each model after the other.
         work_uri: gs:// folder for the answers as they come; empty: a file beside the predictions.
-        report_path: Where the HTML report is written.
-        predictions_path: Where the answers are written: one `Prediction` a line.
+        outputs: Where report and predictions are written.
         log: Takes progress lines.
         warm_up_s: How long the first answer may be waited for, in seconds.
         retry_s: How long a row is asked again where the fault may pass, in seconds.
+
+    Returns:
+        The outcome; among its metrics `latency_p50_s` and `latency_p95_s` of the tuned model's
+        answers, and the base model's with `base_`.
 
     Raises:
         UserError: A setting or a row is unusable, or a model does not answer.
     """
     base_name = base_endpoint or _gemini(base_model)
     rows = read_rows(evaluation_path, max_rows, may_be_empty=True)
+    # Without rows there is nothing to compare, so no base model is missed.
+    settings.check(base_name if rows else "none", "base_endpoint_resource_name", LATENCY)
+    if rows:
+        _check(endpoint, base_endpoint, max_new_tokens, max_rows, concurrency)
+
+    # Here, so that wrong input is told before the import of what scores.
+    from sft_components.evaluation.outcome import conclude, nothing, prepare
+
     if not rows:
-        return _nothing(min_exact_match, min_improvement, report_path, predictions_path, log)
-    _check(endpoint, base_endpoint, max_new_tokens, max_rows, concurrency)
-    check_gate(min_exact_match, min_improvement, base_name, "base_endpoint_resource_name")
-
-    from sft_components.evaluation.report import build_report, read_curve
-
-    notes: list[str] = []
-    models = {"tuned": _model("tuned", endpoint)}
+        return nothing(settings, outputs, log)
+    plan = prepare(
+        settings, rows, project=project, compared=bool(base_name), extra=LATENCY, log=log
+    )
+    models = {"tuned": endpoint_model("tuned", endpoint)}
     spoken = {"tuned": dialects(base_model)}
     if base_endpoint:
-        models = {"base": _model("base", base_endpoint), **models}
+        models = {"base": endpoint_model("base", base_endpoint), **models}
         spoken["base"] = dialects(base_model)
     elif base_name:
-        models = {"base": _published(project, location, base_name), **models}
+        models = {"base": published_model("base", project, location, base_name), **models}
         spoken["base"] = dialects(base_name)
-    kept = KeptAnswers(
-        work_uri or predictions_path.with_name(predictions_path.name + ".answers"), project
-    )
+    place = outputs.predictions
+    kept = KeptAnswers(work_uri or place.with_name(f"{place.name}.answers"), project)
     try:
         # Both are tried before the first is asked everything.
         chosen: dict[str, Dialect] = {}
@@ -123,10 +111,10 @@ def evaluate_endpoint(
                 )
             except UserError as error:
                 # A retired base model is no reason to throw away what its tuning cost.
-                if name == "tuned" or base_endpoint or min_improvement > 0:
+                if name == "tuned" or base_endpoint or settings.wants_base:
                     raise
-                notes.append(str(error))
-                log(notes[-1])
+                plan.notes.append(str(error))
+                log(plan.notes[-1])
                 del models[name]
         answers = {
             name: ask_all(
@@ -141,34 +129,28 @@ def evaluate_endpoint(
             )
             for name, model in models.items()
         }
+        for name, given in answers.items():
+            plan.notes.extend(_refusals(name, given, rows))
+        result = conclude(
+            plan,
+            {name: [answer.text for answer in given] for name, given in answers.items()},
+            outputs,
+            kept=kept,
+            models={"base": base_name, "tuned": endpoint}
+            if "base" in models
+            else {"tuned": endpoint},
+            curve_path=training_curve_path,
+            more={
+                ("base_" if name == "base" else "") + metric: value
+                for name, given in answers.items()
+                for metric, value in _latencies(given).items()
+            },
+            log=log,
+        )
     finally:
         kept.close()
-    notes += [note for name, given in answers.items() for note in _refusals(name, given, rows)]
-    times = {
-        ("base_" if name == "base" else "") + metric: value
-        for name, given in answers.items()
-        for metric, value in _latencies(given).items()
-    }
-    metrics, predictions = measure(
-        rows, {name: [a.text for a in given] for name, given in answers.items()}, times
-    )
-    passed, reason = gate(metrics, min_exact_match, min_improvement)
-    write_predictions(predictions_path, predictions)
-    report = build_report(
-        passed=passed,
-        reason=reason,
-        metrics=metrics,
-        predictions=predictions,
-        curve=read_curve(training_curve_path),
-        models={"base": base_name, "tuned": endpoint} if "base" in models else {"tuned": endpoint},
-        notes=notes,
-        losses=False,
-    )
-    write(report_path, report.encode())
     kept.discard()
-    log(summary(metrics))
-    log(reason)
-    return EvaluateEndpointResult(passed, reason, len(rows), metrics)
+    return result
 
 
 def _gemini(base_model: str) -> str:
@@ -178,28 +160,6 @@ def _gemini(base_model: str) -> str:
     except UserError:
         return ""
     return model.name if model and model.family == "gemini" else ""
-
-
-def _model(name: str, endpoint: str) -> Model:
-    connection = endpoint_connection(endpoint)
-    session = EndpointSession(connection, endpoint)
-    try:
-        found = session.describe()
-    except api.NotFound as error:
-        raise UserError(f"There is no endpoint {endpoint}.") from error
-    served = [str(deployed.get("id")) for deployed in found.get("deployedModels", [])]
-    return Model(
-        connection,
-        f"{session.host}/v1beta1/{endpoint}",
-        name=name,
-        identity=f"{endpoint} {' '.join(sorted(served))}",
-    )
-
-
-def _published(project: str, location: str, model: str) -> Model:
-    connection = Connection(project, location)
-    url = f"{connection.base_url}/v1/{connection.parent}/publishers/google/models/{model}"
-    return Model(connection, url, name="base", identity=model)
 
 
 def _check(
@@ -223,37 +183,6 @@ def _check(
         raise UserError(f"concurrency is {concurrency}: it is from 1 to {MAX_CONCURRENCY}.")
 
 
-def _nothing(
-    min_exact_match: float,
-    min_improvement: float,
-    report_path: Path,
-    predictions_path: Path,
-    log: Callable[[str], None],
-) -> EvaluateEndpointResult:
-    """The outcome without rows. A threshold that was set and cannot be measured is not passed."""
-    from sft_components.evaluation.report import build_report
-
-    wanted = {"min_exact_match": min_exact_match, "min_improvement": min_improvement}
-    unmet = [f"{name} {value:g}" for name, value in wanted.items() if value > 0]
-    reason = NOTHING
-    if unmet:
-        reason = f"{NOTHING[:-1]}, though {' and '.join(unmet)} is wanted."
-    write_predictions(predictions_path, [])
-    report = build_report(
-        passed=not unmet,
-        reason=reason,
-        metrics={"rows": 0},
-        predictions=[],
-        curve={},
-        models={},
-        notes=[],
-        losses=False,
-    )
-    write(report_path, report.encode())
-    log(reason)
-    return EvaluateEndpointResult(not unmet, reason, 0, {"rows": 0.0})
-
-
 def _refusals(name: str, answers: Sequence[Answer], rows: Sequence[EvaluationRow]) -> list[str]:
     refused = [(row.line, a.refused) for row, a in zip(rows, answers, strict=True) if a.refused]
     empty = sum(not a.text and not a.refused for a in answers)
@@ -274,4 +203,4 @@ def _latencies(answers: Sequence[Answer]) -> dict[str, float]:
     if len(seconds) < 2:
         return {}
     cuts = statistics.quantiles(seconds, n=20, method="inclusive")
-    return {"latency_p50_s": cuts[9], "latency_p95_s": cuts[18]}
+    return dict(zip(LATENCY, (cuts[9], cuts[18]), strict=True))

@@ -1,20 +1,19 @@
-"""Answers and losses of one model, with transformers, on what the machine has."""
+"""Answers and losses of one model, on what the machine has."""
 
 import gc
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from sft_components.errors import UserError
+from sft_components.evaluate_model.coding import Coded, code_rows, end_tokens, make_batches
+from sft_components.evaluation.kept import Answer
 from sft_components.evaluation.rows import EvaluationRow
 
 PROGRESS_SECONDS = 5.0
@@ -24,39 +23,28 @@ BATCH_ROWS = {"cuda": 64, "cpu": 32}
 BATCH_TOKENS = {"cuda": 16_384, "cpu": 8_192}
 """Most tokens of a batch, padding included: bounds the memory that long rows take."""
 
-
-@dataclass(frozen=True)
-class Answers:
-    """What one model made of the rows, in their order."""
-
-    texts: list[str]
-    loss: float
-    """Mean cross entropy in nats over the tokens of all references, given their prompts."""
-    truncated: int
-    """Rows whose prompt lost its beginning because the model's context is shorter."""
-
-
-@dataclass(frozen=True)
-class _Coded:
-    index: int
-    prompt: list[int]
-    reference: list[int]
+Take = Callable[[int, Answer], None]
+"""Takes the answer to the row of a place, as soon as there is one."""
 
 
 def answer_rows(
     folder: Path,
     rows: Sequence[EvaluationRow],
+    take: Take,
     *,
     name: str,
     max_new_tokens: int,
     batch_size: int,
     log: Callable[[str], None],
-) -> Answers:
+) -> None:
     """Let the model in `folder` answer `rows`, greedily, and measure its loss on the references.
+
+    With vLLM where it and a GPU are there, else with transformers.
 
     Args:
         folder: A Hugging Face checkpoint.
         rows: Held-out rows.
+        take: Gets each answer.
         name: What progress lines call the model.
         max_new_tokens: Longest answer.
         batch_size: Rows at a time; 0: as many as suit the machine.
@@ -68,29 +56,60 @@ def answer_rows(
     # Many checkpoints carry settings for sampling; greedy search has no use for them and says so.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    coded = code_rows(folder, rows, tokenizer, name, max_new_tokens)
+    progress = _Progress(name, len(rows), take, log)
+    if torch.cuda.is_available() and importlib.util.find_spec("vllm"):
+        from sft_components.evaluate_model.vllm_answering import answer_with_vllm
+
+        try:
+            answer_with_vllm(
+                folder, coded, end_tokens(folder, tokenizer), progress.take, max_new_tokens
+            )
+        except Exception as error:
+            # vLLM knows fewer architectures and needs more memory: what is missing is answered.
+            log(f"vLLM cannot answer ({type(error).__name__}: {error}); transformers does")
+        coded = [row for row in coded if row.index not in progress.done]
+        _free()
+    if coded:
+        _answer_with_transformers(folder, coded, tokenizer, progress, max_new_tokens, batch_size)
+        _free()
+
+
+class _Progress:
+    """Passes answers on, and says now and then how many there are."""
+
+    def __init__(self, name: str, rows: int, take: Take, log: Callable[[str], None]) -> None:
+        self.done: set[int] = set()
+        self._name, self._rows, self._take, self._log = name, rows, take, log
+        self._last = time.monotonic()
+
+    def take(self, place: int, answer: Answer) -> None:
+        self._take(place, answer)
+        self.done.add(place)
+        now = time.monotonic()
+        if now - self._last >= PROGRESS_SECONDS or len(self.done) == self._rows:
+            self._last = now
+            self._log(f"{self._name} {len(self.done)}/{self._rows} rows")
+
+
+def _answer_with_transformers(
+    folder: Path,
+    coded: Sequence[Coded],
+    tokenizer: Any,
+    progress: _Progress,
+    max_new_tokens: int,
+    batch_size: int,
+) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     model = _load(folder, device)
-    room = _context(model) - max_new_tokens
-    if room < 2:
-        raise UserError(
-            f"max_new_tokens is {max_new_tokens}, which leaves no room for a prompt in the "
-            f"{_context(model)} tokens that the {name} model takes."
-        )
-    coded = [_code(i, row, tokenizer, name) for i, row in enumerate(rows)]
-    # A reference counts in the loss as far as the context reaches.
-    coded = [_Coded(c.index, c.prompt, c.reference[: max(1, room // 2)]) for c in coded]
-    kept = [_Coded(c.index, c.prompt[-(room - len(c.reference)) :], c.reference) for c in coded]
-    texts = [""] * len(rows)
-    loss_sum, tokens = 0.0, 0
     settings = _greedy(model, tokenizer, max_new_tokens)
-    queue = _batches(kept, batch_size or BATCH_ROWS[device], BATCH_TOKENS[device])
-    done, last = 0, time.monotonic()
+    queue = make_batches(coded, batch_size or BATCH_ROWS[device], BATCH_TOKENS[device])
     while queue:
         batch = queue.pop(0)
         try:
-            answers = _generate(model, tokenizer, batch, settings)
-            loss, count = _loss(model, batch)
+            texts = _generate(model, tokenizer, batch, settings)
+            losses = _losses(model, batch)
         except torch.cuda.OutOfMemoryError:
             if len(batch) == 1:
                 raise
@@ -98,18 +117,15 @@ def answer_rows(
             half = len(batch) // 2
             queue[:0] = [batch[:half], batch[half:]]
             continue
-        for item, text in zip(batch, answers, strict=True):
-            texts[item.index] = text
-        loss_sum, tokens, done = loss_sum + loss, tokens + count, done + len(batch)
-        if time.monotonic() - last >= PROGRESS_SECONDS or not queue:
-            last = time.monotonic()
-            log(f"{name} {done}/{len(rows)} rows")
-    del model
+        for row, text, loss in zip(batch, texts, losses, strict=True):
+            answer = Answer(text, loss=loss, tokens=len(row.reference), truncated=row.truncated)
+            progress.take(row.index, answer)
+
+
+def _free() -> None:
     gc.collect()
-    if device == "cuda":
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    truncated = sum(len(a.prompt) < len(b.prompt) for a, b in zip(kept, coded, strict=True))
-    return Answers(texts, loss_sum / tokens, truncated)
 
 
 def _load(folder: Path, device: str) -> Any:
@@ -123,44 +139,6 @@ def _load(folder: Path, device: str) -> Any:
         folder, local_files_only=True, use_safetensors=True, **spread
     )
     return (model if "device_map" in spread else model.to(device)).eval()
-
-
-def _context(model: Any) -> int:
-    """The longest sequence the model takes, in tokens."""
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 4096)
-
-
-def _code(index: int, row: EvaluationRow, tokenizer: Any, name: str) -> _Coded:
-    """Prompt and reference as the model saw such rows in training.
-
-    A conversation goes through the chat template, and what the template puts after the answer (the
-    end of the turn) belongs to the reference. A prompt/completion row is plain text and then the
-    end of the sequence; so is a conversation where the tokenizer has no chat template.
-    """
-    messages = [dict(message) for message in row.messages]
-    if not messages or not tokenizer.chat_template:
-        texts = [message["content"] for message in messages]
-        text = "".join(f"{text}\n\n" for text in texts) or row.prompt
-        reference = tokenizer(row.reference, add_special_tokens=False)["input_ids"]
-        return _Coded(
-            index, list(tokenizer(text)["input_ids"]), [*reference, tokenizer.eos_token_id]
-        )
-    answer = {"role": "assistant", "content": row.reference}
-    try:
-        prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        whole = tokenizer.apply_chat_template([*messages, answer], tokenize=False)
-    except TemplateError as error:
-        raise UserError(
-            f"Line {row.line} of the evaluation file does not suit the chat template of the "
-            f"{name} model: {error}."
-        ) from None
-    # A template may render an answer otherwise than its prompt promises (an empty reasoning part).
-    completion = whole[len(prompt) :].rstrip() if whole.startswith(prompt) else row.reference
-    return _Coded(
-        index,
-        list(tokenizer(prompt, add_special_tokens=False)["input_ids"]),
-        list(tokenizer(completion, add_special_tokens=False)["input_ids"]),
-    )
 
 
 def _greedy(model: Any, tokenizer: Any, max_new_tokens: int) -> GenerationConfig:
@@ -181,20 +159,6 @@ def _greedy(model: Any, tokenizer: Any, max_new_tokens: int) -> GenerationConfig
     return model.generation_config
 
 
-def _batches(rows: Sequence[_Coded], most: int, tokens: int) -> list[list[_Coded]]:
-    """Batches of rows of like length, the longest first: too little memory shows at once."""
-    ordered = sorted(rows, key=lambda r: -(len(r.prompt) + len(r.reference)))
-    batches: list[list[_Coded]] = []
-    for row in ordered:
-        batch = batches[-1] if batches else []
-        longest = len(batch[0].prompt) + len(batch[0].reference) if batch else 0
-        if batch and len(batch) < most and longest * (len(batch) + 1) <= tokens:
-            batch.append(row)
-        else:
-            batches.append([row])
-    return batches
-
-
 def _padded(sequences: Sequence[Sequence[int]], fill: int, device: Any) -> torch.Tensor:
     """A matrix with `fill` to the left of the shorter sequences."""
     width = max(map(len, sequences))
@@ -202,7 +166,7 @@ def _padded(sequences: Sequence[Sequence[int]], fill: int, device: Any) -> torch
 
 
 def _generate(
-    model: Any, tokenizer: Any, batch: Sequence[_Coded], settings: GenerationConfig
+    model: Any, tokenizer: Any, batch: Sequence[Coded], settings: GenerationConfig
 ) -> list[str]:
     prompts = [row.prompt for row in batch]
     ids = _padded(prompts, settings.pad_token_id, model.device)
@@ -213,8 +177,8 @@ def _generate(
     return [text.strip() for text in texts]
 
 
-def _loss(model: Any, batch: Sequence[_Coded]) -> tuple[float, int]:
-    """The sum of the cross entropies of the reference tokens, and their number."""
+def _losses(model: Any, batch: Sequence[Coded]) -> list[float]:
+    """The sum of the cross entropies of each row's reference tokens."""
     whole = [row.prompt + row.reference for row in batch]
     fill = model.generation_config.pad_token_id
     ids = _padded(whole, fill, model.device)
@@ -228,8 +192,8 @@ def _loss(model: Any, batch: Sequence[_Coded]) -> tuple[float, int]:
             # Only what predicts a reference: all logits of a large vocabulary fill a GPU.
             logits_to_keep=labels.shape[1] + 1,
         ).logits[:, :-1]
-        total = cross_entropy(
-            logits.float().flatten(0, 1), labels.to(logits.device).flatten(), reduction="sum",
+        each = cross_entropy(
+            logits.float().flatten(0, 1), labels.to(logits.device).flatten(), reduction="none",
             ignore_index=IGNORED,
         )  # fmt: skip
-    return float(total), int((labels != IGNORED).sum())
+    return [float(loss) for loss in each.view(len(batch), -1).sum(dim=1)]

@@ -33,14 +33,22 @@ class Checkpoint:
         """
         self.uri = uri
         self._blobs: list[Any] = []
+        files: list[Path] = []
         if uri.startswith("gs://"):
             self._blobs = _list(project, uri)
             names = {_name(blob) for blob in self._blobs}
         elif Path(uri).is_dir():
+            files = [path for path in sorted(Path(uri).iterdir()) if path.suffix in SUFFIXES]
             names = {path.name for path in Path(uri).iterdir()}
         else:
             raise UserError(f"{uri!r} is neither a local folder nor a gs:// address.")
         _check(uri, names)
+        self.identity: list[Any] = (
+            [[blob.name, blob.generation, blob.crc32c] for blob in self._blobs]
+            if self._blobs
+            else [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+        )
+        """What tells these weights from others at the same address."""
 
     @contextmanager
     def folder(self, log: Callable[[str], None]) -> Iterator[Path]:

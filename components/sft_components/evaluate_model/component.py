@@ -11,10 +11,16 @@ from sft_components.requirements import PYTORCH_IMAGE
 @step(
     packages=[
         "accelerate",
+        "google-api-core",
+        "google-auth",
         "google-cloud-storage",
         "jinja2",
+        "jsonschema",
         "msgspec",
+        "pyyaml",
+        "requests",
         "rouge-score",
+        "sacrebleu",
         "transformers",
     ],
     image=PYTORCH_IMAGE,
@@ -27,18 +33,33 @@ def evaluate_model(
     training_curve: dsl.Input[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
+    classification_metrics: dsl.Output[dsl.ClassificationMetrics],
     predictions: dsl.Output[dsl.Dataset],
     min_exact_match: float = 0.0,
     min_improvement: float = 0.0,
     max_new_tokens: int = 64,
     max_rows: int = 0,
+    work_uri: str = "",
+    task: str = "auto",
+    gate: str = "",
+    json_schema: str = "",
+    judge_endpoint: str = "",
+    judge_prompt: str = "",
+    judge_mode: str = "auto",
+    judge_max_rows: int = 100,
 ) -> NamedTuple(
     "EvaluateOutputs",
-    [("passed", bool), ("reason", str), ("exact_match", float), ("base_exact_match", float)],
+    [
+        ("passed", bool),
+        ("reason", str),
+        ("exact_match", float),
+        ("base_exact_match", float),
+        ("task", str),
+    ],
 ):
     """Answer held-out rows with the tuned and the base model and compare.
 
-    Runs on an accelerator if the machine has one.
+    Runs on an accelerator if the machine has one, with vLLM where that is installed.
 
     Args:
         project: Google Cloud project.
@@ -46,21 +67,38 @@ def evaluate_model(
         base_model_uri: gs:// folder of the base weights; empty: only the tuned model is measured.
         evaluation_dataset: Held-out rows, JSON Lines.
         training_curve: Metrics by step of the tuning job, for the report.
-        report: Metrics, loss curve and answers side by side, as a page.
-        metrics: Exact match, token F1, ROUGE-L and loss of both models.
-        predictions: Both answers to each row, JSON Lines.
+        report: Verdict, metrics, loss curve and answers side by side, as a page.
+        metrics: The task's metrics and the loss of both models, with 95 % intervals.
+        classification_metrics: Confusion matrix of the tuned model, if the task has one.
+        predictions: Both answers to each row and their scores, JSON Lines.
         min_exact_match: Gate: least exact match (0 to 1) of the tuned model.
         min_improvement: Gate: least gain in exact match over the base model.
         max_new_tokens: Longest answer, in tokens.
         max_rows: Rows to evaluate; 0: all.
+        work_uri: gs:// folder that keeps answers as they come, so that a retried step goes on where
+            it was; empty: beside the predictions, which a retry on Vertex AI does not see.
+        task: classification, extraction, qa, summarization, text, json, code, or auto: what the
+            references look like.
+        gate: Expression over metrics that must hold too, such as
+            exact_match >= 0.4 and rouge_l > base.rouge_l; empty: none.
+        json_schema: JSON Schema of the answers of the task json, as JSON or its gs:// address;
+            empty: the keys and types that the references share.
+        judge_endpoint: Endpoint of a model that judges the answers, or the name of a Gemini model;
+            empty: no judge.
+        judge_prompt: What the judge is asked, with {prompt}, {reference} and {answer_a}, {answer_b}
+            (pairwise) or {answer} (scores); empty: a question for general quality.
+        judge_mode: pairwise, scores (1 to 5), or auto: pairwise where there is a base model.
+        judge_max_rows: Rows that are judged at most; two questions each.
 
     Returns:
-        The gate's verdict and its reason, and the exact match of both models.
+        The gate's verdict and its reason, the exact match of both models, and the task.
     """
     from collections import namedtuple
     from pathlib import Path
 
     from sft_components.evaluate_model.work import evaluate_model as work
+    from sft_components.evaluation.outcome import Outputs, log_artifacts
+    from sft_components.evaluation.settings import Settings
     from sft_components.steps import log, user_errors
 
     with user_errors():
@@ -70,20 +108,31 @@ def evaluate_model(
             base_model_uri=base_model_uri,
             evaluation_path=Path(evaluation_dataset.path),
             training_curve_path=Path(training_curve.path),
-            min_exact_match=min_exact_match,
-            min_improvement=min_improvement,
+            settings=Settings(
+                task=task,
+                gate=gate,
+                min_exact_match=min_exact_match,
+                min_improvement=min_improvement,
+                json_schema=json_schema,
+                judge_endpoint=judge_endpoint,
+                judge_prompt=judge_prompt,
+                judge_mode=judge_mode,
+                judge_max_rows=judge_max_rows,
+            ),
             max_new_tokens=max_new_tokens,
             max_rows=max_rows,
-            report_path=Path(report.path),
-            predictions_path=Path(predictions.path),
+            work_uri=work_uri,
+            outputs=Outputs(Path(report.path), Path(predictions.path)),
             log=log,
         )
-    for name, value in result.metrics.items():
-        metrics.log_metric(name, value)
-    outputs = namedtuple("EvaluateOutputs", ["passed", "reason", "exact_match", "base_exact_match"])
+    log_artifacts(result, metrics, classification_metrics)
+    outputs = namedtuple(
+        "EvaluateOutputs", ["passed", "reason", "exact_match", "base_exact_match", "task"]
+    )
     return outputs(
         result.passed,
         result.reason,
-        result.metrics["exact_match"],
+        result.metrics.get("exact_match", 0.0),
         result.metrics.get("base_exact_match", 0.0),
+        result.task,
     )

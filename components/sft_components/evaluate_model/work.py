@@ -1,37 +1,18 @@
-"""Evaluate a tuned model against its base model: answers, metrics, report, verdict."""
+"""Evaluate a tuned model against its base model, each from its checkpoint."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sft_components.errors import UserError
 from sft_components.evaluate_model.checkpoint import Checkpoint
-from sft_components.evaluation.rows import read_rows
-from sft_components.evaluation.verdict import (
-    check_gate,
-    gate,
-    measure,
-    summary,
-    write,
-    write_predictions,
-)
+from sft_components.evaluation.kept import Answer, KeptAnswers, key
+from sft_components.evaluation.rows import EvaluationRow, read_rows
+from sft_components.evaluation.settings import PLAIN, Settings
+from sft_components.evaluation.tasks import LOSS
 
-
-@dataclass(frozen=True)
-class EvaluateResult:
-    """The outcome of an evaluation."""
-
-    passed: bool
-    """The gate's verdict."""
-    reason: str
-    """The verdict's reason in one sentence."""
-    rows: int
-    """Rows evaluated."""
-    metrics: dict[str, float]
-    """`rows` and, for the tuned model, `exact_match`, `normalized_exact_match`, `token_f1`,
-    `rouge_l` (0 to 1) and `loss` (nats a token). With a base model, the same with the prefix
-    `base_`, the `improvement` in exact match and its 95 % interval `improvement_low` to
-    `improvement_high`. A value that is not finite is left out."""
+if TYPE_CHECKING:
+    from sft_components.evaluation.outcome import EvaluationResult, Outputs
 
 
 def evaluate_model(
@@ -41,19 +22,19 @@ def evaluate_model(
     base_model_uri: str = "",
     evaluation_path: Path,
     training_curve_path: Path | None,
-    min_exact_match: float = 0.0,
-    min_improvement: float = 0.0,
+    settings: Settings = PLAIN,
     max_new_tokens: int = 64,
     batch_size: int = 0,
     max_rows: int = 0,
-    report_path: Path,
-    predictions_path: Path,
+    work_uri: str = "",
+    outputs: "Outputs",
     log: Callable[[str], None] = print,
-) -> EvaluateResult:
+) -> "EvaluationResult":
     """Answer held-out rows with the base and the tuned model, and compare.
 
     The models are loaded one after the other, on an accelerator in bfloat16 if the machine has one,
-    else on the CPU in float32. Both answer greedily.
+    else on the CPU in float32. Both answer greedily. Answers are kept as they come: called again
+    after it was ended, this goes on where it was.
 
     Args:
         project: Google Cloud project of the Cloud Storage requests.
@@ -61,19 +42,21 @@ def evaluate_model(
         base_model_uri: The same of the base model; empty: only the tuned model is evaluated.
         evaluation_path: Held-out rows, JSON Lines (messages, prompt/completion, GenerateContent).
         training_curve_path: JSON Lines `{"metric", "step", "value"}` of the tuning job, if any.
-        min_exact_match: Gate: least share of exact answers of the tuned model, 0 to 1.
-        min_improvement: Gate: least gain of that share over the base model, -1 to 1.
+        settings: Task, gate and judge.
         max_new_tokens: Longest answer in tokens.
         batch_size: Rows at a time; 0: as many as suit the machine.
         max_rows: At most so many rows, spread evenly over the file; 0: all.
-        report_path: Where the HTML report is written.
-        predictions_path: Where the answers are written: one `Prediction` a line.
+        work_uri: gs:// folder for the answers as they come; empty: a file beside the predictions.
+        outputs: Where report and predictions are written.
         log: Takes progress lines.
+
+    Returns:
+        The outcome; among its metrics `loss`, in nats a token of the references.
 
     Raises:
         UserError: A setting, a row or a checkpoint is unusable.
     """
-    check_gate(min_exact_match, min_improvement, base_model_uri, "base_model_uri")
+    settings.check(base_model_uri, "base_model_uri", LOSS)
     _check(max_new_tokens, batch_size, max_rows)
     rows = read_rows(evaluation_path, max_rows)
     # Both are looked at before the first is downloaded: a missing file shows at once.
@@ -81,44 +64,80 @@ def evaluate_model(
     if base_model_uri:
         checkpoints = {"base": Checkpoint(project, base_model_uri), **checkpoints}
 
-    # Here, so that wrong input is told before some ten seconds of imports.
-    from sft_components.evaluate_model.answering import Answers, answer_rows
-    from sft_components.evaluation.report import build_report, read_curve
+    # Here, so that wrong input is told before the import of what scores.
+    from sft_components.evaluation.outcome import conclude, prepare
+    from sft_components.evaluation.verdict import Losses
 
-    answers: dict[str, Answers] = {}
-    notes = []
-    for name, checkpoint in checkpoints.items():
+    plan = prepare(
+        settings, rows, project=project, compared=bool(base_model_uri), extra=LOSS, log=log
+    )
+    place = outputs.predictions
+    kept = KeptAnswers(work_uri or place.with_name(f"{place.name}.answers"), project)
+    answers: dict[str, list[Answer]] = {}
+    try:
+        for name, checkpoint in checkpoints.items():
+            answers[name] = _answers(
+                name, checkpoint, rows, kept, max_new_tokens=max_new_tokens,
+                batch_size=batch_size, log=log,
+            )  # fmt: skip
+            if cut := sum(answer.truncated for answer in answers[name]):
+                plan.notes.append(
+                    f"{cut} prompts are longer than the {name} model's context and lost their "
+                    "beginning."
+                )
+        result = conclude(
+            plan,
+            {name: [answer.text for answer in given] for name, given in answers.items()},
+            outputs,
+            kept=kept,
+            models={name: checkpoint.uri for name, checkpoint in checkpoints.items()},
+            curve_path=training_curve_path,
+            losses={
+                name: Losses([a.loss for a in given], [a.tokens for a in given])
+                for name, given in answers.items()
+            },
+            log=log,
+        )
+    finally:
+        kept.close()
+    kept.discard()
+    return result
+
+
+def _answers(
+    name: str,
+    checkpoint: Checkpoint,
+    rows: Sequence[EvaluationRow],
+    kept: KeptAnswers,
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    log: Callable[[str], None],
+) -> list[Answer]:
+    """The answers to `rows`; only those that are not kept yet are asked for."""
+    keys = [
+        key(checkpoint.identity, max_new_tokens, row.messages, row.prompt, row.reference)
+        for row in rows
+    ]
+    missing = [i for i, found in enumerate(keys) if kept.get(found) is None]
+    if len(missing) < len(rows):
+        log(f"{name} {len(rows) - len(missing)}/{len(rows)} rows were answered before")
+    if missing:
+        # Some ten seconds of imports, which a finished model does not need.
+        from sft_components.evaluate_model.answering import answer_rows
+
         with checkpoint.folder(log) as folder:
-            answers[name] = answer_rows(
+            answer_rows(
                 folder,
-                rows,
+                [rows[i] for i in missing],
+                lambda place, answer: kept.put(keys[missing[place]], answer),
                 name=name,
                 max_new_tokens=max_new_tokens,
                 batch_size=batch_size,
                 log=log,
             )
-        if answers[name].truncated:
-            notes.append(
-                f"{answers[name].truncated} prompts are longer than the {name} model's context "
-                "and lost their beginning."
-            )
-    losses = {("base_loss" if n == "base" else "loss"): a.loss for n, a in answers.items()}
-    metrics, predictions = measure(rows, {n: a.texts for n, a in answers.items()}, losses)
-    passed, reason = gate(metrics, min_exact_match, min_improvement)
-    write_predictions(predictions_path, predictions)
-    report = build_report(
-        passed=passed,
-        reason=reason,
-        metrics=metrics,
-        predictions=predictions,
-        curve=read_curve(training_curve_path),
-        models={name: checkpoint.uri for name, checkpoint in checkpoints.items()},
-        notes=notes,
-    )
-    write(report_path, report.encode())
-    log(summary(metrics))
-    log(reason)
-    return EvaluateResult(passed, reason, len(rows), metrics)
+    found = [kept.get(each) for each in keys]
+    return [answer for answer in found if answer is not None]
 
 
 def _check(max_new_tokens: int, batch_size: int, max_rows: int) -> None:

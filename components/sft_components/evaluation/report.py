@@ -10,15 +10,41 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from sft_components.evaluation.resampling import Comparison, Estimate
 from sft_components.evaluation.rows import Prediction
-from sft_components.reports import Section, bar_groups, line_chart, number, page, table, verdict
+from sft_components.evaluation.tasks import HEADLINE, LATENCY, RIGHT
+from sft_components.evaluation.verdict import Confusion, Measured
+from sft_components.reports import (
+    Section,
+    bar_groups,
+    line_chart,
+    number,
+    page,
+    table,
+    tiles,
+    verdict,
+)
 
 SHOWN = 1_000
-SHARES = {
+MATRIX_LABELS = 25
+"""A larger confusion matrix is not readable; KFP's artifact holds it."""
+TITLES = {
     "exact_match": "Exact match",
     "normalized_exact_match": "… ignoring case and punctuation",
     "token_f1": "Token F1",
     "rouge_l": "ROUGE-L",
+    "chrf": "chrF",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "json_match": "Same JSON",
+    "json_valid": "Valid JSON",
+    "schema_valid": "Schema kept",
+    "field_f1": "Field F1",
+    "parses": "Parses as Python",
+    "syntax_match": "Same syntax tree",
+    "judge_win_rate": "Judge prefers tuned",
+    "judge_score": "Judge's score, 1 to 5",
+    "loss": "Loss, nats a token",
 }
 KINDS = {
     "regression": "Regressions",
@@ -28,6 +54,8 @@ KINDS = {
 }
 """Kinds of rows by what the answers are worth, those to look at first coming first."""
 KINDS_ALONE = {"wrong": "Wrong", "right": "Right"}
+KINDS_FREE = {"regression": "Worse", "improved": "Better", "same": "About the same"}
+"""Where no wording is the only right one."""
 CURVES = {"/train_total_loss": "training", "/eval_total_loss": "validation"}
 
 Curve = Mapping[str, Sequence[tuple[float, float]]]
@@ -58,124 +86,178 @@ def build_report(
     *,
     passed: bool,
     reason: str,
-    metrics: Mapping[str, float],
-    predictions: Sequence[Prediction],
+    task: str,
+    measured: Measured,
     curve: Curve,
     models: Mapping[str, str],
     notes: Sequence[str],
-    losses: bool = True,
 ) -> str:
-    """The report as one HTML document; one of no rows says so instead of showing figures.
+    """The report as one HTML document.
 
     Args:
         passed: The gate's verdict.
-        reason: Its reason, a sentence.
-        metrics: As in `EvaluateResult`.
-        predictions: All rows; at most `SHOWN` are shown, regressions first where there are more.
+        reason: Its reason.
+        task: The task whose metrics were measured.
+        measured: Metrics and predictions; at most `SHOWN` rows are shown, regressions first.
         curve: Loss by step of the tuning job.
         models: Address by model name, `base` and `tuned`.
         notes: Sentences about the evaluation worth reading with the result.
-        losses: Whether the loss was measured; an endpoint does not tell it.
     """
-    if not predictions:
-        found = [Section("", _summary(passed, reason, metrics, notes)), _models(models)]
-        return page("Evaluation: no rows", found)
     compared = "base" in models
     kinds = KINDS if compared else KINDS_ALONE
+    if task not in RIGHT:
+        kinds = KINDS_FREE if compared else {}
     if not compared:
         notes = [*notes, "No base model was given, so only the tuned model was evaluated."]
+    how = "Over all held-out rows; intervals are 95 % of the bootstrap" + (
+        ", p is of a two-sided paired permutation test: the models' answers to each row change "
+        "places at random."
+        if compared
+        else "."
+    )
+    found = measured.comparisons
+    charts = _bars(found, task, compared) + _metric_table(found, task, compared)
     sections = [
-        Section("", _summary(passed, reason, metrics, notes)),
-        Section(
-            "Metrics",
-            _bars(metrics, compared) + _metric_table(metrics, compared, losses),
-            "Over all held-out rows"
-            + ("; loss in nats per token of the reference, given the prompt." if losses else "."),
-        ),
+        Section("", _summary(passed, reason, task, measured, notes)),
+        Section("Metrics", charts + _latencies(measured.metrics), how),
+        *_matrices(measured.confusion),
         Section("Loss of the tuning job", line_chart(curve, x_label="step", y_label="loss")),
-        Section("Answers", _answers(predictions, kinds), _cut(predictions)),
-        _models(models),
+        Section("Answers", _answers(measured.predictions, kinds, task), _cut(measured.predictions)),
+        Section("Models", table(["model", "address"], models.items(), wrap=["address"])),
     ]
     title = "Evaluation: tuned against base model" if compared else "Evaluation of the tuned model"
     return page(title, sections, script=_file("answers.js"))
 
 
-def _models(models: Mapping[str, str]) -> Section:
-    return Section("Models", table(["model", "address"], models.items(), wrap=["address"]))
+def build_empty_report(*, passed: bool, reason: str) -> str:
+    """The report of an evaluation that had no rows: the verdict, and no figures."""
+    return page("Evaluation: no rows", [Section("", verdict(passed, reason))])
 
 
 def _summary(
-    passed: bool, reason: str, metrics: Mapping[str, float], notes: Sequence[str]
+    passed: bool, reason: str, task: str, measured: Measured, notes: Sequence[str]
 ) -> Markup:
-    said = list(notes)
+    metrics, said = measured.metrics, list(notes)
+    figures: dict[str, str | float] = {"rows": metrics["rows"], "task": task}
+    for name in HEADLINE[task][:2]:
+        if name in metrics:
+            figures[TITLES[name]] = f"{metrics[name]:.3f}"
+    if "judge_win_rate" in metrics:
+        figures[TITLES["judge_win_rate"]] = f"{metrics['judge_win_rate']:.0%}"
     if "improvement" in metrics:
+        kinds = KINDS if task in RIGHT else KINDS_FREE
+        figures[kinds["regression"]] = metrics["regressions"]
+        figures[kinds["improved"]] = metrics["improvements"]
         said.insert(
             0,
             f"Gain in exact match {metrics['improvement']:+.3f}, 95 % interval "
             f"{metrics['improvement_low']:+.3f} to {metrics['improvement_high']:+.3f} "
             f"(paired bootstrap over {number(metrics['rows'])} rows).",
         )
-    return verdict(passed, reason) + Markup("").join(
-        Markup('<p class="note">{}</p>').format(sentence) for sentence in said
+    return (
+        verdict(passed, reason)
+        + Markup("").join(Markup('<p class="note">{}</p>').format(sentence) for sentence in said)
+        + tiles(figures)
     )
 
 
-def _bars(metrics: Mapping[str, float], compared: bool) -> Markup:
-    names = {"base": "base_", "tuned": ""} if compared else {"tuned": ""}
-    groups = {
-        title: {name: metrics[prefix + key] for name, prefix in names.items()}
-        for key, title in SHARES.items()
-        if key != "normalized_exact_match"
-    }
-    return bar_groups(groups, y_label="mean over rows", y_max=1)
+def _bars(comparisons: Mapping[str, Comparison], task: str, compared: bool) -> Markup:
+    groups: dict[str, dict[str, float]] = {}
+    intervals: dict[str, dict[str, tuple[float, float]]] = {}
+    for name in HEADLINE[task]:
+        if name not in comparisons:
+            continue
+        found = comparisons[name]
+        models = {"base": found.base, "tuned": found.tuned} if compared else {"tuned": found.tuned}
+        kept = {model: each for model, each in models.items() if each is not None}
+        groups[TITLES[name]] = {model: each.value for model, each in kept.items()}
+        intervals[TITLES[name]] = {model: (each.low, each.high) for model, each in kept.items()}
+    return bar_groups(groups, y_label="mean over rows", y_max=1, intervals=intervals)
 
 
-def _metric_table(metrics: Mapping[str, float], compared: bool, losses: bool) -> Markup:
+def _metric_table(comparisons: Mapping[str, Comparison], task: str, compared: bool) -> Markup:
+    # A loss that is not finite, of a broken checkpoint, is not among them.
+    names = [name for name in (*HEADLINE[task], *TITLES) if name in comparisons]
     rows = []
-    for key, title in ({**SHARES, "loss": "Loss"} if losses else SHARES).items():
-        # Only a loss can be missing: it is not finite where a checkpoint is broken.
-        tuned, base = metrics.get(key), metrics.get(f"base_{key}")
-        change = f"{tuned - base:+.3f}" if tuned is not None and base is not None else "–"
-        cells = [_three(base), _three(tuned), change]
-        rows.append([title, *cells] if compared else [title, cells[1]])
-    headers = ["Metric", "base", "tuned", "change"] if compared else ["Metric", "tuned"]
+    for name in dict.fromkeys(names):
+        found = comparisons[name]
+        cells = [_estimate(found.tuned)]
+        if compared:
+            # Of the comparisons a judge decides, the base model's share is only the rest.
+            pair = (None, None) if name == "judge_win_rate" else (found.base, found.gain)
+            cells = [_estimate(pair[0]), *cells, _estimate(pair[1], "+.3f"), _p(found.p)]
+        rows.append([TITLES[name], *cells])
+    headers = ["Metric", "base", "tuned", "change", "p"] if compared else ["Metric", "tuned"]
     return table(headers, rows)
 
 
-def _three(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.3f}"
+def _estimate(found: Estimate | None, form: str = ".3f") -> str:
+    if found is None:
+        return "–"
+    return Markup('{} <small class="ends">{} to {}</small>').format(
+        format(found.value, form), format(found.low, form), format(found.high, form)
+    )
 
 
-def _kind(row: Prediction) -> str:
-    if row.base_exact is None or row.base_exact == row.tuned_exact:
-        return "right" if row.tuned_exact else "wrong"
-    return "improved" if row.tuned_exact else "regression"
+def _p(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _latencies(metrics: Mapping[str, float]) -> Markup:
+    half, most = LATENCY
+    said = [
+        f"{model} {metrics[prefix + half]:.2f} s, 95th percentile {metrics[prefix + most]:.2f} s"
+        for model, prefix in (("base", "base_"), ("tuned", ""))
+        if prefix + half in metrics
+    ]
+    if not said:
+        return Markup("")
+    return Markup('<p class="note">Median time of an answer: {}.</p>').format("; ".join(said))
+
+
+def _matrices(confusion: Mapping[str, Confusion]) -> list[Section]:
+    template = _environment().get_template("matrix.html.jinja")
+    return [
+        Section(
+            f"Confusion matrix, {name} model",
+            Markup(template.render(confusion=found, most=max(map(max, found.counts)))),  # noqa: S704
+            "A row for each label wanted, a column for each label answered.",
+        )
+        for name, found in confusion.items()
+        if len(found.labels) <= MATRIX_LABELS
+    ]
 
 
 def _shown(predictions: Sequence[Prediction]) -> list[Prediction]:
-    if len(predictions) <= SHOWN:
-        return list(predictions)
-    order = list(KINDS)
-    first = sorted(predictions, key=lambda row: order.index(_kind(row)))[:SHOWN]
-    return sorted(first, key=lambda row: row.row)
+    """Regressions before all others; where there are too many, what is to be looked at first."""
+    order = [*KINDS, "same"]
+    rows = sorted(predictions, key=lambda row: (order.index(row.kind), row.row))[:SHOWN]
+    return sorted(rows, key=lambda row: (row.kind != "regression", row.row))
 
 
 def _cut(predictions: Sequence[Prediction]) -> str:
     if len(predictions) <= SHOWN:
-        return ""
+        return "Regressions first, then in the order of the file."
     return (
         f"{SHOWN:,} of {len(predictions):,} rows, regressions and improvements before others; "
         "the predictions file holds all."
     )
 
 
-def _answers(predictions: Sequence[Prediction], kinds: Mapping[str, str]) -> Markup:
-    rows = [(_kind(row), row) for row in _shown(predictions)]
-    counts = Counter(kind for kind, _ in rows)
-    shared = shared_opening([row.prompt for _, row in rows])
+def _answers(predictions: Sequence[Prediction], kinds: Mapping[str, str], task: str) -> Markup:
+    rows = _shown(predictions)
     template = _environment().get_template("answers.html.jinja")
     return Markup(  # noqa: S704 - rendered with autoescape
-        template.render(rows=rows, kinds=kinds, counts=counts, shared=shared)
+        template.render(
+            rows=rows,
+            kinds=kinds,
+            counts=Counter(row.kind for row in rows),
+            shared=shared_opening([row.prompt for row in rows]),
+            right=RIGHT.get(task, ""),
+            metrics=[(n, TITLES[n]) for n in HEADLINE[task] if n in rows[0].tuned_scores],
+        )
     )
 
 

@@ -41,6 +41,13 @@ class Prediction(msgspec.Struct, frozen=True):
     tuned: str
     base_exact: bool | None
     tuned_exact: bool
+    kind: str
+    """regression: right before and wrong now; improved; right; wrong. Of free text, regression and
+    improved by how far ROUGE-L moved, else same."""
+    tuned_scores: dict[str, float]
+    base_scores: dict[str, float] | None = None
+    judge: str = ""
+    """What the judge made of it, where there is one."""
 
 
 def read_rows(path: Path, max_rows: int = 0, *, may_be_empty: bool = False) -> list[EvaluationRow]:

@@ -2,17 +2,29 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from sft_components.reports.drawing import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    bar,
+    figure,
+    frame,
+    nice_step,
+    nothing,
+    y_ticks,
+)
 from sft_components.reports.elements import number
 
 Bin = tuple[float, float, int]
 """Lower edge, upper edge, count."""
 
-WIDTH, HEIGHT = 560, 280
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 22, 54
 MAX_POINTS = 400
 """More points than a screen shows are thinned to the extremes of as many buckets."""
 
@@ -31,10 +43,10 @@ def line_chart(
     lost = sum(len(series[name]) - len(points) for name, points in finite.items())
     finite = {name: points for name, points in finite.items() if points}
     if not finite:
-        return _nothing(lost)
+        return nothing(lost)
     every = [point for points in finite.values() for point in points]
-    x_axis = _Axis.over((x for x, _ in every), LEFT, WIDTH - RIGHT)
-    y_axis = _Axis.over((y for _, y in every), HEIGHT - BOTTOM, TOP, nice=True)
+    x_axis = Axis.over((x for x, _ in every), LEFT, WIDTH - RIGHT)
+    y_axis = Axis.over((y for _, y in every), HEIGHT - BOTTOM, TOP, nice=True)
     marks = []
     for index, (name, points) in enumerate(finite.items(), start=1):
         path = " ".join(f"{x_axis(x):.1f},{y_axis(y):.1f}" for x, y in _thin(points))
@@ -52,9 +64,9 @@ def line_chart(
                 ).format(index % 6, path, name)
             )
     last = "; ".join(f"{name} ends at {number(points[-1][1])}" for name, points in finite.items())
-    return _figure(
+    return figure(
         f"{y_label} over {x_label}: {last}",
-        [*_frame(x_axis, y_axis, x_label, y_label), *marks],
+        [*frame(x_axis, y_axis, x_label, y_label), *marks],
         dict(enumerate(finite, start=1)) if len(finite) > 1 else {},
         lost,
     )
@@ -67,7 +79,7 @@ def bin_values(values: Iterable[float], count: int = 24) -> list[Bin]:
         return []
     low, high = min(kept), max(kept)
     # Never so narrow that two edges round to the same number.
-    width = _nice_step(max(high - low, 1e-9, 1e-9 * abs(low), 1e-9 * abs(high)) / count)
+    width = nice_step(max(high - low, 1e-9, 1e-9 * abs(low), 1e-9 * abs(high)) / count)
     if all(value == int(value) for value in kept):
         width = max(1.0, width)
     first = math.floor(low / width)
@@ -93,13 +105,13 @@ def histogram(
         limits: Named values marked by a vertical line, such as a model's token limit.
     """
     if not bins:
-        return _nothing(0)
+        return nothing(0)
     marked = limits or {}
     edges = [edge for low, high, _ in bins for edge in (low, high)]
-    x_axis = _Axis.over([*edges, *marked.values()], LEFT, WIDTH - RIGHT)
-    y_axis = _Axis.over([0, *(n for _, _, n in bins)], HEIGHT - BOTTOM, TOP, nice=True)
+    x_axis = Axis.over([*edges, *marked.values()], LEFT, WIDTH - RIGHT)
+    y_axis = Axis.over([0, *(n for _, _, n in bins)], HEIGHT - BOTTOM, TOP, nice=True)
     marks = [
-        _bar(1, x_axis(low), x_axis(high), y_axis(0), y_axis(n), f"{_span(low, high)}: {n:,}")
+        bar(1, x_axis(low), x_axis(high), y_axis(0), y_axis(n), f"{_span(low, high)}: {n:,}")
         for low, high, n in bins
         if n
     ]
@@ -120,16 +132,20 @@ def histogram(
             )
         )
     low, high, _ = max(bins, key=lambda item: item[2])
-    return _figure(
+    return figure(
         f"{y_label} by {x_label}, most often {_span(low, high)}",
-        [*_frame(x_axis, y_axis, x_label, y_label), *marks],
+        [*frame(x_axis, y_axis, x_label, y_label), *marks],
         {},
         0,
     )
 
 
 def bar_groups(
-    groups: Mapping[str, Mapping[str, float]], *, y_label: str, y_max: float | None = None
+    groups: Mapping[str, Mapping[str, float]],
+    *,
+    y_label: str,
+    y_max: float | None = None,
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
 ) -> Markup:
     """Bars side by side in named groups, such as base and tuned for each metric.
 
@@ -137,17 +153,18 @@ def bar_groups(
         groups: Group title → bar name → value ≥ 0. The names make the legend.
         y_label: What the height means.
         y_max: Upper end of the axis; the largest value where it is None.
+        intervals: The same names → ends of an interval, drawn over the bar.
     """
     names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
     values = [v for bars in groups.values() for v in bars.values() if math.isfinite(v)]
     if not values:
-        return _nothing(0)
-    y_axis = _Axis.over(
+        return nothing(0)
+    y_axis = Axis.over(
         [0, y_max if y_max is not None else max(values)], HEIGHT - BOTTOM, TOP, nice=True
     )
     slot = (WIDTH - LEFT - RIGHT) / len(groups)
-    bar = min(60.0, slot * 0.76 / len(names))
-    marks = _y_ticks(y_axis, y_label)
+    wide = min(60.0, slot * 0.76 / len(names))
+    marks = y_ticks(y_axis, y_label)
     for place, (title, bars) in enumerate(groups.items()):
         centre = LEFT + slot * (place + 0.5)
         marks.append(
@@ -159,57 +176,30 @@ def bar_groups(
             value = bars.get(name, math.nan)
             if not math.isfinite(value):
                 continue
-            left = centre + (index - len(names) / 2) * bar
+            left = centre + (index - len(names) / 2) * wide
             top = y_axis(value)
             marks.append(
-                _bar(index, left, left + bar, y_axis(0), top, f"{title}, {name}: {number(value)}")
+                bar(index, left, left + wide, y_axis(0), top, f"{title}, {name}: {number(value)}")
             )
+            middle = left + wide / 2
+            if ends := (intervals or {}).get(title, {}).get(name):
+                low, high = y_axis(ends[0]), y_axis(ends[1])
+                marks.append(
+                    Markup(
+                        '<path class="whisker" d="M{0:.1f} {1:.1f}V{2:.1f}'
+                        'M{3:.1f} {1:.1f}H{4:.1f}M{3:.1f} {2:.1f}H{4:.1f}"/>'
+                    ).format(middle, low, high, middle - 4, middle + 4)
+                )
+                top = min(top, high)
             marks.append(
                 Markup('<text class="value" x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>')
-                .format(left + bar / 2, top - 4, f"{value:.2f}")
+                .format(middle, top - 4, f"{value:.2f}")
             )  # fmt: skip
     said = "; ".join(
         f"{title} " + ", ".join(f"{name} {number(value)}" for name, value in bars.items())
         for title, bars in groups.items()
     )
-    return _figure(f"{y_label}: {said}", marks, dict(enumerate(names)) if len(names) > 1 else {}, 0)
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """Maps values to the drawing's units; called with a value."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    @classmethod
-    def over(
-        cls, values: Iterable[float], start: float, end: float, *, nice: bool = False
-    ) -> "_Axis":
-        kept = list(values)
-        low, high = min(kept), max(kept)
-        if low == high:
-            low, high = (min(low, 0.0), max(high, 0.0)) if low else (0.0, 1.0)
-        if nice:
-            step = _nice_step((high - low) / 5)
-            low, high = math.floor(low / step) * step, math.ceil(high / step - 1e-9) * step
-        return cls(low, high, start, end)
-
-    def __call__(self, value: float) -> float:
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
-
-    def ticks(self) -> list[float]:
-        step = _nice_step((self.high - self.low) / 5)
-        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [i * step for i in range(first, last + 1)]
-
-
-def _nice_step(raw: float) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that is not below `raw`."""
-    power = 10.0 ** math.floor(math.log10(raw))
-    return next(power * m for m in (1, 2, 5, 10) if power * m >= raw * (1 - 1e-9))
+    return figure(f"{y_label}: {said}", marks, dict(enumerate(names)) if len(names) > 1 else {}, 0)
 
 
 def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -226,75 +216,3 @@ def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def _span(low: float, high: float) -> str:
     return f"{number(low)} to {number(high)}"
-
-
-def _bar(series: int, left: float, right: float, base: float, top: float, title: str) -> Markup:
-    gap = min(1.0, (right - left) / 6)
-    return Markup(
-        '<rect class="c{} bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
-        "<title>{}</title></rect>"
-    ).format(series % 6, left + gap, top, right - left - 2 * gap, base - top, title)
-
-
-def _y_ticks(axis: _Axis, label: str) -> list[Markup]:
-    parts = [
-        Markup(
-            '<line class="grid" x1="{0}" x2="{1}" y1="{2:.1f}" y2="{2:.1f}"/>'
-            '<text x="{3}" y="{4:.1f}" text-anchor="end">{5}</text>'
-        ).format(LEFT, WIDTH - RIGHT, axis(tick), LEFT - 6, axis(tick) + 4, _tick(tick))
-        for tick in axis.ticks()
-    ]
-    middle = (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(
-        Markup(
-            '<text class="label" transform="translate(14 {:.0f}) rotate(-90)" '
-            'text-anchor="middle">{}</text>'
-        ).format(middle, label)
-    )
-    return parts
-
-
-def _frame(x_axis: _Axis, y_axis: _Axis, x_label: str, y_label: str) -> list[Markup]:
-    floor = HEIGHT - BOTTOM
-    return [
-        *_y_ticks(y_axis, y_label),
-        *(
-            Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
-                min(x_axis(tick), WIDTH - RIGHT - 8), floor + 20, _tick(tick)
-            )
-            for tick in x_axis.ticks()
-        ),
-        Markup('<text class="label" x="{:.0f}" y="{}" text-anchor="middle">{}</text>').format(
-            (LEFT + WIDTH - RIGHT) / 2, floor + 44, x_label
-        ),
-    ]
-
-
-def _tick(value: float) -> str:
-    if abs(value) >= 10_000:
-        return f"{value / 1000:,.4g}k" if abs(value) < 1e6 else f"{value / 1e6:,.4g}M"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _figure(said: str, marks: Iterable[Markup], legend: Mapping[int, str], lost: int) -> Markup:
-    keys = Markup("").join(
-        Markup('<span class="key c{}">{}</span>').format(i % 6, name) for i, name in legend.items()
-    )
-    notes = Markup("{}{}").format(
-        keys, f" {lost:,} values that are not finite are left out." if lost else ""
-    )
-    return Markup(
-        '<figure><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>{}</figure>\n'
-    ).format(
-        WIDTH,
-        HEIGHT,
-        said,
-        Markup("").join(marks),
-        Markup("<figcaption>{}</figcaption>").format(notes) if notes else "",
-    )
-
-
-def _nothing(lost: int) -> Markup:
-    return Markup('<p class="note">{}</p>').format(
-        f"None of the {lost:,} values is finite." if lost else "No values were recorded."
-    )

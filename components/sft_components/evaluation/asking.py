@@ -9,10 +9,11 @@ from typing import Any
 from google.api_core import exceptions as api
 
 from sft_components.errors import UserError
-from sft_components.evaluate_endpoint.kept import Answer, KeptAnswers, key
 from sft_components.evaluation.dialects import Dialect, UnlikeError
+from sft_components.evaluation.kept import Answer, KeptAnswers, key
 from sft_components.evaluation.rows import EvaluationRow
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.prediction import EndpointSession, endpoint_connection
 from sft_components.vertex.retrying import TRANSIENT, backoff
 
 PROGRESS_SECONDS = 5.0
@@ -75,6 +76,34 @@ class Model:
             session.trust_env = False
             self._local.session = session
         return self._local.session
+
+
+def endpoint_model(name: str, endpoint: str) -> Model:
+    """The model behind an endpoint.
+
+    Raises:
+        UserError: There is no such endpoint.
+    """
+    connection = endpoint_connection(endpoint)
+    session = EndpointSession(connection, endpoint)
+    try:
+        found = session.describe()
+    except api.NotFound as error:
+        raise UserError(f"There is no endpoint {endpoint}.") from error
+    served = [str(deployed.get("id")) for deployed in found.get("deployedModels", [])]
+    return Model(
+        connection,
+        f"{session.host}/v1beta1/{endpoint}",
+        name=name,
+        identity=f"{endpoint} {' '.join(sorted(served))}",
+    )
+
+
+def published_model(name: str, project: str, location: str, model: str) -> Model:
+    """A model of Google's own that needs no endpoint, such as gemini-2.5-flash."""
+    connection = Connection(project, location)
+    url = f"{connection.base_url}/v1/{connection.parent}/publishers/google/models/{model}"
+    return Model(connection, url, name=name, identity=model)
 
 
 def find_dialect(

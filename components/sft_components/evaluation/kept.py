@@ -22,6 +22,12 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """How long the request took that brought it; 0 for a model's first, which is no measure."""
     refused: str = ""
     """Why the service takes this row never, where it does not; the text is then empty."""
+    loss: float = 0.0
+    """Cross entropy of the reference's tokens, summed, in nats; where the weights are at hand."""
+    tokens: int = 0
+    """Of the reference, as far as they count in the loss."""
+    truncated: bool = False
+    """The prompt lost its beginning: the model's context is shorter."""
 
 
 class _Line(msgspec.Struct):

@@ -1,0 +1,119 @@
+"""What charts are drawn with: axes, ticks, bars, the figure round them."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+WIDTH, HEIGHT = 560, 280
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 22, 54
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Maps values to the drawing's units; called with a value."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    @classmethod
+    def over(
+        cls, values: Iterable[float], start: float, end: float, *, nice: bool = False
+    ) -> "Axis":
+        kept = list(values)
+        low, high = min(kept), max(kept)
+        if low == high:
+            low, high = (min(low, 0.0), max(high, 0.0)) if low else (0.0, 1.0)
+        if nice:
+            step = nice_step((high - low) / 5)
+            low, high = math.floor(low / step) * step, math.ceil(high / step - 1e-9) * step
+        return cls(low, high, start, end)
+
+    def __call__(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        step = nice_step((self.high - self.low) / 5)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [i * step for i in range(first, last + 1)]
+
+
+def nice_step(raw: float) -> float:
+    """The smallest of 1, 2, 5 times a power of ten that is not below `raw`."""
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(power * m for m in (1, 2, 5, 10) if power * m >= raw * (1 - 1e-9))
+
+
+def bar(series: int, left: float, right: float, base: float, top: float, title: str) -> Markup:
+    gap = min(1.0, (right - left) / 6)
+    return Markup(
+        '<rect class="c{} bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
+        "<title>{}</title></rect>"
+    ).format(series % 6, left + gap, top, right - left - 2 * gap, base - top, title)
+
+
+def y_ticks(axis: Axis, label: str) -> list[Markup]:
+    parts = [
+        Markup(
+            '<line class="grid" x1="{0}" x2="{1}" y1="{2:.1f}" y2="{2:.1f}"/>'
+            '<text x="{3}" y="{4:.1f}" text-anchor="end">{5}</text>'
+        ).format(LEFT, WIDTH - RIGHT, axis(tick), LEFT - 6, axis(tick) + 4, tick_text(tick))
+        for tick in axis.ticks()
+    ]
+    middle = (TOP + HEIGHT - BOTTOM) / 2
+    parts.append(
+        Markup(
+            '<text class="label" transform="translate(14 {:.0f}) rotate(-90)" '
+            'text-anchor="middle">{}</text>'
+        ).format(middle, label)
+    )
+    return parts
+
+
+def frame(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str) -> list[Markup]:
+    floor = HEIGHT - BOTTOM
+    return [
+        *y_ticks(y_axis, y_label),
+        *(
+            Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
+                min(x_axis(tick), WIDTH - RIGHT - 8), floor + 20, tick_text(tick)
+            )
+            for tick in x_axis.ticks()
+        ),
+        Markup('<text class="label" x="{:.0f}" y="{}" text-anchor="middle">{}</text>').format(
+            (LEFT + WIDTH - RIGHT) / 2, floor + 44, x_label
+        ),
+    ]
+
+
+def tick_text(value: float) -> str:
+    if abs(value) >= 10_000:
+        return f"{value / 1000:,.4g}k" if abs(value) < 1e6 else f"{value / 1e6:,.4g}M"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def figure(said: str, marks: Iterable[Markup], legend: Mapping[int, str], lost: int) -> Markup:
+    keys = Markup("").join(
+        Markup('<span class="key c{}">{}</span>').format(i % 6, name) for i, name in legend.items()
+    )
+    notes = Markup("{}{}").format(
+        keys, f" {lost:,} values that are not finite are left out." if lost else ""
+    )
+    return Markup(
+        '<figure><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>{}</figure>\n'
+    ).format(
+        WIDTH,
+        HEIGHT,
+        said,
+        Markup("").join(marks),
+        Markup("<figcaption>{}</figcaption>").format(notes) if notes else "",
+    )
+
+
+def nothing(lost: int) -> Markup:
+    return Markup('<p class="note">{}</p>').format(
+        f"None of the {lost:,} values is finite." if lost else "No values were recorded."
+    )

@@ -12,6 +12,7 @@ from google.cloud import storage
 from tests.local.far_side import BUCKET, PARENT, Far
 
 from sft_components.evaluate_endpoint.work import evaluate_endpoint
+from sft_components.evaluation.outcome import Outputs
 from sft_local import control
 
 TEMPLATES = "https://us-kfp.pkg.dev/ml-pipeline/large-language-model-pipelines"
@@ -58,8 +59,7 @@ def _evaluate(folder: Path, rows: Path, endpoint: str, **settings: Any) -> list[
         location="us-central1",
         endpoint=endpoint,
         evaluation_path=rows,
-        report_path=folder / "report.html",
-        predictions_path=folder / "predictions.jsonl",
+        outputs=Outputs(folder / "report.html", folder / "predictions.jsonl"),
         max_new_tokens=TOKENS,
         concurrency=3,
         **{"log": lambda line: None, **settings},

@@ -11,7 +11,11 @@ from sft_components.vertex.prediction import endpoint_connection
 
 
 def adopt_endpoint(
-    endpoint: str, tuned_model: str, run_name: str, log: Callable[[str], None]
+    endpoint: str,
+    tuned_model: str,
+    run_name: str,
+    log: Callable[[str], None],
+    ttl_hours: int = 0,
 ) -> tuple[str, str]:
     """Check that `endpoint` serves a model, and label it as this run's.
 
@@ -20,6 +24,7 @@ def adopt_endpoint(
         tuned_model: `projects/…/models/…[@VERSION]`; empty: what the endpoint serves.
         run_name: Name of the pipeline run.
         log: Called with lines of progress.
+        ttl_hours: After so many hours it may be taken down; 0: never.
 
     Returns:
         Resource names of the endpoint and of the model that it serves.
@@ -35,7 +40,7 @@ def adopt_endpoint(
             f"The tuning job names endpoint {endpoint}, but it {state}: it may have been deleted "
             "since. Tune again, or deploy the model from the Model Registry."
         )
-    label_endpoint(endpoints, found, run_name)
+    label_endpoint(endpoints, found, run_name, ttl_hours)
     model = tuned_model or found.deployed_models[0].model
     log(f"Adopted endpoint {found.name}, which the tuning had deployed; it serves {model}")
     return found.name, model

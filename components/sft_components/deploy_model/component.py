@@ -32,6 +32,7 @@ def deploy_model(
     fallback_machines: list = [],  # noqa: B006 - kfp writes the default into the YAML
     tuned_model: str = "",
     tuned_endpoint: str = "",
+    endpoint_ttl_hours: int = 0,
 ) -> NamedTuple("DeployOutputs", [("endpoint_resource_name", str), ("model_resource_name", str)]):
     """Deploy tuned weights to an endpoint and wait until it serves.
 
@@ -56,6 +57,8 @@ def deploy_model(
         tuned_model: Model that the tuning registered, for an adoption; may be empty.
         tuned_endpoint: Endpoint that the tuning deployed by itself, as Gemini's does: it is adopted
             instead of a deployment; empty: there is none.
+        endpoint_ttl_hours: After so many hours `vertex-sft endpoints reap` takes the endpoint
+            down; 0: never.
 
     Returns:
         Resource names of the endpoint and the model.
@@ -82,6 +85,7 @@ def deploy_model(
             fallback_machines=fallback_machines,
             tuned_model=tuned_model,
             tuned_endpoint=tuned_endpoint,
+            endpoint_ttl_hours=endpoint_ttl_hours,
             log=log,
         )
     for artifact, name in ((endpoint, result.endpoint), (model, result.model)):

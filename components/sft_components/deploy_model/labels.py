@@ -5,13 +5,27 @@ from typing import Any
 from google.cloud.aiplatform_v1beta1 import types
 from google.protobuf import field_mask_pb2
 
+from sft_components.vertex.expiry import EXPIRES_LABEL, expiry_label
 from sft_components.vertex.keys import RUN_LABEL, SERVES_LABEL, label_value
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, reading
 
 
-def label_endpoint(endpoints: Any, endpoint: types.Endpoint, run_name: str) -> None:
-    """Put the run's labels on `endpoint`. `endpoints`: an `EndpointServiceClient`."""
+def label_endpoint(
+    endpoints: Any, endpoint: types.Endpoint, run_name: str, ttl_hours: int = 0
+) -> None:
+    """Put the run's labels on `endpoint`, with the moment at which it may be taken down.
+
+    A retry of the step does not put that moment off.
+
+    Args:
+        endpoints: An `EndpointServiceClient`.
+        endpoint: As it is now.
+        run_name: Name of the pipeline run.
+        ttl_hours: How long it may serve, from now; 0: until it is deleted.
+    """
     wanted = dict.fromkeys((RUN_LABEL, SERVES_LABEL), label_value(run_name))
+    if EXPIRES_LABEL not in endpoint.labels:
+        wanted |= expiry_label(ttl_hours)
     if wanted.items() <= dict(endpoint.labels).items():
         return
     endpoints.update_endpoint(

@@ -29,6 +29,7 @@ from sft_components.vertex.deployments import (
     wait_for_deployment,
 )
 from sft_components.vertex.endpoints import delete_endpoint, delete_model, get_endpoint
+from sft_components.vertex.expiry import check_ttl
 from sft_components.vertex.keys import endpoint_id, model_id
 
 
@@ -61,6 +62,7 @@ def deploy_model(
     fallback_machines: Sequence[str] = (),
     tuned_model: str = "",
     tuned_endpoint: str = "",
+    endpoint_ttl_hours: int = 0,
     log: Callable[[str], None] = print,
 ) -> DeployResult:
     """Deploy `checkpoint_uri` with Model Garden's custom-weights deployment.
@@ -83,14 +85,19 @@ def deploy_model(
         fallback_machines: Machine types to try in order when there is none of the first.
         tuned_model: `projects/…/models/…` of the tuning job, for an adoption.
         tuned_endpoint: Endpoint that the tuning deployed; empty: there is none.
+        endpoint_ttl_hours: After so many hours `vertex-sft endpoints reap` takes the endpoint
+            down; 0: never.
         log: Called with lines of progress.
 
     Raises:
         UserError: The machine is not complete or does not fit, the service refused it, or there
             is no such endpoint to adopt.
     """
+    check_ttl(endpoint_ttl_hours)
     if tuned_endpoint:
-        endpoint_name, model = adopt_endpoint(tuned_endpoint, tuned_model, run_name, log)
+        endpoint_name, model = adopt_endpoint(
+            tuned_endpoint, tuned_model, run_name, log, endpoint_ttl_hours
+        )
         return DeployResult(endpoint=endpoint_name, model=model, machine="the service's own")
     catalog = load_catalog()
     place = catalog.locations.get(location)
@@ -113,7 +120,7 @@ def deploy_model(
         log(f"Adopted endpoint {endpoint.name}")
     else:
         endpoint, machine = deployment.first_that_is_to_be_had(choices)
-    label_endpoint(deployment.endpoints, endpoint, run_name)
+    label_endpoint(deployment.endpoints, endpoint, run_name, endpoint_ttl_hours)
     deployed = endpoint.deployed_models[0]
     log(f"Endpoint {endpoint.name} serves {deployed.model}")
     return DeployResult(

@@ -55,12 +55,16 @@ def delete_endpoint(endpoints: Any, name: str, log: Callable[[str], None]) -> bo
 
 
 def _take_down(endpoints: Any, endpoint: types.Endpoint, log: Callable[[str], None]) -> None:
-    for deployed in endpoint.deployed_models:
+    # The service undeploys nothing that has traffic, unless the call gives it to another.
+    shares = dict(endpoint.traffic_split)
+    waiting = sorted(endpoint.deployed_models, key=lambda deployed: shares.get(deployed.id, 0))
+    for number, deployed in enumerate(waiting, 1):
         log(f"Undeploying {deployed.model or deployed.id} from {endpoint.name}")
+        heir = waiting[-1].id if number < len(waiting) and shares.get(deployed.id) else ""
         endpoints.undeploy_model(
             endpoint=endpoint.name,
             deployed_model_id=deployed.id,
-            traffic_split={},
+            traffic_split={heir: 100} if heir else {},
             retry=None,
             timeout=CALL_TIMEOUT_S,
         ).result(timeout=OPERATION_TIMEOUT_S)

@@ -10,6 +10,7 @@ from sft_components.errors import UserError
 from sft_pipelines.cli import compile as compile_command
 from sft_pipelines.cli import (
     convert,
+    endpoints,
     estimate,
     jobs,
     jobs_follow,
@@ -59,6 +60,7 @@ jobs_follow.register(jobs.app)
 app.add_typer(runs.app, name="runs")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(local.app, name="local")
 
 

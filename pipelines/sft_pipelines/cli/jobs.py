@@ -104,7 +104,7 @@ def list_command(
         states = records.states(state or [])
         families = records.families(family) if family else ()
         start = records.since(since) if since else None
-        labels = dict(_label(text) for text in label or [])
+        labels = dict(key_and_value(text) for text in label or [])
         places = connections(project, location or [])
 
     def accept(job: "Job") -> bool:
@@ -132,7 +132,12 @@ def list_command(
         typer.echo(f"There are more than {limit}: see them with --limit 0.", err=True)
 
 
-def _label(text: str) -> tuple[str, str]:
+def key_and_value(text: str) -> tuple[str, str]:
+    """A label as it is given on the command line.
+
+    Raises:
+        UserError: It is not KEY=VALUE.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UserError(f"--label is {text!r}: write KEY=VALUE.")

@@ -48,18 +48,18 @@ def print_job(job: Job, *, in_console: bool) -> None:
     out = console()
     title = Text(job.display_name or job.id, style="bold")
     out.print(title.append(f"  {job.state}", style=STYLES.get(job.state, "")))
-    _facts("", dict(_state(job)))
-    _facts("Request", details.request(job))
-    _facts("Data", _figures(details.statistics(job)))
-    _rows("Steps", ("task", "state", "error"), details.tasks(job))
-    _rows("Checkpoints", ("id", "epoch", "step", "endpoint"), details.checkpoints(job))
-    _facts("Result", details.result(job))
+    print_facts("", dict(_state(job)))
+    print_facts("Request", details.request(job))
+    print_facts("Data", _figures(details.statistics(job)))
+    print_rows("Steps", ("task", "state", "error"), details.tasks(job))
+    print_rows("Checkpoints", ("id", "epoch", "step", "endpoint"), details.checkpoints(job))
+    print_facts("Result", details.result(job))
     if cost := details.cost(job):
-        _facts("Cost", {"tuning": str(cost), "price": cost.source})
+        print_facts("Cost", {"tuning": str(cost), "price": cost.source})
     elif job.kind == "tuning-job":
-        _facts("Cost", {"tuning": "not known before the service has counted the tokens"})
+        print_facts("Cost", {"tuning": "not known before the service has counted the tokens"})
     else:
-        _facts("Cost", {"tuning": "by its accelerators' hours; the catalogue holds no price"})
+        print_facts("Cost", {"tuning": "by its accelerators' hours; the catalogue holds no price"})
     if job.error:
         out.print(Text("Error", style="bold red"))
         for line in explain(job.error).splitlines():
@@ -103,7 +103,7 @@ def _figures(found: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _rows(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def print_rows(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """A small table below a title."""
     if not rows:
         return
@@ -120,7 +120,7 @@ def _rows(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]])
     out.print(table)
 
 
-def _facts(title: str, found: Mapping[str, Any]) -> None:
+def print_facts(title: str, found: Mapping[str, Any]) -> None:
     """Names and values below a title; those without a value are left out."""
     rows = {name: value for name, value in found.items() if value not in ("", None)}
     if not rows:

@@ -75,7 +75,7 @@ def get_job(connection: Connection, name: str) -> Job:
         UserError: There is none, or it is no tuning.
     """
     try:
-        found = _get(connection, name, {})
+        found = get_json(connection, name, {})
     except api.NotFound as error:
         raise UserError(f"There is no job {name}.") from error
     job = from_tuning_job(found) if "/tuningJobs/" in name else from_pipeline_job(found)
@@ -140,9 +140,11 @@ class _Source:
             query["orderBy"] = "create_time desc"
         while len(self._filters) > 1:
             with contextlib.suppress(api.BadRequest):
-                return _get(self._connection, self.parent, {**query, "filter": self._filters[0]})
+                return get_json(
+                    self._connection, self.parent, {**query, "filter": self._filters[0]}
+                )
             self._filters.pop(0)
-        return _get(self._connection, self.parent, {**query, "filter": self._filters[0]})
+        return get_json(self._connection, self.parent, {**query, "filter": self._filters[0]})
 
 
 def _recent(jobs: Iterator[Job], since: datetime | None) -> Iterator[Job]:
@@ -157,7 +159,12 @@ def _labelled(job: Job, labels: Mapping[str, str]) -> bool:
     return all(job.labels.get(key) == value for key, value in labels.items())
 
 
-def _get(connection: Connection, path: str, query: Mapping[str, str]) -> dict[str, Any]:
+def get_json(connection: Connection, path: str, query: Mapping[str, str]) -> dict[str, Any]:
+    """The answer to a GET of `path` below the API's version; what may pass is tried again.
+
+    Raises:
+        google.api_core.exceptions.GoogleAPICallError: With the service's own message.
+    """
     session = connection.session()
 
     def ask() -> dict[str, Any]:

@@ -1,0 +1,190 @@
+"""`vertex-sft endpoints`: what serves, for how much, and its end."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sft_components.errors import UserError
+from sft_pipelines.cli.jobs import AsJson, Locations, Project
+from sft_pipelines.cli.places import connections
+
+if TYPE_CHECKING:
+    from sft_components.vertex.connection import Connection
+    from sft_pipelines.endpoints.records import Endpoint
+
+app = typer.Typer(
+    help="Endpoints: list, show, delete, and reap those that are past their time.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[
+    str, typer.Argument(metavar="ENDPOINT", help="Full name of the endpoint, or its id.")
+]
+
+
+def find(name: str, project: str, locations: list[str] | None) -> "tuple[Connection, Endpoint]":
+    """The endpoint that is meant by its full name or its id, and where it is.
+
+    Raises:
+        UserError: There is none.
+    """
+    from sft_pipelines.endpoints.remote import get_endpoint
+
+    parts = name.split("/")
+    if len(parts) == 6 and parts[::2] == ["projects", "locations", "endpoints"]:
+        place = connections(parts[1], [parts[3]])[0]
+        return place, get_endpoint(place, name)
+    if len(parts) != 1 or not name:
+        raise UserError(
+            f"{name!r} is no endpoint: write its id, or "
+            "projects/PROJECT/locations/LOCATION/endpoints/ID."
+        )
+    places = connections(project, locations or [])
+    for place in places:
+        try:
+            return place, get_endpoint(place, f"{place.parent}/endpoints/{name}")
+        except UserError:
+            continue
+    where = ", ".join(place.location for place in places)
+    raise UserError(
+        f"There is no endpoint {name} of {places[0].project} in {where}: give its --location, or "
+        "--location all; `vertex-sft endpoints list` shows what there is."
+    )
+
+
+@app.command("list")
+def list_command(
+    project: Project = "",
+    location: Locations = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")
+    ] = None,
+    ours: Annotated[
+        bool, typer.Option("--ours", help="Only those that a run of our pipelines made or took.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List endpoints, newest first, with machines, replicas, traffic and cost."""
+    from sft_pipelines.cli.endpoints_print import print_list
+    from sft_pipelines.cli.jobs import key_and_value
+    from sft_pipelines.cli.models import print_json, wrong_use
+    from sft_pipelines.endpoints.remote import list_endpoints
+
+    with wrong_use():
+        labels = dict(key_and_value(text) for text in label or [])
+        places = connections(project, location or [])
+    found = list_endpoints(places, labels=labels, skipped=_warn)
+    shown = [endpoint for endpoint in found if endpoint.run or not ours]
+    if as_json:
+        print_json([endpoint.as_dict() for endpoint in shown])
+    else:
+        print_list(shown, several=len(places) > 1)
+
+
+@app.command()
+def show(
+    name: Name, project: Project = "", location: Locations = None, as_json: AsJson = False
+) -> None:
+    """Show one endpoint: address, models, machines, traffic, labels, when it expires, cost."""
+    from sft_components.vertex.connection import is_loopback
+    from sft_pipelines.cli.endpoints_print import print_endpoint
+    from sft_pipelines.cli.models import print_json
+
+    place, endpoint = find(name, project, location)
+    if as_json:
+        print_json({**endpoint.as_dict(), "resource": endpoint.resource})
+    else:
+        print_endpoint(endpoint, in_console=not is_loopback(place.base_url))
+
+
+@app.command()
+def delete(
+    names: Annotated[list[str], typer.Argument(metavar="ENDPOINT...", help="Full names, or ids.")],
+    project: Project = "",
+    location: Locations = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Undeploy all models of endpoints and delete them; models and weights stay.
+
+    Without --yes it asks first, and where nobody can be asked it refuses.
+    """
+    from sft_pipelines.cli.endpoints_print import print_list
+
+    found = [find(name, project, location) for name in names]
+    if not yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            typer.echo("Error: Nobody can be asked here: give --yes.", err=True)
+            raise typer.Exit(2)
+        if not as_json:
+            print_list([endpoint for _, endpoint in found], several=True)
+        typer.confirm(f"Delete {len(found)} endpoint(s)?", abort=True, err=True)
+    _delete(found, as_json)
+
+
+@app.command()
+def reap(
+    project: Project = "",
+    location: Locations = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete the endpoints whose endpoint_ttl_hours are over; made for a schedule.
+
+    Only endpoints that carry the labels of our pipelines are touched. One that cannot be deleted
+    does not keep the others: exit status 1 says that one is left.
+    """
+    from sft_components.vertex.expiry import EXPIRES_LABEL
+    from sft_pipelines.cli.models import print_json
+    from sft_pipelines.endpoints.remote import list_endpoints
+
+    places = connections(project, location or [])
+    every = list_endpoints(places, labels={}, skipped=_warn)
+    timed = [endpoint for endpoint in every if endpoint.run and EXPIRES_LABEL in endpoint.labels]
+    by_location = {place.location: place for place in places}
+    expired = [(by_location[e.location], e) for e in timed if e.has_expired]
+    typer.echo(
+        f"{len(every)} endpoints, {len(timed)} with a time to live, {len(expired)} past it.",
+        err=True,
+    )
+    if not dry_run:
+        _delete(expired, as_json)
+    elif as_json:
+        print_json([endpoint.as_dict() for _, endpoint in expired])
+    else:
+        for _, endpoint in expired:
+            typer.echo(f"Would delete {endpoint.name} ({endpoint.display_name})")
+
+
+def _delete(found: "list[tuple[Connection, Endpoint]]", as_json: bool) -> None:
+    """Delete one after the other, and say what became of each.
+
+    Raises:
+        typer.Exit: One is left.
+    """
+    from google.api_core import exceptions as api
+
+    from sft_pipelines.cli.models import print_json
+    from sft_pipelines.endpoints.remote import delete
+
+    outcome: list[dict[str, Any]] = []
+    for place, endpoint in found:
+        error = ""
+        try:
+            delete(place, endpoint.name, lambda line: typer.echo(line, err=True))
+        except (api.GoogleAPIError, OSError) as fault:
+            error = str(fault)
+            typer.echo(f"Error: {endpoint.name}: {error}", err=True)
+        outcome.append({**endpoint.as_dict(), "deleted": not error, "error": error})
+        if not as_json and not error:
+            cost = endpoint.usd_so_far
+            typer.echo(f"{endpoint.id}  deleted" + (f", cost ${cost:,.2f}" if cost else ""))
+    if as_json:
+        print_json(outcome)
+    if any(entry["error"] for entry in outcome):
+        raise typer.Exit(1)
+
+
+def _warn(message: str) -> None:
+    typer.echo(f"Warning: {message}", err=True)

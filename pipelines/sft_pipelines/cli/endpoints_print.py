@@ -1,0 +1,115 @@
+"""Endpoints for people: a table of many, a page of one."""
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from sft_pipelines.cli.jobs_print import local_time, print_facts, print_rows, took
+from sft_pipelines.cli.models import console
+from sft_pipelines.endpoints.records import Deployed, Endpoint
+
+NOTE = (
+    "On-demand prices of us-central1, the fewest replicas; models that were undeployed before, and "
+    "what Gemini takes for its tokens, are not in it."
+)
+
+
+def print_list(endpoints: list[Endpoint], *, several: bool) -> None:
+    """A table of endpoints, a line for each model; `several`: with their locations."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Id", no_wrap=True)
+    table.add_column("Name", overflow="fold")
+    table.add_column("Machine", overflow="fold")
+    for title in ("Replicas", "Traffic", "Age", "$/h", "$ so far"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("Until", no_wrap=True)
+    if several:
+        table.add_column("Location", no_wrap=True)
+    for endpoint in endpoints:
+        for number, deployed in enumerate(endpoint.deployed or [None]):
+            head = not number
+            cells: list[str | Text] = [
+                endpoint.id if head else "",
+                Text(endpoint.display_name if head else ""),
+                *_serving(deployed),
+                took(endpoint.seconds) if head else "",
+                _usd(deployed.usd_per_hour if deployed else 0.0),
+                _usd(deployed.usd_so_far if deployed else 0.0),
+                _until(endpoint) if head else "",
+            ]
+            table.add_row(*cells, *([endpoint.location] if several and head else []))
+    out = console()
+    if endpoints:
+        out.print(table)
+        total = sum(endpoint.usd_per_hour or 0.0 for endpoint in endpoints)
+        out.print(f"${total:,.2f} an hour, ${24 * total:,.2f} a day at known prices")
+    else:
+        out.print("No endpoints.")
+
+
+def print_endpoint(endpoint: Endpoint, *, in_console: bool) -> None:
+    """All that is known of one endpoint; `in_console`: with its page there."""
+    out = console()
+    out.print(Text(endpoint.display_name or endpoint.id, style="bold"))
+    print_facts("", dict(_facts(endpoint)))
+    columns = ("model", "traffic", "machine", "replicas", "since", "usd/h", "usd so far", "id")
+    print_rows("Models", columns, [_row(deployed) for deployed in endpoint.deployed])
+    hour, total = _usd(endpoint.usd_per_hour), _usd(endpoint.usd_so_far)
+    print_facts("Cost", {"an hour": hour, "so far": total, "note": NOTE})
+    if in_console:
+        out.print(Text(f"Console  {endpoint.console_link}"), soft_wrap=True)
+
+
+def _facts(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
+    yield "name", endpoint.name
+    yield "address", endpoint.address or "the shared one"
+    yield "created", local_time(endpoint.created)
+    yield "age", took(endpoint.seconds)
+    yield "run", endpoint.run
+    yield "until", _until(endpoint) or "deleted"
+    yield "labels", ", ".join(f"{key}={value}" for key, value in sorted(endpoint.labels.items()))
+    yield "note", endpoint.resource.get("description", "")
+
+
+def _row(deployed: Deployed) -> dict[str, str]:
+    machine, replicas, traffic = _serving(deployed)
+    return {
+        "model": deployed.model,
+        "traffic": traffic,
+        "machine": machine,
+        "replicas": replicas,
+        "since": local_time(deployed.created),
+        "usd/h": _usd(deployed.usd_per_hour),
+        "usd so far": _usd(deployed.usd_so_far),
+        "id": deployed.id,
+    }
+
+
+def _serving(deployed: Deployed | None) -> tuple[str, str, str]:
+    """Machine, replicas and traffic in words."""
+    if deployed is None:
+        return "nothing is deployed", "", ""
+    traffic = f"{deployed.traffic} %"
+    if not deployed.machine_type:
+        return "the service's own", "", traffic
+    accelerator = deployed.accelerator_type.removeprefix("NVIDIA_")
+    spot = ", spot" if deployed.spot else ""
+    machine = f"{deployed.machine_type}, {deployed.accelerator_count} × {accelerator}{spot}"
+    return (
+        machine,
+        f"{deployed.replicas} of {deployed.min_replicas}-{deployed.max_replicas}",
+        traffic,
+    )
+
+
+def _until(endpoint: Endpoint) -> str:
+    if endpoint.expires is None:
+        return ""
+    moment = local_time(endpoint.expires.isoformat())
+    return f"{moment} (past)" if endpoint.has_expired else moment
+
+
+def _usd(amount: float | None) -> str:
+    return "unknown" if amount is None else f"{amount:,.2f}"

@@ -1,0 +1,108 @@
+"""Models of the registry, and endpoints that serve them, at the local Vertex AI."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
+from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
+from typer.testing import CliRunner, Result
+
+from sft_components.vertex.connection import Connection
+from sft_components.vertex.endpoints import delete_endpoint
+from sft_local import base_model, control
+from sft_local.control import LocalVertex
+from sft_local.gcs import Storage
+from sft_pipelines.cli.app import app
+
+BUCKET = "serving-under-test"
+PROJECT = "serving"
+CONNECTION = Connection(PROJECT, "us-central1")
+MACHINE = {
+    "machine_spec": {
+        "machine_type": "g2-standard-12",
+        "accelerator_type": "NVIDIA_L4",
+        "accelerator_count": 1,
+    },
+    "min_replica_count": 1,
+    "max_replica_count": 1,
+}
+Command = Callable[..., Result]
+Serve = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def vertex(local_vertex: LocalVertex) -> Iterator[LocalVertex]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in local_vertex.environment().items():
+            patch.setenv(name, value)
+        patch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
+        patch.delenv("GOOGLE_CLOUD_LOCATION", raising=False)
+        control.ensure_bucket(local_vertex, BUCKET)
+        yield local_vertex
+
+
+@pytest.fixture(scope="session")
+def weights(vertex: LocalVertex) -> str:
+    """Weights that can be served: the tiny model, as it is."""
+    uri = f"gs://{BUCKET}/weights"
+    Storage(vertex.storage_url).upload_folder(base_model.find("tiny").folder, uri)
+    return uri
+
+
+@pytest.fixture(scope="session")
+def registered(weights: str) -> str:
+    """A model with two versions; the first is the champion."""
+    models = CONNECTION.client(ModelServiceClient)
+    name = f"{CONNECTION.parent}/models/assistant"
+    model = {"display_name": "assistant", "artifact_uri": weights}
+    first = {**model, "version_aliases": ["champion"]}
+    models.upload_model(
+        {"parent": CONNECTION.parent, "model_id": "assistant", "model": first}
+    ).result(30)
+    models.upload_model({"parent": CONNECTION.parent, "parent_model": name, "model": model}).result(
+        30
+    )
+    return name
+
+
+@pytest.fixture
+def endpoints(vertex: LocalVertex) -> Any:
+    return CONNECTION.client(EndpointServiceClient)
+
+
+@pytest.fixture
+def serve(endpoints: Any, registered: str) -> Iterator[Serve]:
+    """Creates an endpoint, which serves a version of the model if one is named."""
+    made: list[str] = []
+
+    def create(endpoint_id: str, version: str = "", labels: dict[str, str] | None = None) -> Any:
+        wanted = {
+            "display_name": endpoint_id,
+            "labels": labels or {},
+            "dedicated_endpoint_enabled": True,
+        }
+        endpoint = endpoints.create_endpoint(
+            {"parent": CONNECTION.parent, "endpoint_id": endpoint_id, "endpoint": wanted}
+        ).result(30)
+        made.append(endpoint.name)
+        if version:
+            endpoints.deploy_model(
+                endpoint=endpoint.name,
+                deployed_model={
+                    "model": f"{registered}@{version}",
+                    "dedicated_resources": MACHINE,
+                },
+                traffic_split={"0": 100},
+            ).result(90)
+        return endpoints.get_endpoint(name=endpoint.name)
+
+    yield create
+    for name in made:
+        delete_endpoint(endpoints, name, print)
+
+
+@pytest.fixture
+def command(vertex: LocalVertex) -> Command:
+    """Runs `vertex-sft …`."""
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))

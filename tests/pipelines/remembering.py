@@ -29,11 +29,6 @@ def train(project: str, rows: dsl.Input[dsl.Dataset]) -> bool:
 
 
 @dsl.component(base_image="python:3.11.14-slim")
-def serve(passed: bool) -> str:
-    return "served"
-
-
-@dsl.component(base_image="python:3.11.14-slim")
 def release(status: dsl.PipelineTaskFinalStatus) -> str:
     return status.state
 
@@ -45,12 +40,6 @@ def training_graph(project: str, rows: dsl.Input[dsl.Dataset]) -> NamedTuple(
     from collections import namedtuple
 
     return namedtuple("T", ["passed"])(train(project=project, rows=rows).output)
-
-
-@dsl.pipeline(name="serving-graph")
-def serving_graph(passed: bool):
-    with dsl.If(passed == True, name="gate"):  # noqa: E712
-        serve(passed=passed)
 
 
 @dsl.pipeline(name="remembering")
@@ -73,14 +62,13 @@ def remembering(
         dsl.If(checked.outputs["changed"] == True, name="data-changed"),  # noqa: E712
     ):
         trained = training_graph(project=project, rows=read.outputs["rows"])
-        served = serving_graph(passed=trained.outputs["passed"])
         record_success(
             project=project,
             location=location,
             run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
             marker_uri=checked.outputs["marker_uri"],
             fingerprint=read.outputs["Output"],
-        ).after(served).set_caching_options(False)
+        ).after(trained).set_caching_options(False)
     return released.output
 
 

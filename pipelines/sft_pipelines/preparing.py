@@ -1,25 +1,19 @@
 """All that `run` and `schedule create` do before anything is sent."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import google.auth
-import google.auth.exceptions
-
 from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.storage import join_uri
 from sft_pipelines.checking import check_values
+from sft_pipelines.defaults import default_project, default_region
 from sft_pipelines.parameters import peek, read_parameters
 from sft_pipelines.request_files import PipelineRequest, read_request
 from sft_pipelines.sources import Source, find_source
 from sft_pipelines.submitting import JobOptions, check_options
-
-PROJECT_VARIABLES = ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT")
-REGION_VARIABLES = ("GOOGLE_CLOUD_REGION", "GOOGLE_CLOUD_LOCATION", "CLOUDSDK_COMPUTE_REGION")
 
 
 @dataclass(frozen=True)
@@ -149,23 +143,3 @@ def _labels(given: Sequence[str]) -> dict[str, str]:
             raise UserError(f"--label {label}: write KEY=VALUE.")
         labels[key.strip()] = value.strip()
     return labels
-
-
-def _from_environment(names: Sequence[str]) -> str:
-    return next((os.environ[name] for name in names if os.environ.get(name)), "")
-
-
-def default_region() -> str:
-    """The environment's region; empty if it names none."""
-    return _from_environment(REGION_VARIABLES)
-
-
-def default_project() -> str:
-    """The environment's project, else that of the application default credentials."""
-    named = _from_environment(PROJECT_VARIABLES)
-    if named or os.environ.get("GOOGLE_VERTEX_BASE_URL"):
-        return named
-    try:
-        return google.auth.default()[1] or ""
-    except google.auth.exceptions.DefaultCredentialsError:
-        return ""

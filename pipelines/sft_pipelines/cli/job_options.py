@@ -45,14 +45,13 @@ PublicTemplate = Annotated[
 ]
 Project = Annotated[
     str,
-    typer.Option(
-        help="Project.", show_default="parameter project, GOOGLE_CLOUD_PROJECT, credentials"
-    ),
+    typer.Option(help="Project.", show_default="parameter project, GOOGLE_CLOUD_PROJECT, gcloud's"),
 ]
 Region = Annotated[
     str,
     typer.Option(
-        help="Region of the pipeline job.", show_default="parameter location, GOOGLE_CLOUD_REGION"
+        help="Region of the pipeline job.",
+        show_default="parameter location, GOOGLE_CLOUD_LOCATION, gcloud's",
     ),
 ]
 PipelineRoot = Annotated[
@@ -107,12 +106,12 @@ def err(line: str) -> None:
 def place(project: str, region: str) -> "Connection":
     """Vertex AI in the project and region that the options or the environment name."""
     from sft_components.vertex.connection import Connection
-    from sft_pipelines.preparing import default_project, default_region
+    from sft_pipelines.defaults import default_project, default_region
 
     with wrong_use():
         project, region = project or default_project(), region or default_region()
         if not project:
             raise UserError("No project is named: give --project, or set GOOGLE_CLOUD_PROJECT.")
         if not region:
-            raise UserError("No region is named: give --region, or set GOOGLE_CLOUD_REGION.")
+            raise UserError("No region is named: give --region, or set GOOGLE_CLOUD_LOCATION.")
         return Connection(project, region)

@@ -26,9 +26,10 @@ def run_on_kfp(
     from sft_components.errors import UserError
     from sft_pipelines.checking import check_values
     from sft_pipelines.cli.job_screen import JobScreen
+    from sft_pipelines.defaults import default_project, default_region
     from sft_pipelines.following import planned_tasks
     from sft_pipelines.open_source import KfpHost
-    from sft_pipelines.preparing import default_project, default_region, read_source, read_values
+    from sft_pipelines.preparing import read_source, read_values
 
     with wrong_use():
         request, source = read_source(wanted, err)

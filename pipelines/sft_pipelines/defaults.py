@@ -1,0 +1,36 @@
+"""Project and region where nobody names them: the environment, else gcloud's configuration."""
+
+import configparser
+import os
+from pathlib import Path
+
+REGION_VARIABLES = ("GOOGLE_CLOUD_LOCATION", "GOOGLE_CLOUD_REGION", "CLOUDSDK_AI_REGION")
+PROJECT_VARIABLES = ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT")
+
+
+def default_project() -> str:
+    """`GOOGLE_CLOUD_PROJECT`, else gcloud's project; empty if neither is set."""
+    return _environment(PROJECT_VARIABLES) or _gcloud("core", "project")
+
+
+def default_region() -> str:
+    """`GOOGLE_CLOUD_LOCATION`, else gcloud's region for Vertex AI; empty if neither is set."""
+    return _environment(REGION_VARIABLES) or _gcloud("ai", "region")
+
+
+def _environment(names: tuple[str, ...]) -> str:
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+
+def _gcloud(section: str, key: str) -> str:
+    """A property of gcloud's active configuration; empty where there is none."""
+    folder = Path(os.environ.get("CLOUDSDK_CONFIG") or Path.home() / ".config" / "gcloud")
+    try:
+        active = os.environ.get("CLOUDSDK_ACTIVE_CONFIG_NAME") or (
+            (folder / "active_config").read_text(encoding="utf-8").strip()
+        )
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read(folder / "configurations" / f"config_{active}", encoding="utf-8")
+        return parser.get(section, key, fallback="")
+    except (OSError, configparser.Error):
+        return ""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -145,6 +146,15 @@ def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
     path.write_bytes(lines([chat(1)]))
     with pytest.raises(UserError, match="also the input"):
         convert_set(str(path), "messages", path, Findings())
+
+
+def test_only_a_file_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(UserError, match="is no file"):
+            Writer(tmp_path / name)
+    assert (tmp_path / "pipe").is_fifo()
 
 
 TABLE = [

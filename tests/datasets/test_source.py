@@ -9,6 +9,7 @@ import pytest
 from tests.datasets.data_sets import LLAMA, chat, check, lines, messages
 
 from sft_components.datasets import source
+from sft_components.datasets.check import Options
 from sft_components.datasets.check_set import check_set
 from sft_components.datasets.findings import Findings
 from sft_components.datasets.sets import job_for
@@ -112,6 +113,12 @@ def test_a_comma_may_be_part_of_a_name(tmp_path: Path) -> None:
         (b"PAR1....", "Parquet"),
         (b"PK\x03\x04....", "ZIP"),
         (PLAIN.decode().encode("utf-16"), "UTF-16"),
+        (PLAIN.decode().encode("utf-16-le"), "UTF-16"),
+        (PLAIN.decode().encode("utf-16-be"), "UTF-16"),
+        (bytes(5_000), "begins with NUL bytes"),
+        (b"BZh91AY", "bzip2"),
+        (b"\x89PNG\r\n", "an image"),
+        (b"<!DOCTYPE html>", "error page"),
         (gzip.compress(PLAIN)[:200], "damaged gzip"),
         (gzip.compress(PLAIN)[:100] + b"xxxxxxxx" * 99, "damaged gzip"),
     ],
@@ -132,6 +139,38 @@ def test_wrong_names_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             find(address)
+
+
+def test_what_cannot_be_read_twice_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for address, said in ((str(tmp_path / "pipe"), "is a pipe"), ("-", "Standard input")):
+        with pytest.raises(UserError, match=said):
+            find(address)
+
+
+def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(PLAIN)
+    sources = find(str(path))
+    path.write_bytes(PLAIN + PLAIN)
+    with pytest.raises(UserError, match="was changed while it was read"):
+        check_set(sources, Options("messages"), Findings())
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (PLAIN.replace(b"\n", b"\r"), "carriage return alone"),
+        (PLAIN.splitlines()[0] + b",\n", "a comma stands after the object"),
+        (b"{'messages': []}\n", "double quotes"),
+        (b"\x00" * 100 + b"\n", "expecting value"),
+    ],
+)
+def test_common_mistakes_are_named(tmp_path: Path, bad: bytes, said: str) -> None:
+    (finding,) = check(tmp_path, PLAIN + bad).kept
+    assert (finding.code, finding.line) == ("bad-json", 121)
+    assert said in finding.message
+    assert len(finding.excerpt) <= 82
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")

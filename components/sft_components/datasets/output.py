@@ -81,6 +81,8 @@ class Writer:
     """Writes rows to a file that appears under its name only when it is complete."""
 
     def __init__(self, path: Path) -> None:
+        if path.exists() and not path.is_file():  # a device would be replaced by a file
+            raise UserError(f"{path} is no file: name a file for the rows to be written to.")
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)
         self.path = path

@@ -22,10 +22,18 @@ _ROLE = "roles/storage.objectViewer"
 _BOM = b"\xef\xbb\xbf"
 _NOT_TEXT = {
     b"PAR1": "a Parquet file; make rows of it with `vertex-sft convert`",
-    b"PK\x03\x04": "a ZIP archive; unpack it first",
+    b"PK\x03\x04": "a ZIP archive (or an Excel file); unpack it first, or save it as CSV",
+    b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it, or pack it with gzip",
+    b"BZh": "packed with bzip2; unpack it, or pack it with gzip",
+    b"\xfd7zXZ": "packed with xz; unpack it, or pack it with gzip",
     b"\xff\xfe": "UTF-16 text; save it as UTF-8",
     b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+    b"\x89PNG": "an image; name the JSON Lines file that refers to it",
+    b"\xff\xd8\xff": "an image; name the JSON Lines file that refers to it",
+    b"%PDF": "a PDF file; name the JSON Lines file that refers to it",
+    b"<": "HTML or XML, perhaps an error page that was saved instead of the file",
 }
+_TABLES = (".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -134,10 +142,24 @@ def find(addresses: str | Sequence[str], project: str = "") -> list[Source]:
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise UserError(f"{twice[0]} is named twice. Name each file once.")
     for source in found:
-        for magic, what in _NOT_TEXT.items():
-            if source.head.startswith(magic):
-                raise UserError(f"{source.name} is {what}.")
+        if what := _no_rows(source):
+            raise UserError(f"{source.name} is {what}.")
     return found
+
+
+def _no_rows(source: Source) -> str:
+    """What a file is that cannot hold rows; empty when it may."""
+    head = source.head
+    for magic, what in _NOT_TEXT.items():
+        if head.startswith(magic):
+            return what
+    if b"\0" in head and not source.is_gzip:
+        if any(head[::2]) != any(head[1::2]):
+            return "UTF-16 text; save it as UTF-8"
+        return "no text, as it begins with NUL bytes: perhaps it was not copied to its end"
+    if source.name.lower().endswith(_TABLES):
+        return "a table; make rows of it with `vertex-sft convert`"
+    return ""
 
 
 def _files(address: str) -> list[Source]:

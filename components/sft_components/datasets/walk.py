@@ -59,8 +59,13 @@ def excerpt(text: str, around: int = 0) -> str:
     start = max(0, around - _EXCERPT // 2) if around > _EXCERPT // 2 else 0
     piece = text[start : start + _EXCERPT]
     dots = "…" if start else ""
-    piece = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in piece)
+    piece = "".join(c if c.isprintable() else _escape(c) for c in piece)[:_EXCERPT]
     return dots + piece + ("…" if start + _EXCERPT < len(text) else "")
+
+
+def _escape(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
 
 
 def walk(line: bytes, expected: str = "", locate: Locate | None = None) -> Walked:
@@ -128,6 +133,10 @@ def _decode(line: bytes, walked: Walked) -> Any:
     except json.JSONDecodeError as error:
         shown = excerpt(text, error.pos)
         message = error.msg[0].lower() + error.msg[1:]
+        if text[error.pos :].strip() == ",":
+            message = "a comma stands after the object"
+        elif "\r" in text:
+            message += "; lines end with a carriage return alone, where a line feed is needed"
         walked.problems.append(Problem("bad-json", message, column=error.pos + 1, excerpt=shown))
         return None
     except ValueError as error:  # an integer of thousands of digits, NaN or Infinity

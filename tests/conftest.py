@@ -1,13 +1,17 @@
 """What every test folder shares: one local Vertex AI for the whole session."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
 from hypothesis import settings
 
 from sft_local import control
+from sft_local.storage import StorageServer
 
 # A busy machine is no fault of the code: no test fails for the time an example takes.
 settings.register_profile("steady", deadline=None)
@@ -27,3 +31,32 @@ def local_vertex(tmp_path_factory: pytest.TempPathFactory) -> Iterator[control.L
         os.environ.clear()
         os.environ.update(before)
         control.stop(folder)
+
+
+@pytest.fixture(scope="session")
+def storage_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Cloud Storage server without the rest of Vertex AI."""
+    folder = tmp_path_factory.mktemp("storage")
+    server = StorageServer(folder / "objects", folder / "log")
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+def buckets(
+    storage_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., list[Any]]]:
+    """Makes empty buckets of the names it is called with, which are gone after the test."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_url)
+    client = storage.Client(project="p", credentials=AnonymousCredentials())
+    made: dict[str, Any] = {}
+
+    def make(*names: str) -> list[Any]:
+        for name in names:
+            if name not in made:
+                made[name] = client.create_bucket(name)
+        return [made[name] for name in names]
+
+    yield make
+    for bucket in made.values():
+        bucket.delete(force=True)

@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from sft_components.datasets.findings import Findings
 from sft_components.datasets.sets import check_sets, job_for, open_sets
@@ -78,9 +81,15 @@ def check(
     mode: str = "PEFT_ADAPTER",
     role: str = "training",
     form: str = "auto",
+    address: str = "",
+    limits: dict[str, Any] | None = None,
     **others: Any,
 ) -> Findings:
-    """Check data sets given as bytes or rows; `validation` and `evaluation` may be among them."""
+    """Check data sets given as bytes or rows; `validation` and `evaluation` may be among them.
+
+    `address` names the first set where it is elsewhere already; `limits` replaces some of the
+    model's.
+    """
     named: dict[Any, Any] = {}
     for name in (role, "validation", "evaluation"):
         data = training if name == role else others.pop(name, None)
@@ -89,7 +98,11 @@ def check(
             path.write_bytes(data if isinstance(data, bytes) else lines(data))
             named[name] = str(path)
     options = {key: others.pop(key) for key in ("workers", "fail_fast") if key in others}
+    named[role] = address or named[role]
     job = job_for(model, mode, **others)
+    if limits:
+        changed = msgspec.structs.replace(job.model.limits, **limits)
+        job = replace(job, model=msgspec.structs.replace(job.model, limits=changed))
     findings = Findings()
     check_sets(open_sets(named, form, ""), job, findings, **options)
     return findings

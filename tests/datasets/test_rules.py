@@ -16,14 +16,15 @@ from tests.datasets.data_sets import (
     check,
     content,
     image,
+    lines,
     messages,
     text_to_text,
 )
 
 from sft_components.catalog import load_catalog
-from sft_components.datasets.limits import whole_set
+from sft_components.datasets.convert import convert_set
+from sft_components.datasets.findings import Findings
 from sft_components.datasets.rules import RULES, as_markdown
-from sft_components.datasets.statistics import Statistics
 
 GOOD = [chat(i) for i in range(120)]
 BAD_LINE = 61
@@ -95,6 +96,7 @@ IN_A_ROW: list[tuple[str, str, Any, dict[str, Any]]] = [
         picture("data:image/png;base64,*"), {"model": SCOUT, "rows": IMAGES},
     ),
     ("too-long", "$", chat(0, words=9_000), {}),
+    ("row-too-large", "", lambda: b'{"messages": "' + b"x" * (64 << 20) + b'"}', {}),
     (
         "too-long", "$.output_text", {"input_text": "Say", "output_text": "word " * 2_000},
         {"model": TEXT_BISON, "rows": [text_to_text(i) for i in range(120)]},
@@ -116,6 +118,7 @@ def test_a_row_breaks_one_rule(
     tmp_path: Path, code: str, path: str, row: Any, more: dict[str, Any]
 ) -> None:
     others = {key: value for key, value in more.items() if key != "rows"}
+    row = row() if callable(row) else row  # what is large is made when it is needed
     findings = check(tmp_path, among(row, more.get("rows", GOOD)), **others)
     assert [f.code for f in findings.kept] == [code]
     finding = findings.kept[0]
@@ -143,6 +146,7 @@ WHOLE_SET: list[tuple[str, dict[str, Any]]] = [
          "model": GEMINI},
     ),
     ("answer-role", {"training": [content(i, "assistant") for i in range(120)], "model": GEMINI}),
+    ("file-too-large", {"training": GOOD, "limits": {"max_file_bytes": 10_000}}),
     ("too-few-rows", {"training": [text_to_text(i) for i in range(9)], "model": TEXT_BISON}),
     ("few-rows", {"training": GOOD[:99]}),
     ("too-many-rows", {"training": [text_to_text(i) for i in range(10_001)], "model": TEXT_BISON}),
@@ -161,8 +165,8 @@ WHOLE_SET: list[tuple[str, dict[str, Any]]] = [
         "evaluation-unsupported",
         {"training": [author(i) for i in range(20)], "model": CHAT_BISON, "role": "evaluation"},
     ),
-    ("duplicate-row", {"training": [*GOOD, GOOD[3]]}),
-    ("row-in-two-sets", {"training": GOOD, "validation": [GOOD[3], chat(1_000)]}),
+    ("duplicate-row", {"training": [*GOOD, GOOD[3]], "line": 121}),
+    ("row-in-two-sets", {"training": GOOD, "validation": [chat(1_000), GOOD[3]], "line": 2}),
     ("system-inconsistent", {"training": [*GOOD[60:], *SYSTEM]}),
     (
         "keywords-inconsistent",
@@ -180,9 +184,13 @@ WHOLE_SET: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("code", "sets"), WHOLE_SET)
 def test_a_set_breaks_one_rule(tmp_path: Path, code: str, sets: dict[str, Any]) -> None:
     sets = dict(sets)
+    line = sets.pop("line", 0)  # of most, no single line is at fault
     findings = check(tmp_path, sets.pop("training"), **sets)
     assert set(findings.counts) == {code}, findings.text("error") + findings.text("warning")
-    assert findings.kept[0].severity == RULES[code].severity
+    finding = findings.kept[0]
+    assert finding.severity == RULES[code].severity
+    assert (finding.line, finding.path) == (line, "")
+    assert finding.file.endswith(".jsonl")
 
 
 def test_duplicates_name_both_lines(tmp_path: Path) -> None:
@@ -199,21 +207,6 @@ def test_a_row_in_two_sets_is_found_in_another_format_and_spelling(tmp_path: Pat
     findings = check(tmp_path, GOOD, validation=[leak])
     assert [(f.code, f.line) for f in findings.kept] == [("row-in-two-sets", 1)]
     assert "line 4 of" in findings.kept[0].message
-
-
-def test_a_file_is_too_large() -> None:
-    gemini = load_catalog().find(GEMINI)
-    limit = gemini.limits.max_file_bytes
-    assert limit is not None
-    statistics = Statistics(rows=200, lines=200, bytes=limit + 1)
-    found = list(whole_set(statistics, "generate-content", gemini, "training"))
-    assert [code for code, _ in found] == ["file-too-large"]
-
-
-def test_a_row_is_too_large(tmp_path: Path) -> None:
-    huge = b'{"messages": "' + b"x" * (64 << 20) + b'"}'
-    findings = check(tmp_path, [*GOOD[:60], huge, *GOOD[60:]])
-    assert [(f.code, f.line) for f in findings.kept] == [("row-too-large", 61)]
 
 
 def test_long_rows_as_wanted(tmp_path: Path) -> None:
@@ -239,15 +232,44 @@ def test_a_tokenizer_decides_what_the_estimate_cannot(tmp_path: Path) -> None:
     assert check(tmp_path, among(chat(0, words=words)), count=count).errors == 0
 
 
-OTHERWISE_TESTED = {
-    "row-too-large", "file-too-large", "missing-object", "other-bucket", "inexpressible",
-}  # fmt: skip
-"""Rules with a test of their own, here or with the storage server."""
+# What only a conversion or a bucket shows.
 
 
-def test_every_rule_is_tested_and_documented() -> None:
-    tested = {entry[0] for entry in IN_A_ROW} | {entry[0] for entry in WHOLE_SET}
-    assert tested | OTHERWISE_TESTED == set(RULES)
+def test_a_row_that_the_format_cannot_express(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines(among(chat(0, system="Be kind."))))
+    findings = Findings()
+    convert_set(str(tmp_path / "in.jsonl"), "text-to-text", tmp_path / "out.jsonl", findings)
+    (finding,) = findings.kept
+    assert (finding.code, finding.line) == ("inexpressible", BAD_LINE)
+
+
+IN_A_BUCKET: list[tuple[str, str, int]] = [
+    ("missing-object", "gs://rows/none.png", BAD_LINE),
+    ("missing-object", "gs://no-such-bucket/a.png", BAD_LINE),
+    ("other-bucket", "gs://media/a.png", 0),
+]
+"""Code, address of the picture at fault and line."""
+
+
+@pytest.mark.parametrize(("code", "url", "line"), IN_A_BUCKET)
+def test_a_row_breaks_a_rule_of_storage(
+    tmp_path: Path, buckets: Any, code: str, url: str, line: int
+) -> None:
+    for bucket in buckets("rows", "media"):
+        bucket.blob("a.png").upload_from_string(b"picture")
+    rows = among(picture(url), [image(i, "gs://rows/a.png") for i in range(1, 121)])
+    where: dict[str, Any] = {}
+    if code == "other-bucket":
+        where = {"address": "gs://rows/training.jsonl"}
+        buckets("rows")[0].blob("training.jsonl").upload_from_string(lines(rows))
+    findings = check(tmp_path, rows, model=SCOUT, check_objects=True, project="p", **where)
+    assert [(f.code, f.line) for f in findings.kept] == [(code, line)]
+    assert url.rpartition("/")[0] in findings.kept[0].message
+
+
+def test_every_rule_has_a_file_that_breaks_it_and_is_documented() -> None:
+    with_files = {entry[0] for entry in [*IN_A_ROW, *WHOLE_SET, *IN_A_BUCKET]}
+    assert with_files | {"inexpressible"} == set(RULES)
     table = as_markdown()
     assert all(f"| `{code}` |" in table for code in RULES)
     assert all(rule.cure and rule.what and rule.source for rule in RULES.values())

@@ -3,13 +3,11 @@
 import base64
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
 from tests.datasets.data_sets import (
     CHAT_BISON,
     CODECHAT_BISON,
@@ -31,7 +29,6 @@ from sft_components.datasets.convert import convert_set
 from sft_components.datasets.findings import Findings
 from sft_components.errors import UserError
 from sft_components.validate_dataset.work import ValidateResult, validate_dataset
-from sft_local.storage import StorageServer
 
 DOT = base64.b64decode(PNG)
 LLAMA_1B = "meta/llama3-2@llama-3.2-1b-instruct"
@@ -267,21 +264,8 @@ def test_wrong_arguments_are_refused(step: Step) -> None:
 
 
 @pytest.fixture
-def bucket(local_storage: None) -> Iterator[Any]:
-    client = storage.Client(project="p", credentials=AnonymousCredentials())
-    bucket = client.create_bucket("rows")
-    yield bucket
-    bucket.delete(force=True)
-
-
-@pytest.fixture(scope="module")
-def local_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("storage")
-    server = StorageServer(folder / "objects", folder / "log")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORAGE_EMULATOR_HOST", server.url)
-        yield
-    server.stop()
+def bucket(buckets: Any) -> Any:
+    return buckets("rows")[0]
 
 
 def test_rows_come_from_cloud_storage(step: Step, bucket: Any) -> None:
@@ -323,8 +307,8 @@ def test_media_that_do_not_exist_are_told(step: Step, bucket: Any) -> None:
     assert "36 errors" in said
 
 
-def test_media_in_another_bucket_need_roles(step: Step, bucket: Any) -> None:
-    bucket.client.create_bucket("media").blob("1.png").upload_from_string(b"x")
+def test_media_in_another_bucket_need_roles(step: Step, bucket: Any, buckets: Any) -> None:
+    buckets("media")[0].blob("1.png").upload_from_string(b"x")
     rows = [image(i, "gs://media/1.png") for i in range(100)]
     bucket.blob("a.jsonl").upload_from_string(lines(rows))
     step.run("gs://rows/a.jsonl", base_model=SCOUT)

@@ -3,7 +3,9 @@
 import base64
 import gzip
 import json
+import threading
 from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -364,3 +366,51 @@ def test_convert_uploads_media_too(tmp_path: Path, bucket: Any) -> None:
     (name,) = [blob.name for blob in bucket.list_blobs(prefix="c/")]
     assert json.loads((tmp_path / "out").read_bytes()) == image(1, f"gs://rows/{name}")
     assert not findings.counts
+
+
+def test_what_is_stored_as_gzip_comes_as_rows(step: Step, bucket: Any) -> None:
+    local = step.run(ROWS)
+    blob = bucket.blob("a.jsonl")
+    blob.content_encoding = "gzip"
+    blob.upload_from_string(gzip.compress(lines(ROWS)))
+    assert step.run("gs://rows/a.jsonl").fingerprint == local.fingerprint
+
+
+# Refusals that no local server makes.
+
+REFUSALS = [
+    (403, "p does not have storage.objects.get access.", "Grant roles/storage.objectViewer"),
+    (
+        403, "p does not have serviceusage.services.use access to the project.",
+        "grant roles/serviceusage.serviceUsageConsumer",
+    ),
+    (403, "The billing account for the owning project is disabled.", "Name a project that exists"),
+    (400, "Bucket is a requester pays bucket but no user project provided.", "Name a project"),
+    (401, "Invalid Credentials", "gcloud auth application-default login"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "message", "said"), REFUSALS)
+def test_a_refusal_names_what_is_missing(
+    step: Step, monkeypatch: pytest.MonkeyPatch, status: int, message: str, said: str
+) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"error": {"code": status, "message": message}}).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
+        for address in ("gs://rows/a.jsonl", "gs://rows/*.jsonl"):
+            with pytest.raises(UserError, match=said):
+                step.run(address)
+        with pytest.raises(UserError, match=f"missing-object: gs://rows/1.png: .*{said}"):
+            step.run([image(i, "gs://rows/1.png") for i in range(100)], base_model=SCOUT)
+        server.shutdown()

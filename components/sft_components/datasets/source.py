@@ -105,14 +105,15 @@ class _readable:  # noqa: N801 - reads as a statement
             raise UserError(
                 f"{self._name} is a damaged gzip file: {error}. Compress or copy it again."
             ) from error
-        # Errors of Cloud Storage, told by their status: its library is only there when needed.
-        if getattr(error, "code", None) in (400, 401, 403):
-            from sft_components.vertex.storage import storage_fault
-
-            bucket = self._name.removeprefix("gs://").partition("/")[0]
-            raise storage_fault(cast(Any, error), bucket, role=_ROLE) from error
+        # The library of Cloud Storage is imported only when its errors can come.
         if getattr(error, "code", None) == 404:
             raise UserError(f"{self._name} was removed while it was read. Try again.") from error
+        if error and self._name.startswith("gs://"):
+            from sft_components.vertex.storage import REFUSALS, storage_fault
+
+            if isinstance(error, REFUSALS):
+                bucket = self._name.removeprefix("gs://").partition("/")[0]
+                raise storage_fault(error, bucket, role=_ROLE) from error
         if isinstance(error, OSError):
             raise UserError(f"{self._name} cannot be read: {error.strerror or error}.") from error
 

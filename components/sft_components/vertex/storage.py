@@ -5,12 +5,19 @@ from typing import Any
 
 from google.api_core import exceptions as api
 from google.auth import credentials as ga_credentials
-from google.auth.exceptions import DefaultCredentialsError
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.cloud import storage
 
 from sft_components.errors import UserError
 
-REFUSALS = (api.NotFound, api.Forbidden, api.Unauthorized, api.BadRequest)
+REFUSALS = (
+    api.NotFound,
+    api.Forbidden,
+    api.Unauthorized,
+    api.BadRequest,
+    api.RetryError,
+    GoogleAuthError,
+)
 """Answers that `storage_fault` puts into words: trying again would not help."""
 
 
@@ -51,7 +58,7 @@ def join_uri(folder: str, *names: str) -> str:
 
 
 def storage_fault(
-    error: api.GoogleAPICallError,
+    error: Exception,
     bucket: str,
     location: str = "",
     role: str = "roles/storage.objectUser",
@@ -70,22 +77,25 @@ def storage_fault(
             f"Bucket gs://{bucket} does not exist. Create it with: "
             f"gcloud storage buckets create gs://{bucket}{place}"
         )
-    if isinstance(error, api.Unauthorized):
+    message = getattr(error, "message", "") or str(error)
+    if isinstance(error, api.Unauthorized | GoogleAuthError):
         return UserError(
-            f"The credentials are not valid for gs://{bucket}: {error.message} "
+            f"The credentials are not valid for gs://{bucket}: {message} "
             "Run `gcloud auth application-default login`."
         )
-    if "serviceusage" in error.message:
+    if isinstance(error, api.RetryError):
+        return UserError(f"Cloud Storage does not answer: {message} Check the network.")
+    if "serviceusage" in message:
         return UserError(
-            f"May not use the project for requests to gs://{bucket}: {error.message} Check its "
+            f"May not use the project for requests to gs://{bucket}: {message} Check its "
             "name, or grant roles/serviceusage.serviceUsageConsumer on it."
         )
-    if isinstance(error, api.BadRequest) or "billing" in error.message:
+    if isinstance(error, api.BadRequest) or "billing" in message:
         return UserError(
             f"The project is not one that requests to gs://{bucket} can be made in: "
-            f"{error.message} Name a project that exists and has billing."
+            f"{message} Name a project that exists and has billing."
         )
     return UserError(
-        f"No access to bucket gs://{bucket}: {error.message} "
+        f"No access to bucket gs://{bucket}: {message} "
         f"Grant {role} on it to the account that runs this."
     )

@@ -118,3 +118,23 @@ def test_a_full_disk_and_a_kill_leave_nothing(folder: Path) -> None:
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(p.name for p in folder.iterdir()) == ["bad.jsonl", "good.jsonl"]
+
+
+def test_a_process_that_is_killed_ends_the_check(folder: Path) -> None:
+    dying = f"""
+import os, signal
+from sft_components.datasets import check, check_set
+check_set.PART_BYTES = 5_000
+here, batch = os.getpid(), check.Checker.batch
+def die(self, lines):
+    if os.getpid() != here:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch(self, lines)
+check.Checker.batch = die
+{PROGRAM}"""
+    done = subprocess.run(
+        [sys.executable, "-c", dying, "validate", "good.jsonl", "-m", LLAMA, "--workers", "2"],
+        cwd=folder, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "ended from outside" in done.stderr

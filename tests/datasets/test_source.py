@@ -2,7 +2,6 @@
 
 import gzip
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from tests.datasets.data_sets import LLAMA, chat, check, lines, messages
 
 from sft_components.datasets import source
-from sft_components.datasets.check import Checker, Options
+from sft_components.datasets.check import Options
 from sft_components.datasets.check_set import check_set
 from sft_components.datasets.findings import Findings
 from sft_components.datasets.sets import job_for
@@ -218,15 +217,6 @@ def test_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.Monke
     assert [f.line for f in one.kept] == [1_235, 2_901, 2_001, 0]
     first = check(tmp_path, data, workers=2, fail_fast=True)
     assert [f.line for f in first.kept] == [1_235]
-
-
-def test_a_process_that_is_killed_ends_the_check(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sft_components.datasets.check_set.PART_BYTES", 5_000)
-    monkeypatch.setattr(Checker, "batch", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(UserError, match="ended from outside"):
-        check(tmp_path, PLAIN, workers=2)
 
 
 def test_the_limit_of_a_row_is_large_enough_for_media() -> None:

@@ -218,23 +218,31 @@ def test_a_gate_that_was_not_passed_takes_the_endpoint_down(tuned: dict[str, Tun
     assert f"Deleted {result.endpoint}" in lines
 
 
-def test_a_tuning_goes_on_from_an_earlier_one(tuned: dict[str, Tuned], output_uri: str):
-    earlier = tuned["llama"].result
+@pytest.mark.parametrize("family", ["llama", "gemini"])
+def test_a_tuning_goes_on_from_an_earlier_one(
+    family: str, tuned: dict[str, Tuned], output_uri: str
+):
+    earlier = tuned[family].result
     bucket, _ = split_uri(output_uri)
+    # So small a rate that it starts where the one before had ended.
+    rate = {"learning_rate_multiplier": 1e-6} if family == "gemini" else {"learning_rate": 1e-9}
     settings = launch_settings(
-        CASES["llama"].model,
+        CASES[family].model,
         project=PROJECT,
-        run_name="run-continued",
-        training_uri=f"gs://{bucket}/llama.jsonl",
+        run_name=f"continued-{family}",
+        training_uri=f"gs://{bucket}/{family}.jsonl",
         output_uri=output_uri,
         epochs=1,
-        learning_rate=1e-9,  # so small that it starts where the one before had ended
         custom_base_model=earlier.tuning_job,
+        **rate,
     )
     lines: list[str] = []
     result = launch_sft(settings, log=lines.append)
-    assert f"Tuning on from {earlier.checkpoint_uri}" in lines
-    assert result.base_model_uri == earlier.checkpoint_uri
-    first = result.metrics["/train_total_loss"]
-    assert first == pytest.approx(earlier.metrics["/train_total_loss"], rel=0.2)
-    assert result.checkpoint_uri != earlier.checkpoint_uri
+    start = earlier.checkpoint_uri or earlier.tuned_model
+    assert f"Tuning on from {start}" in lines
+    before, after = (r.metrics["/train_total_loss"] for r in (earlier, result))
+    assert after == pytest.approx(before, rel=0.2)
+    if family == "llama":
+        assert result.base_model_uri == earlier.checkpoint_uri != result.checkpoint_uri
+    else:
+        assert result.tuned_model != earlier.tuned_model

@@ -86,6 +86,14 @@ class Source:
             )
 
     @property
+    def written(self) -> int:
+        """When it was written last, in a unit of its own: only whether it is equal says something.
+
+        The generation of an object, the time of a local file in nanoseconds.
+        """
+        return int(self.blob.generation) if self.blob is not None else self.modified_ns
+
+    @property
     def is_gzip(self) -> bool:
         """Whether the content is gzip, told by its first bytes."""
         return self.head.startswith(b"\x1f\x8b")

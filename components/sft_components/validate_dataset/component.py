@@ -26,6 +26,7 @@ def validate_dataset(
     validation_split: bool = True,
     deduplicate: bool = False,
     output_uri: str = "",
+    data_version: str = "",
 ) -> NamedTuple(
     "ValidateOutputs",
     [
@@ -58,6 +59,8 @@ def validate_dataset(
         deduplicate: Leave out copies of a training row.
         output_uri: gs:// folder; media that rows of a local data set name by paths go to its media/
             folder. Empty: such paths are wrong.
+        data_version: Not read: what changes when the data sets do, so that a cached result is taken
+            for the same data only (from validate_pipeline).
 
     Returns:
         Rows and tokens of one pass over the training set, whether the tokens are an estimate, and

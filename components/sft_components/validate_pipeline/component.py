@@ -27,6 +27,7 @@ def validate_pipeline(
     default_context: str = "",
     dataset_uri: str = "",
     dataset_name: str = "",
+    validation_data_uri: str = "",
     evaluation_data_uri: str = "",
     evaluation_interval: int = 20,
     enable_early_stopping: bool = True,
@@ -45,7 +46,13 @@ def validate_pipeline(
     serving_accelerator_count: int = 0,
 ) -> NamedTuple(
     "ValidatePipelineOutputs",
-    [("base_model", str), ("tuning_mode", str), ("output_uri", str), ("evaluation", str)],
+    [
+        ("base_model", str),
+        ("tuning_mode", str),
+        ("output_uri", str),
+        ("evaluation", str),
+        ("data_version", str),
+    ],
 ):
     """Check a run's settings before anything is read, sent or paid for.
 
@@ -70,6 +77,7 @@ def validate_pipeline(
         default_context: Chat models: context of the rows that have none.
         dataset_uri: Training set.
         dataset_name: Vertex AI data set; refused, as its rows cannot be checked here.
+        validation_data_uri: Validation set; may be empty.
         evaluation_data_uri: Held-out rows; may be empty.
         evaluation_interval: Legacy text and code models: steps between evaluations.
         enable_early_stopping: Legacy text and code models: stop when the accuracy stays.
@@ -88,8 +96,8 @@ def validate_pipeline(
         serving_accelerator_count: Accelerators of one replica.
 
     Returns:
-        The model's name in the catalogue, the tuning mode, the output folder, and where the tuned
-        model is evaluated: checkpoint, endpoint or none.
+        The model's name in the catalogue, the tuning mode, the output folder, where the tuned model
+        is evaluated (checkpoint, endpoint or none), and what changes when a data set is written.
     """
     from collections import namedtuple
 
@@ -120,6 +128,7 @@ def validate_pipeline(
                 default_context=default_context,
                 dataset_uri=dataset_uri,
                 dataset_name=dataset_name,
+                validation_data_uri=validation_data_uri,
                 evaluation_uri=evaluation_data_uri,
                 evaluation_interval=evaluation_interval,
                 enable_early_stopping=enable_early_stopping,
@@ -140,6 +149,13 @@ def validate_pipeline(
             log=log,
         )
     outputs = namedtuple(
-        "ValidatePipelineOutputs", ["base_model", "tuning_mode", "output_uri", "evaluation"]
+        "ValidatePipelineOutputs",
+        ["base_model", "tuning_mode", "output_uri", "evaluation", "data_version"],
     )
-    return outputs(result.base_model, result.tuning_mode, result.output_uri, result.evaluation)
+    return outputs(
+        result.base_model,
+        result.tuning_mode,
+        result.output_uri,
+        result.evaluation,
+        result.data_version,
+    )

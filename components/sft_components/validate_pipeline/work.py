@@ -9,6 +9,7 @@ from sft_components.catalog.cost import serving_cost_per_hour
 from sft_components.catalog.machines import check_machine, suggest
 from sft_components.catalog.settings import check_settings
 from sft_components.catalog.tuning import TuningSettings
+from sft_components.datasets.version import data_version
 from sft_components.errors import UserError
 from sft_components.vertex.buckets import check_bucket
 
@@ -24,6 +25,7 @@ class PipelineSettings(TuningSettings):
     dataset_uri: str = ""
     dataset_name: str = ""
     """A Vertex AI data set: an input of the legacy templates."""
+    validation_data_uri: str = ""
     min_exact_match: float = 0.0
     """Gate, 0 to 1."""
     min_improvement: float = 0.0
@@ -44,6 +46,8 @@ class ValidatedPipeline:
     output_uri: str
     evaluation: Evaluation
     """Where the tuned model is compared with its base: on its weights, at its endpoint, nowhere."""
+    data_version: str
+    """Changes whenever one of the data sets is written; empty without a project to ask in."""
 
 
 def validate_pipeline(
@@ -76,7 +80,16 @@ def validate_pipeline(
     if settings.project and settings.output_uri:
         check_bucket(settings.project, settings.output_uri, settings.region, log)
     log(f"{model.title}: {checked.tuning_mode} in {settings.region}{_serving(model, settings)}")
-    return ValidatedPipeline(model.name, checked.tuning_mode, settings.output_uri, evaluation)
+    # Last, because it asks Cloud Storage: a wrong setting is told at once.
+    version = settings.project and data_version(
+        settings.project,
+        settings.dataset_uri,
+        settings.validation_data_uri,
+        settings.evaluation_uri,
+    )
+    return ValidatedPipeline(
+        model.name, checked.tuning_mode, settings.output_uri, evaluation, version
+    )
 
 
 def _check_location(location: str) -> None:

@@ -4,7 +4,7 @@ from kfp import dsl
 
 from sft_components.deploy_model.component import deploy_model
 from sft_components.smoke_test_endpoint.component import smoke_test_endpoint
-from sft_pipelines.graphs.settings import repeated, uncached
+from sft_pipelines.graphs.settings import repeated, small, uncached
 
 
 @dsl.pipeline(name="deployment-graph")
@@ -51,11 +51,11 @@ def deployment_graph(
             spot=spot,
             fallback_machines=fallback_machines,
         )
-        uncached(repeated(deployed))
+        small(uncached(repeated(deployed)))
         tested = smoke_test_endpoint(
             base_model=base_model,
             endpoint_resource_name=deployed.outputs["endpoint_resource_name"],
             prompts=smoke_test_prompts,
             max_latency_s=max_latency_s,
         )
-        uncached(repeated(tested))
+        small(uncached(repeated(tested)))

@@ -6,7 +6,7 @@ from kfp import dsl
 
 from sft_components.evaluate_endpoint.component import evaluate_endpoint
 from sft_components.evaluate_model.component import evaluate_model
-from sft_pipelines.graphs.settings import repeated, sized, uncached
+from sft_pipelines.graphs.settings import repeated, small, uncached
 
 
 @dsl.pipeline(name="evaluation-graph")
@@ -47,7 +47,7 @@ def evaluation_graph(
         # A g2-standard-12; `validate_pipeline` refuses models that do not fit its one L4. Not by
         # parameters: kfp does not hand those of a resource into an exit handler's graph.
         direct.set_accelerator_type("NVIDIA_L4").set_accelerator_limit(1)
-        sized(uncached(repeated(direct)), "12", "48G")
+        uncached(repeated(direct)).set_cpu_limit("12").set_memory_limit("48G")
     with dsl.Else(name="through-an-endpoint"):
         asked = evaluate_endpoint(
             project=project,
@@ -61,7 +61,7 @@ def evaluation_graph(
             max_new_tokens=max_new_tokens,
             max_rows=max_rows,
         )
-        uncached(repeated(asked))
+        small(uncached(repeated(asked)))
     outputs = namedtuple("EvaluationGraphOutputs", ["passed", "reason"])
     return outputs(
         dsl.OneOf(direct.outputs["passed"], asked.outputs["passed"]),

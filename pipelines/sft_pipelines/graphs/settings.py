@@ -6,8 +6,8 @@ from typing import Any
 def uncached(task: Any) -> Any:
     """Never take `task` from the cache.
 
-    Vertex AI's cache goes by the address of what a step reads, not by what is stored there: cached,
-    a scheduled run would never see new rows, and an endpoint that is gone would be handed on.
+    Vertex AI's cache goes by a step's inputs, not by what is outside: cached, an upload would not
+    notice that its object is gone, and an endpoint that was deleted would be handed on.
     """
     return task.set_caching_options(False)
 
@@ -23,6 +23,9 @@ def repeated(task: Any) -> Any:
     )
 
 
-def sized(task: Any, cpu: str, memory: str) -> Any:
-    """Ask for `cpu` cores and `memory` (`4G`) for `task`."""
-    return task.set_cpu_limit(cpu).set_memory_limit(memory)
+def small(task: Any) -> Any:
+    """Run `task` on a small machine: our steps wait more than they work.
+
+    The validation is the largest, with two processes and less than 200 MB.
+    """
+    return task.set_cpu_limit("2").set_memory_limit("4G")

@@ -11,7 +11,7 @@ from sft_components.validate_dataset.component import validate_dataset
 from sft_components.validate_pipeline.component import validate_pipeline
 from sft_pipelines.graphs.deployment import deployment_graph
 from sft_pipelines.graphs.evaluation import evaluation_graph
-from sft_pipelines.graphs.settings import repeated, uncached
+from sft_pipelines.graphs.settings import repeated, small, uncached
 from sft_pipelines.graphs.tuning import tuning_graph
 
 
@@ -102,6 +102,7 @@ def stages(
         default_context=default_context,
         dataset_uri=dataset_uri,
         dataset_name=dataset_name,
+        validation_data_uri=validation_data_uri,
         evaluation_data_uri=evaluation_data_uri,
         evaluation_interval=evaluation_interval,
         enable_early_stopping=enable_early_stopping,
@@ -119,7 +120,7 @@ def stages(
         serving_accelerator_type=serving_accelerator_type,
         serving_accelerator_count=serving_accelerator_count,
     )
-    uncached(checked)
+    small(uncached(checked))
     model = checked.outputs["base_model"]
     validated = validate_dataset(
         project=project,
@@ -134,8 +135,10 @@ def stages(
         validation_split=validation_split,
         deduplicate=deduplicate,
         output_uri=checked.outputs["output_uri"],
+        data_version=checked.outputs["data_version"],
     )
-    uncached(repeated(validated))
+    # The only step that may come from the cache: it is told which data it is for.
+    small(repeated(validated))
     changed = check_changed(
         project=project,
         location=location,
@@ -143,14 +146,14 @@ def stages(
         fingerprint=validated.outputs["fingerprint"],
         when_changed=when_changed,
     )
-    uncached(repeated(changed))
+    small(uncached(repeated(changed)))
     released = release_endpoint(
         project=project,
         location=location,
         tuning_location=tuning_location,
         run_name=run_name,
     )
-    uncached(released)
+    small(uncached(released))
 
     with (
         dsl.ExitHandler(released, name="what-costs-money"),
@@ -242,7 +245,7 @@ def stages(
                 marker_uri=changed.outputs["marker_uri"],
                 fingerprint=validated.outputs["fingerprint"],
             ).after(deployed)
-            uncached(repeated(recorded))
+            small(uncached(repeated(recorded)))
     return released
 
 

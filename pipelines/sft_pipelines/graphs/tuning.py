@@ -6,7 +6,7 @@ from kfp import dsl
 
 from sft_components.launch_sft.component import launch_sft
 from sft_components.upload_to_gcs.component import upload_to_gcs
-from sft_pipelines.graphs.settings import repeated, uncached
+from sft_pipelines.graphs.settings import repeated, small, uncached
 
 
 @dsl.pipeline(name="tuning-graph")
@@ -71,7 +71,7 @@ def tuning_graph(
         validation_dataset=validation_dataset,
         evaluation_dataset=evaluation_dataset,
     )
-    uncached(repeated(uploaded))
+    small(uncached(repeated(uploaded)))
     launched = launch_sft(
         project=project,
         location=location,
@@ -112,7 +112,7 @@ def tuning_graph(
         allow_unlisted=allow_unlisted,
         relaunch_failed=relaunch_failed,
     )
-    uncached(repeated(launched))
+    small(uncached(repeated(launched)))
     outputs = namedtuple(
         "TuningGraphOutputs",
         [

@@ -28,11 +28,6 @@ def train(project: str, rows: dsl.Input[dsl.Dataset]) -> bool:
     return True
 
 
-@dsl.component(base_image="python:3.11.14-slim")
-def release(status: dsl.PipelineTaskFinalStatus) -> str:
-    return status.state
-
-
 @dsl.pipeline(name="training-graph")
 def training_graph(project: str, rows: dsl.Input[dsl.Dataset]) -> NamedTuple(
     "T", [("passed", bool)]
@@ -45,7 +40,7 @@ def training_graph(project: str, rows: dsl.Input[dsl.Dataset]) -> NamedTuple(
 @dsl.pipeline(name="remembering")
 def remembering(
     project: str, location: str, output_uri: str, dataset_uri: str, when_changed: str = ""
-) -> str:
+):
     read = read_rows(dataset_uri=dataset_uri)
     read.set_caching_options(False)
     checked = check_changed(
@@ -56,11 +51,7 @@ def remembering(
         when_changed=when_changed,
     )
     checked.set_caching_options(False)
-    released = release()
-    with (
-        dsl.ExitHandler(released, name="what-costs-money"),
-        dsl.If(checked.outputs["changed"] == True, name="data-changed"),  # noqa: E712
-    ):
+    with dsl.If(checked.outputs["changed"] == True, name="new-rows"):  # noqa: E712
         trained = training_graph(project=project, rows=read.outputs["rows"])
         record_success(
             project=project,
@@ -69,7 +60,6 @@ def remembering(
             marker_uri=checked.outputs["marker_uri"],
             fingerprint=read.outputs["Output"],
         ).after(trained).set_caching_options(False)
-    return released.output
 
 
 def compile_remembering(folder: Path) -> Path:

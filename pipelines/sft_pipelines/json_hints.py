@@ -30,10 +30,18 @@ def parse_json(text: str, place: str, top_level: Collection[str] = ()) -> Any:
         top_level: Keys that belong to the outermost object: found deeper, a brace is missing.
 
     Raises:
-        UserError: With line, column and a hint.
+        UserError: With line, column and a hint; or a key is there twice in one object.
     """
+
+    def make(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+            raise UserError(f"{place}: {twice!r} is there twice in one object: remove one.")
+        return made
+
     try:
-        return json.loads(text.removeprefix("\ufeff"))
+        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=make)
     except json.JSONDecodeError as error:
         where = f"{place}, line {error.lineno}, column {error.colno}"
         message = error.msg[0].lower() + error.msg[1:]

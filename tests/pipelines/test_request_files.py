@@ -148,3 +148,8 @@ def test_broken_json_has_a_place_and_a_hint(text: str, line: int, hint: str, tmp
 def test_a_tuning_job_is_told_from_a_pipeline_job(tmp_path: Path):
     body = {"baseModel": "gemini-2.5-flash", "supervisedTuningSpec": {}}
     assert "tuningJobs.create" in refusal(tmp_path, json.dumps(body))
+
+
+def test_a_name_that_is_there_twice_is_not_silently_dropped(tmp_path: Path):
+    text = '{"runtimeConfig": {"parameterValues": {"train_steps": 3, "train_steps": 300}}}'
+    assert "'train_steps' is there twice" in refusal(tmp_path, text)

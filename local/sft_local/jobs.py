@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from sft_local import wire
+from sft_local import results
 from sft_local.gcs import Storage
 from sft_local.hosting import Hosting
 from sft_local.operations import OperationCancelledError
@@ -18,7 +18,6 @@ from sft_local.trainer.protocol import (
     CHECKPOINTS,
     FINAL,
     Checkpoint,
-    Distribution,
     Metrics,
     Statistics,
     TrainingJob,
@@ -192,24 +191,7 @@ class JobRunner:
                 self._store.add_point(name, metric, event.step, value)
             return
         with self._store.change(name) as job:
-            job.tuning_data_stats = {
-                "supervised_tuning_data_stats": {
-                    "tuning_dataset_example_count": event.rows,
-                    "total_tuning_character_count": event.characters,
-                    "total_billable_character_count": event.characters,
-                    "total_billable_token_count": event.tokens,
-                    "tuning_step_count": event.steps,
-                    "user_input_token_distribution": _distribution(event.input_tokens),
-                    "user_output_token_distribution": _distribution(event.output_tokens),
-                    "user_message_per_example_distribution": _distribution(event.messages),
-                    "user_dataset_examples": [
-                        {"role": role, "parts": [{"text": text}]} for role, text in event.examples
-                    ],
-                    "total_truncated_example_count": event.altered,
-                    "truncated_example_indices": event.indices,
-                    "dropped_example_reasons": event.reasons,
-                }
-            }
+            job.tuning_data_stats = results.data_stats(event)
 
     def _succeed(self, name: str, plan: Plan, checkpoints: list[Checkpoint]) -> None:
         parent, _, number = name.rpartition("/tuningJobs/")
@@ -219,7 +201,7 @@ class JobRunner:
         name_of_model = plan.version_of or f"{parent}/models/{number}"
         added = add_version(
             self._store,
-            registry_model(
+            results.registry_model(
                 name_of_model,
                 display_name=title,
                 description=job.description,
@@ -266,35 +248,3 @@ class JobRunner:
             if error is not None:
                 job.error = {"code": error.number, "message": error.message}
         log.info("%s: %s%s", name, state, f" ({error.message})" if error else "")
-
-
-def registry_model(
-    name: str, *, display_name: str, description: str, weights_uri: str, labels: dict[str, str]
-) -> Any:
-    """The registry's entry for a tuned model; `add_version` makes it a version."""
-    moment = now()
-    return wire.types().Model(
-        name=name,
-        display_name=display_name,
-        description=description,
-        artifact_uri=weights_uri,
-        version_create_time=moment,
-        version_update_time=moment,
-        labels=labels,
-        create_time=moment,
-        update_time=moment,
-    )
-
-
-def _distribution(found: Distribution) -> dict[str, Any]:
-    return {
-        "sum": found.sum,
-        "billable_sum": found.sum,
-        "min_": found.min,
-        "max_": found.max,
-        "mean": found.mean,
-        "median": found.median,
-        "p5": found.p5,
-        "p95": found.p95,
-        "buckets": [{"count": c, "left": a, "right": b} for c, a, b in found.buckets],
-    }

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from sft_components.catalog.legacy import accelerator
 from sft_components.catalog.tuning import TuningSettings
 from sft_local import legacy_plan
-from sft_local.jobs import registry_model
 from sft_local.legacy_plan import CHAT_TEMPLATE
 from sft_local.operations import OperationCancelledError
+from sft_local.results import registry_model
 from sft_local.stand_in import LABEL
 from sft_local.trainer.protocol import FINAL, Metrics, Statistics
 from sft_local.trainings import STOPPED

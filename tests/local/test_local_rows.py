@@ -67,6 +67,37 @@ def test_generate_content_rows_become_conversations() -> None:
     assert row.messages[1]["content"] == "ab"
 
 
+def test_text_to_text_is_cut_to_the_models_limits(tokenizer: Any) -> None:
+    row = parse_row({"input_text": "a" * 50, "output_text": "b" * 50}, ["text-to-text"])
+    example = encode(row, tokenizer, 1000, max_input=20, max_output=30)
+    assert example.truncated
+    text = tokenizer.decode(example.input_ids)
+    assert (text.count("a" * 20), text.count("a" * 21)) == (1, 0)
+    learnt = tokenizer.decode([label for label in example.labels if label != IGNORED])
+    assert learnt == "b" * 30 + "<|im_end|>\n"
+
+
+def test_context_of_a_row_comes_before_the_default() -> None:
+    turns = [{"author": "user", "content": "q"}, {"author": "assistant", "content": "a"}]
+    own = parse_row({"context": "own", "messages": turns}, ["author-chat"], "default")
+    other = parse_row({"messages": turns}, ["author-chat"], "default")
+    none = parse_row({"messages": turns}, ["author-chat"])
+    assert [r.messages[0]["content"] for r in (own, other, none)] == ["own", "default", "q"]
+    for wrong in (turns[:1], turns[1:], [*turns, turns[1]]):
+        with pytest.raises(RowError):
+            parse_row({"messages": wrong}, ["author-chat"])
+
+
+def test_parts_that_are_no_text_leave_a_note() -> None:
+    image = {"type": "image_url", "image_url": {"url": "gs://b/x.png", "detail": "low"}}
+    question = {"role": "user", "content": [{"type": "text", "text": "what is "}, image]}
+    row = parse({"messages": [question, {"role": "assistant", "content": "a dog"}]})
+    assert row.messages[0]["content"] == "what is [image]"
+    assert row.left_out == ("image",)
+    with pytest.raises(RowError, match="an answer must be text"):
+        parse({"messages": [question, {"role": "assistant", "content": [image]}]})
+
+
 @pytest.mark.parametrize(
     "row",
     [

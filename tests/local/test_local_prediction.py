@@ -134,6 +134,20 @@ def test_stop_sequences_and_top_k_have_their_effect(base_url: str) -> None:
     assert cut.startswith(streamed.rstrip("\ufffd"))
 
 
+def test_who_leaves_early_holds_up_nobody(base_url: str) -> None:
+    body: dict[str, Any] = {"contents": [{"role": "user", "parts": [{"text": "number 3"}]}]}
+    url = f"{base_url}/{MODEL}"
+    for _ in range(2):
+        with requests.post(
+            f"{url}:streamGenerateContent?alt=sse",
+            json={**body, "generationConfig": {"maxOutputTokens": 1500}},
+            stream=True,
+            timeout=60,
+        ) as left:
+            assert next(left.iter_lines()).startswith(b"data: {")
+    assert ask(f"{url}:generateContent", {**body, "generationConfig": {"maxOutputTokens": 2}})
+
+
 def test_openai_client_chats_and_streams(far: Far) -> None:
     client = openai.OpenAI(
         api_key="none",

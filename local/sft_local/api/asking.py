@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -111,11 +111,11 @@ async def read_object(request: Request) -> dict[str, Any]:
     return body
 
 
-async def begun(pieces: AsyncGenerator[str]) -> AsyncIterator[str]:
+async def begun(pieces: AsyncGenerator[str]) -> AsyncGenerator[str]:
     """`pieces` once the first one is there: until then a refusal still has a status of its own."""
     first = await anext(pieces, "")
 
-    async def all_of_them() -> AsyncIterator[str]:
+    async def all_of_them() -> AsyncGenerator[str]:
         async with contextlib.aclosing(pieces):
             yield first
             async for piece in pieces:
@@ -129,15 +129,20 @@ class HeldStream(StreamingResponse):
 
     def __init__(
         self,
-        content: AsyncIterable[str],
+        content: AsyncGenerator[str],
         held: contextlib.AsyncExitStack,
         media_type: str = "text/event-stream",
     ) -> None:
         """`held`: closed at the end."""
         super().__init__(content, media_type=media_type)
+        self._content = content
         self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the answer."""
         async with self._held:
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                # A caller who leaves early leaves the stream, and the server's turn, half used.
+                await self._content.aclose()

@@ -319,19 +319,19 @@ def test_media_in_another_bucket_need_roles(step: Step, bucket: Any, buckets: An
 
 def test_local_media_are_uploaded_once_and_the_rows_rewritten(step: Step, bucket: Any) -> None:
     (step.folder / "pictures").mkdir()
-    for i in range(40):
+    for i in range(8):
         (step.folder / "pictures" / f"{i}.png").write_bytes(DOT + bytes([i // 2]))
     (step.folder / "pictures" / "bad.png").write_bytes(b"no picture")
-    rows = [image(i, f"pictures/{i % 40}.png") for i in range(120)]
-    for sent in (20, 0):
+    rows = [image(i, f"pictures/{i % 8}.png") for i in range(120)]
+    for sent in (4, 0):
         before = {blob.name for blob in bucket.list_blobs(prefix="m/")}
         step.run(rows, base_model=SCOUT, output_uri="gs://rows/m/", validation_split=False)
         after = {blob.name for blob in bucket.list_blobs(prefix="m/media/")}
         assert len(after - before) == sent
     urls = [row["messages"][0]["content"][1]["image_url"]["url"] for row in step.rows("training")]
-    for i, url in enumerate(urls):
+    for i, url in enumerate(urls[:8]):
         blob = bucket.blob(url.removeprefix("gs://rows/"))
-        assert blob.download_as_bytes() == DOT + bytes([i % 40 // 2])
+        assert blob.download_as_bytes() == DOT + bytes([i // 2])
     assert [image(i, urls[i]) for i in range(120)] == step.rows("training")
     for url, said in (
         ("pictures/none.png", "missing-object: pictures/none.png is no file here"),

@@ -16,6 +16,7 @@ from tests.local import small_pipeline
 from tests.local.far_side import BUCKET, PARENT, Far
 
 from sft_local import control
+from sft_local.pipelines.conditions import ConditionError, holds
 
 ENDED = ("PIPELINE_STATE_SUCCEEDED", "PIPELINE_STATE_FAILED", "PIPELINE_STATE_CANCELLED")
 ROOT = f"gs://{BUCKET}/pipelines"
@@ -344,3 +345,26 @@ def test_a_killed_server_leaves_no_step_and_no_job_that_seems_to_run(
             assert not {"RUNNING", "PENDING"} & set(states(job).values())
     finally:
         control.stop(folder)
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("inputs.parameter_values['word'] == 'fine && well'", False),
+        ("inputs.parameter_values['word'] != 'it' && int(inputs.parameter_values['n']) >= 3", True),
+        ("!(inputs.parameter_values['flag'] == true) || inputs.parameter_values['n'] < 3", False),
+        ("inputs.parameter_values['word'] in ['x', 'it\\'s']", True),
+        # kfp does not escape the quote of a constant; the service cannot read that either.
+        ("inputs.parameter_values['word'] == 'it's'", None),
+        ("inputs.parameter_values['absent'] == ''", None),
+        ("inputs.parameter_values['n'] < 'a'", None),
+        ("__import__('os')", None),
+    ],
+)
+def test_conditions_are_evaluated_or_refused(condition: str, expected: bool | None) -> None:
+    values = {"word": "it's", "n": 3.0, "flag": True, "absent": None}
+    if expected is None:
+        with pytest.raises(ConditionError):
+            holds(condition, values)
+    else:
+        assert holds(condition, values) is expected

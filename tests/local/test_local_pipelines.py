@@ -56,7 +56,7 @@ class Pipelines:
         return self.until(self.create({"pipeline_spec": self.spec(name)}, **values).name)
 
     def until(self, name: str, reached: Any = None) -> Any:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while time.monotonic() < deadline:
             job = self.client.get_pipeline_job(name=name)
             if job.state.name in ENDED or (reached is not None and reached(job)):

@@ -69,7 +69,7 @@ class Schedules:
         self.advance(seconds=(moment - self.now()).total_seconds() + 0.01)
 
     def until(self, name: str, runs: int) -> Any:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             found = self.client.get_schedule(name=name)
             if found.started_run_count >= runs:

@@ -137,8 +137,8 @@ def build_empty_report(*, passed: bool, reason: str) -> str:
 def _summary(
     passed: bool, reason: str, task: str, measured: Measured, notes: Sequence[str]
 ) -> Markup:
-    metrics, said = measured.metrics, list(notes)
-    figures: dict[str, str | float] = {"rows": metrics["rows"], "task": task}
+    metrics, said = measured.metrics, [f"Task: {task}.", *notes]
+    figures: dict[str, str | float] = {"rows": metrics["rows"]}
     for name in HEADLINE[task][:2]:
         if name in metrics:
             figures[TITLES[name]] = f"{metrics[name]:.3f}"
@@ -202,7 +202,7 @@ def _estimate(found: Estimate | None, form: str = ".3f") -> str:
 def _p(value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+    return f"{value:.3f}" if value >= 0.001 else "<\N{NO-BREAK SPACE}0.001"
 
 
 def _latencies(metrics: Mapping[str, float]) -> Markup:
@@ -214,7 +214,7 @@ def _latencies(metrics: Mapping[str, float]) -> Markup:
     ]
     if not said:
         return Markup("")
-    return Markup('<p class="note">Median time of an answer: {}.</p>').format("; ".join(said))
+    return Markup('<p class="note after">Median time of an answer: {}.</p>').format("; ".join(said))
 
 
 def _matrices(confusion: Mapping[str, Confusion]) -> list[Section]:
@@ -239,7 +239,8 @@ def _shown(predictions: Sequence[Prediction]) -> list[Prediction]:
 
 def _cut(predictions: Sequence[Prediction]) -> str:
     if len(predictions) <= SHOWN:
-        return "Regressions first, then in the order of the file."
+        first = any(row.kind == "regression" for row in predictions)
+        return "Regressions first, then in the order of the file." if first else ""
     return (
         f"{SHOWN:,} of {len(predictions):,} rows, regressions and improvements before others; "
         "the predictions file holds all."

@@ -164,6 +164,8 @@ def bar_groups(
     )
     slot = (WIDTH - LEFT - RIGHT) / len(groups)
     wide = min(60.0, slot * 0.76 / len(names))
+    # A lone series has no grey one to be told from.
+    first = 0 if len(names) > 1 else 1
     marks = y_ticks(y_axis, y_label)
     for place, (title, bars) in enumerate(groups.items()):
         centre = LEFT + slot * (place + 0.5)
@@ -179,7 +181,14 @@ def bar_groups(
             left = centre + (index - len(names) / 2) * wide
             top = y_axis(value)
             marks.append(
-                bar(index, left, left + wide, y_axis(0), top, f"{title}, {name}: {number(value)}")
+                bar(
+                    first + index,
+                    left,
+                    left + wide,
+                    y_axis(0),
+                    top,
+                    f"{title}, {name}: {number(value)}",
+                )
             )
             middle = left + wide / 2
             if ends := (intervals or {}).get(title, {}).get(name):

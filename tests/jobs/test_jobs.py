@@ -189,7 +189,9 @@ def test_a_legacy_job_is_followed_and_shown_like_any_other(
 ) -> None:
     assert legacy.exit_code == 0, legacy.stderr
     events = [json.loads(line) for line in legacy.stdout.splitlines()]
-    assert [event["step"] for event in events if "step" in event] == [1, 2, 3, 4]
+    # A step may be told twice: its metrics do not come in the same moment.
+    steps = dict.fromkeys(event["step"] for event in events if "step" in event)
+    assert list(steps) == [1, 2, 3, 4]
     assert [event["state"] for event in events if "state" in event][-1] == "succeeded"
     told = json.loads(command("show", "old-one", "--json").stdout)
     assert told["request"]["train_steps"] == 4

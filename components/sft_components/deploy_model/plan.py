@@ -85,10 +85,17 @@ def machines(
         known = known_machine(name)
         wanted.append((name, known.accelerator_type, known.accelerator_count))
     # A machine named twice would be asked for twice.
-    return [_spec(*machine) for machine in dict.fromkeys(wanted)]
+    return [machine_spec(*machine) for machine in dict.fromkeys(wanted)]
 
 
-def _spec(machine_type: str, accelerator_type: str, accelerator_count: int) -> types.MachineSpec:
+def machine_spec(
+    machine_type: str, accelerator_type: str, accelerator_count: int
+) -> types.MachineSpec:
+    """A machine as the API takes it.
+
+    Raises:
+        UserError: The API has no such accelerator.
+    """
     try:
         accelerator = types.AcceleratorType[accelerator_type]
     except KeyError:

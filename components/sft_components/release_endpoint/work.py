@@ -13,6 +13,7 @@ from google.cloud.aiplatform_v1beta1.services.model_garden_service import (
 )
 
 from sft_components.errors import UserError
+from sft_components.promote_model.restoring import promoted, roll_back_run
 from sft_components.release_endpoint.jobs import RunJobs
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.deployments import cancel_deployment, find_deployment
@@ -24,6 +25,7 @@ from sft_components.vertex.keys import (
     endpoint_id,
     label_value,
     model_id,
+    trial_endpoint_id,
 )
 from sft_components.vertex.prediction import endpoint_connection
 
@@ -50,6 +52,7 @@ def release_endpoint(
 
     An endpoint that a tuning deployed by itself stays up only if the deployment step had taken it:
     where the gate was not passed it is taken down too. The tuned model stays in the registry.
+    A promotion that has not ended is undone: the traffic is as it was.
 
     Args:
         project: Google Cloud project.
@@ -68,9 +71,13 @@ def release_endpoint(
     name = f"{connection.parent}/endpoints/{endpoint_id(run_name)}"
     jobs = RunJobs(Connection(project, tuning_location), run_name, log)
     if succeeded:
-        return _keep(endpoints, name, jobs, run_name, log)
+        return _keep(connection, endpoints, name, jobs, run_name, log)
+    trial = f"{connection.parent}/endpoints/{trial_endpoint_id(run_name)}"
     parts: list[Callable[[], object]] = [
-        functools.partial(_take_down, connection, endpoints, name, run_name, log)
+        # First of all: until then users may be answered by a model that was not passed.
+        functools.partial(roll_back_run, endpoints, connection.parent, label_value(run_name), log),
+        functools.partial(delete_endpoint, endpoints, trial, log),
+        functools.partial(_take_down, connection, endpoints, name, run_name, log),
     ]
     if cancel_jobs:
         parts.append(jobs.cancel)
@@ -80,7 +87,7 @@ def release_endpoint(
         # Each on its own: what one may not do must not keep the other from saving money.
         try:
             part()
-        except (api.GoogleAPIError, GoogleAuthError, OSError) as error:
+        except (UserError, api.GoogleAPIError, GoogleAuthError, OSError) as error:
             faults.append(str(error))
             log(f"FAILED: {explain(str(error))}")
     if faults:
@@ -93,7 +100,12 @@ def release_endpoint(
 
 
 def _keep(
-    endpoints: Any, name: str, jobs: RunJobs, run_name: str, log: Callable[[str], None]
+    connection: Connection,
+    endpoints: Any,
+    name: str,
+    jobs: RunJobs,
+    run_name: str,
+    log: Callable[[str], None],
 ) -> ReleaseResult:
     """Name what serves, and take down what a tuning deployed but the run did not take."""
     endpoint = get_endpoint(endpoints, name)
@@ -102,6 +114,9 @@ def _keep(
         kept = ReleaseResult(endpoint.deployed_models[0].model, name)
     else:
         kept = _take_down_tuned(jobs, label_value(run_name), log)
+        found = promoted(endpoints, connection.parent, label_value(run_name))
+        if not kept.endpoint and found:
+            kept = ReleaseResult(model=found[1], endpoint=found[0])
     if kept.endpoint:
         log(f"{kept.endpoint} stays up. It costs money until you delete it.")
     else:

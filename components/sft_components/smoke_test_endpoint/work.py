@@ -64,6 +64,7 @@ def smoke_test_endpoint(
     prompts: Sequence[str] = (),
     max_latency_s: float = 0.0,
     warm_up_timeout_s: float = 900.0,
+    deployed_model: str = "",
     log: Callable[[str], None] = print,
 ) -> SmokeTestResult:
     """Ask the endpoint each prompt through every surface that its kind of model has.
@@ -78,12 +79,14 @@ def smoke_test_endpoint(
         prompts: Asked in order; empty: built-in ones.
         max_latency_s: Fail when an answer after the warm-up takes longer; 0: no limit.
         warm_up_timeout_s: How long the first answer may be waited for.
+        deployed_model: Id of the one of its deployed models that is meant; it must have a share of
+            the traffic. Empty: whichever answers.
         log: Called with lines of progress.
 
     Raises:
         UserError: No answer in time, an empty answer, or one that took too long.
     """
-    session = EndpointSession(endpoint_connection(endpoint), endpoint)
+    session = EndpointSession(endpoint_connection(endpoint), endpoint, deployed_model)
     asked = list(prompts) or list(PROMPTS)
     try:
         log(f"Asking {session.endpoint} at {session.host}")

@@ -1,5 +1,6 @@
 """Endpoints and the models they serve: look up, take down."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -71,6 +72,19 @@ def _take_down(endpoints: Any, endpoint: types.Endpoint, log: Callable[[str], No
     endpoints.delete_endpoint(name=endpoint.name, retry=None, timeout=CALL_TIMEOUT_S).result(
         timeout=OPERATION_TIMEOUT_S
     )
+
+
+def undeploy(endpoints: Any, endpoint: str, deployed_id: str, log: Callable[[str], None]) -> None:
+    """Take a model without traffic from `endpoint`; what is gone already is no error."""
+    log(f"Undeploying {deployed_id} from {endpoint}")
+    with contextlib.suppress(api.NotFound):
+        endpoints.undeploy_model(
+            endpoint=endpoint,
+            deployed_model_id=deployed_id,
+            traffic_split={},
+            retry=None,
+            timeout=CALL_TIMEOUT_S,
+        ).result(timeout=OPERATION_TIMEOUT_S)
 
 
 def delete_model(connection: Connection, name: str, log: Callable[[str], None]) -> bool:

@@ -11,6 +11,9 @@ SERVES_LABEL = "vertex-sft-serves"
 """The run that has taken an endpoint for its own. Endpoints inherit the labels of the tuning job
 that deployed them, so that the run's label alone does not say so."""
 
+PROMOTES_LABEL = "vertex-sft-promotes"
+"""The run that is about to put its model in the place of the one that the endpoint serves."""
+
 
 def digest(*parts: Any) -> str:
     """20 hexadecimal characters (80 bits) that depend on `parts` alone."""
@@ -37,3 +40,13 @@ def endpoint_id(run_name: str) -> str:
 def model_id(run_name: str) -> str:
     """The model registry entry of a run."""
     return f"sft-{digest('model', run_name)}"
+
+
+def trial_endpoint_id(run_name: str) -> str:
+    """The endpoint on which a run's model is tested before it is promoted."""
+    return f"sft-trial-{digest('trial', run_name)}"
+
+
+def deployed_id(run_name: str, endpoint: str) -> str:
+    """A run's deployed model at `endpoint`: ten digits, which is what the service takes."""
+    return str(10**9 + int(digest("deployed", run_name, endpoint), 16) % (9 * 10**9))

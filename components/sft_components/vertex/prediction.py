@@ -23,15 +23,24 @@ def endpoint_connection(endpoint: str) -> Connection:
     return Connection(parts[1], parts[3])
 
 
+DEPLOYED_HEADER = "X-Vertex-AI-Deployed-Model-Id"
+"""Names who answered, where the body does not: in the answers of a container as they are."""
+MOST_ASKED = 500
+
+
 class EndpointSession:
     """Prediction over plain HTTP: GAPIC clients cannot reach a dedicated endpoint over REST."""
 
-    def __init__(self, connection: Connection, endpoint: str) -> None:
+    def __init__(self, connection: Connection, endpoint: str, served_by: str = "") -> None:
         """
         Args:
             connection: Vertex AI in the endpoint's project and region.
             endpoint: `projects/{project}/locations/{location}/endpoints/{id}`.
+            served_by: Id of one of its deployed models, which must have a share of the traffic: a
+                question is asked until this one answers, as no request for a prediction can choose
+                among them. Empty: whoever answers.
         """
+        self._served_by = served_by
         self._session = connection.session()
         self._api = connection.base_url
         self.endpoint = endpoint
@@ -69,7 +78,19 @@ class EndpointSession:
             google.api_core.exceptions.GoogleAPICallError: With the service's own message.
         """
         url = f"{self.host}/v1beta1/{self.endpoint}{suffix}"
-        return self._checked(self._session.post(url, json=body, timeout=timeout)).json()
+        for _ in range(MOST_ASKED if self._served_by else 1):
+            response = self._session.post(url, json=body, timeout=timeout)
+            answer = response.json() if response.status_code < 400 else {}
+            by = answer.get("deployedModelId") or response.headers.get(DEPLOYED_HEADER, "")
+            # An answer that does not say who gave it may be anybody's.
+            if not self._served_by or by == self._served_by:
+                self._checked(response)
+                return answer
+            if response.status_code >= 400 and not by:
+                self._checked(response)
+        raise api.ServiceUnavailable(
+            f"Deployed model {self._served_by} of {self.endpoint} gave none of {MOST_ASKED} answers"
+        )
 
     def stream_chat(self, body: Mapping[str, Any], timeout: float = 300.0) -> Iterator[str]:
         """The `data:` payloads of a streamed `chat/completions`, without the closing `[DONE]`."""

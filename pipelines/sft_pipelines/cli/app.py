@@ -11,6 +11,7 @@ from sft_pipelines.cli import compile as compile_command
 from sft_pipelines.cli import (
     convert,
     endpoints,
+    endpoints_promote,
     estimate,
     jobs,
     jobs_follow,
@@ -57,6 +58,7 @@ prompt.register(app)
 models.register(app)
 estimate.register(app)
 jobs_follow.register(jobs.app)
+endpoints_promote.register(endpoints.app)
 app.add_typer(runs.app, name="runs")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(jobs.app, name="jobs")

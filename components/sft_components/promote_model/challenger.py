@@ -1,0 +1,137 @@
+"""Deploy a model of the registry at an endpoint: found again by an id that the run gives it."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.api_core import exceptions as api
+from google.cloud.aiplatform_v1beta1 import types
+from google.rpc import code_pb2
+
+from sft_components.deploy_model.shortage import explain, is_shortage
+from sft_components.errors import UserError
+from sft_components.vertex.deployments import (
+    DEPLOY_TIMEOUT_S,
+    cancel_deployment,
+    wait_for_deployment,
+)
+from sft_components.vertex.endpoints import get_endpoint, undeploy
+from sft_components.vertex.retrying import backoff
+
+OTHER_ATTEMPT_S = DEPLOY_TIMEOUT_S
+
+
+@dataclass
+class Challenger:
+    """A model to be deployed under an id that is known beforehand."""
+
+    endpoints: Any
+    """An `EndpointServiceClient`."""
+    endpoint: str
+    """Where: `projects/…/endpoints/…`."""
+    id: str
+    """Of the deployed model: at most ten digits."""
+    model: str
+    """`projects/…/models/ID@VERSION`."""
+    display_name: str
+    resources: Sequence[types.DedicatedResources]
+    """What it is served on, in the order in which it is tried."""
+    log: Callable[[str], None]
+    service_account: str = ""
+    """Account that its container runs as."""
+    operation: str = field(default="", init=False)
+    """The deployment that is under way, if one is."""
+
+    def find(self) -> types.DeployedModel | None:
+        """The deployed model, if it is there."""
+        endpoint = get_endpoint(self.endpoints, self.endpoint)
+        deployed = endpoint.deployed_models if endpoint is not None else ()
+        return next((found for found in deployed if found.id == self.id), None)
+
+    def deploy(self, first: bool = False) -> types.DeployedModel:
+        """Deploy on the first machine that is to be had, or adopt what serves already.
+
+        Args:
+            first: The endpoint serves nothing yet: this model gets all the traffic, else none.
+
+        Raises:
+            UserError: None is to be had, or the service refuses for another reason.
+        """
+        found = self.find()
+        if found is not None:
+            self.log(f"Adopted deployed model {self.id} of {self.endpoint}")
+            return found
+        tried: list[str] = []
+        for resources in self.resources:
+            machine = resources.machine_spec
+            tried.append(machine.machine_type)
+            error = self._deploy(resources, first)
+            if error is None:
+                found = self.find()
+                if found is None:
+                    raise RuntimeError(f"{self.endpoint} does not hold {self.id} although it ended")
+                return found
+            code, message = error
+            if not is_shortage(code, message):
+                raise UserError(f"The deployment at {self.endpoint} failed: {message}")
+            advice = explain(message, machine, self.endpoint.split("/")[3], tried)
+            if resources is self.resources[-1]:
+                raise UserError(f"No machine could be had ({', '.join(tried)}). {advice}")
+            self.log(f"WARNING: {advice}")
+        raise UserError(f"{self.model} has no machine to be served on: give machine_type.")
+
+    def undeploy(self) -> None:
+        """Take it away, also where its deployment is still under way. It must have no traffic."""
+        if self.operation:
+            cancel_deployment(self.endpoints, self.operation, self.log)
+            self.operation = ""
+        if self.find() is not None:
+            undeploy(self.endpoints, self.endpoint, self.id, self.log)
+
+    def _deploy(self, resources: types.DedicatedResources, first: bool) -> tuple[int, str] | None:
+        """Deploy on one machine; code and message of what went wrong, if anything."""
+        deployed = types.DeployedModel(
+            id=self.id,
+            model=self.model,
+            display_name=self.display_name[:128],
+            dedicated_resources=resources,
+            service_account=self.service_account,
+        )
+        self.log(
+            f"Deploying {self.model} at {self.endpoint} on {resources.machine_spec.machine_type}"
+        )
+        started = time.monotonic()
+        for wait in backoff(2.0, 30.0):
+            try:
+                operation = self.endpoints.deploy_model(
+                    endpoint=self.endpoint,
+                    deployed_model=deployed,
+                    # No split: the others keep theirs, and this model gets nothing.
+                    traffic_split={"0": 100} if first else {},
+                    retry=None,
+                    timeout=120,
+                )
+            except api.TooManyRequests as error:
+                return code_pb2.RESOURCE_EXHAUSTED, error.message
+            except api.Conflict as error:
+                # The deployment of an attempt before is still under way, or has just ended.
+                if self.find() is not None:
+                    return None
+                if time.monotonic() - started > OTHER_ATTEMPT_S:
+                    raise
+                self.log(f"Not yet: {error.message}")
+                time.sleep(wait)
+            else:
+                break
+        self.operation = operation.operation.name
+        ended = wait_for_deployment(self.endpoints, self.operation, DEPLOY_TIMEOUT_S, self.log)
+        if ended is None:
+            raise UserError(
+                f"The deployment has not ended after {DEPLOY_TIMEOUT_S / 60:.0f} minutes: "
+                f"{self.operation}"
+            )
+        self.operation = ""
+        if ended.error.code:
+            return int(ended.error.code), str(ended.error.message)
+        return None

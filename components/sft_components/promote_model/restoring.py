@@ -1,0 +1,88 @@
+"""Undo a promotion that has not ended: the traffic as it was, then the new model away."""
+
+from collections.abc import Callable
+from typing import Any
+
+from google.cloud.aiplatform_v1beta1 import types
+
+from sft_components.errors import UserError
+from sft_components.promote_model.record import Record, read_record, without_record, write
+from sft_components.vertex.endpoints import get_endpoint, undeploy
+from sft_components.vertex.keys import PROMOTES_LABEL, SERVES_LABEL
+from sft_components.vertex.retrying import CALL_TIMEOUT_S, reading
+
+
+def restore_traffic(endpoints: Any, endpoint: str, run: str = "") -> Record | None:
+    """Give the traffic of `endpoint` back to whom it belonged before a promotion.
+
+    One call, so that it is soon done; called again it does nothing.
+
+    Args:
+        endpoints: An `EndpointServiceClient`.
+        endpoint: Its name.
+        run: Label value of the run that promotes; empty: whichever it is.
+
+    Returns:
+        What was undone, or None: there was nothing to undo.
+    """
+    found = get_endpoint(endpoints, endpoint)
+    record = read_record(found) if found is not None else None
+    if found is None or record is None or record.state == "ending" or run not in ("", record.run):
+        return None
+    there = {deployed.id for deployed in found.deployed_models}
+    if not record.before or not set(record.before) <= there:
+        raise UserError(
+            f"The traffic of {endpoint} cannot be given back: of {', '.join(record.before)} not "
+            "all are deployed any more. Set the split by hand."
+        )
+    labels = without_record(found.labels)
+    write(endpoints, endpoint, labels=labels, split=record.before)
+    return record
+
+
+def roll_back(endpoints: Any, endpoint: str, log: Callable[[str], None], run: str = "") -> bool:
+    """Restore the traffic and undeploy the new model; False: there is no promotion to undo.
+
+    Raises:
+        UserError: The models that had the traffic are gone.
+    """
+    record = restore_traffic(endpoints, endpoint, run)
+    if record is None:
+        return False
+    log(f"The traffic of {endpoint} is as it was: {dict(record.before)}")
+    found = get_endpoint(endpoints, endpoint)
+    if found is not None and record.challenger in {d.id for d in found.deployed_models}:
+        undeploy(endpoints, endpoint, record.challenger, log)
+    return True
+
+
+def roll_back_run(endpoints: Any, parent: str, run: str, log: Callable[[str], None]) -> None:
+    """Undo what a run had begun to promote in a region, wherever it was."""
+    for endpoint in _labelled(endpoints, parent, PROMOTES_LABEL, run):
+        roll_back(endpoints, endpoint.name, log, run)
+
+
+def promoted(endpoints: Any, parent: str, run: str) -> tuple[str, str] | None:
+    """The endpoint where a run has promoted its model, and the model; None: nowhere.
+
+    Args:
+        endpoints: An `EndpointServiceClient`.
+        parent: `projects/…/locations/…`.
+        run: Label value of the run.
+    """
+    for label in (PROMOTES_LABEL, SERVES_LABEL):
+        for endpoint in _labelled(endpoints, parent, label, run):
+            record = read_record(endpoint)
+            for deployed in endpoint.deployed_models:
+                if record is None or record.challenger == deployed.id:
+                    return endpoint.name, deployed.model
+    return None
+
+
+def _labelled(endpoints: Any, parent: str, label: str, run: str) -> list[types.Endpoint]:
+    found = endpoints.list_endpoints(
+        request={"parent": parent, "filter": f'labels.{label}="{run}"'},
+        retry=reading(),
+        timeout=CALL_TIMEOUT_S,
+    )
+    return [endpoint for endpoint in found if endpoint.labels.get(label) == run]

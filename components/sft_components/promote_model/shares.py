@@ -1,0 +1,53 @@
+"""Shares of an endpoint's traffic. No heavy package: settings are checked with it early."""
+
+from collections.abc import Mapping, Sequence
+
+from sft_components.errors import UserError
+
+
+def check_promotion(
+    traffic_share: int = 100,
+    test_share: int = 0,
+    settle_s: float = 60.0,
+    aliases: Sequence[str] = (),
+) -> None:
+    """
+    Raises:
+        UserError: A setting of a promotion cannot be.
+    """
+    if not 0 <= traffic_share <= 100:
+        raise UserError(f"traffic_share is {traffic_share}: it is a share in per cent, 0 to 100.")
+    if not 0 <= test_share < 100:
+        raise UserError(
+            f"test_share is {test_share}: give 1 to 99 per cent of the users' requests, or 0 to "
+            "test on an endpoint of its own first."
+        )
+    if settle_s < 0:
+        raise UserError(f"settle_s is {settle_s:g}: give seconds, 0 or more.")
+    for alias in aliases:
+        plain = alias.replace("-", "")
+        if not (len(alias) > 1 and plain.isascii() and plain.isalnum() and alias[0].islower()):
+            raise UserError(
+                f"version alias {alias!r}: write two or more letters, digits and dashes, a small "
+                "letter first."
+            )
+
+
+def with_share(before: Mapping[str, int], challenger: str, share: int) -> dict[str, int]:
+    """The split in which `challenger` has `share` per cent and the others what is left.
+
+    The others keep their proportions; the shares are whole and sum to 100, as the service wants.
+
+    Args:
+        before: The others' shares; they sum to 100.
+        challenger: Its id.
+        share: Per cent.
+    """
+    rest = 100 - share
+    exact = {key: value * rest / 100 for key, value in before.items()}
+    split = {key: int(value) for key, value in exact.items()}
+    # What rounding down has left goes to those that lost most by it.
+    losers = sorted(exact, key=lambda key: split[key] - exact[key])
+    for key in losers[: rest - sum(split.values())]:
+        split[key] += 1
+    return {**split, challenger: share}

@@ -1,0 +1,345 @@
+"""Champion and challenger on one endpoint: test the new model, move the traffic, end the old one.
+
+At no moment is there less than one model that answers; whatever goes wrong, the traffic is given
+back to the model that had it.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.cloud.aiplatform_v1beta1 import types
+from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
+
+from sft_components.catalog.machines import known_machine
+from sft_components.deploy_model.plan import machine_spec
+from sft_components.errors import UserError
+from sft_components.promote_model.challenger import Challenger
+from sft_components.promote_model.record import Record, State, read_record, without_record, write
+from sft_components.promote_model.registering import Registry, versioned
+from sft_components.promote_model.restoring import restore_traffic
+from sft_components.promote_model.settings import Promotion
+from sft_components.promote_model.shares import with_share
+from sft_components.promote_model.trial import Trial
+from sft_components.smoke_test_endpoint.work import smoke_test_endpoint
+from sft_components.steps import on_stop
+from sft_components.vertex.endpoints import delete_endpoint, get_endpoint, undeploy
+from sft_components.vertex.keys import RUN_LABEL, SERVES_LABEL, deployed_id, label_value
+from sft_components.vertex.prediction import endpoint_connection
+
+WATCH_S = 10.0
+"""Between two questions to the endpoint while the old model is still there."""
+ANSWER_S = 60.0
+"""How long a question may go unanswered then."""
+
+
+@dataclass(frozen=True)
+class PromoteResult:
+    """What serves after it."""
+
+    endpoint: str
+    model: str
+    """`projects/…/models/ID@VERSION` of the challenger."""
+    deployed_model: str
+    """Its id at the endpoint."""
+    traffic: dict[str, int] = field(default_factory=dict)
+    """Shares by deployed model."""
+
+
+def promote_model(
+    wanted: Promotion,
+    *,
+    examine: Callable[[str], None] | None = None,
+    log: Callable[[str], None] = print,
+) -> PromoteResult:
+    """Put a model in the place of the one that an endpoint serves.
+
+    Ended and called again, it goes on where it was. Told to stop, or after any failure before the
+    traffic has moved for good, it gives the traffic back and takes the challenger away.
+
+    Args:
+        wanted: What to promote, where and how.
+        examine: Called with the name of the endpoint of its own where the challenger is tested,
+            for instance to evaluate it there; it raises to refuse.
+        log: Called with lines of progress.
+
+    Raises:
+        UserError: A setting is wrong, the challenger does not pass, or it cannot be deployed.
+    """
+    wanted.check()
+    if examine is not None and (wanted.test_share or wanted.tested_endpoint):
+        raise UserError("To be evaluated the challenger needs an endpoint of its own: test_share 0")
+    work = _Work(wanted, examine, log)
+    with on_stop(work.give_back):
+        try:
+            return work.run()
+        except BaseException:
+            work.take_back()
+            raise
+
+
+class _Work:
+    """One promotion."""
+
+    def __init__(
+        self,
+        wanted: Promotion,
+        examine: Callable[[str], None] | None,
+        log: Callable[[str], None],
+    ) -> None:
+        self._wanted = wanted
+        self._examine = examine
+        self._log = log
+        connection = endpoint_connection(wanted.endpoint)
+        self._connection = connection
+        self._endpoints: Any = connection.client(EndpointServiceClient)
+        self._registry = Registry(connection, wanted.run_name, log)
+        self._label = label_value(wanted.run_name)
+        self._id = deployed_id(wanted.run_name, wanted.endpoint)
+        self._challenger: Challenger | None = None
+        self._trial: Trial | None = None
+        self._begun = False
+        self._registered: types.Model | None = None
+
+    def run(self) -> PromoteResult:
+        """Do it all, or what is left of it."""
+        endpoint, record = self._look()
+        if record is None and endpoint.labels.get(SERVES_LABEL) == self._label:
+            done = next((d for d in endpoint.deployed_models if d.id == self._id), None)
+            if done is not None:
+                self._log(f"{endpoint.name} serves {done.model} of this run already")
+                return self._result(done)
+        champions = record.before if record else _serving(endpoint)
+        former = _first(endpoint, champions)
+        if record is None or record.state == "testing":
+            deployed = self._test_and_deploy(endpoint, champions)
+        else:
+            deployed = self._there(endpoint, record.challenger)
+        if record is None or record.state != "ending":
+            self._move(champions)
+        if self._wanted.traffic_share == 100 or (record and record.state == "ending"):
+            self._end(champions)
+            self._crown(deployed, former)
+        return self._result(deployed)
+
+    def give_back(self) -> None:
+        """The traffic as it was, at once."""
+        if self._begun and restore_traffic(self._endpoints, self._wanted.endpoint, self._label):
+            self._log(f"The traffic of {self._wanted.endpoint} is as it was")
+
+    def take_back(self) -> None:
+        """The traffic as it was, and everything away that this promotion has made."""
+        try:
+            if self._begun:
+                self.give_back()
+                if self._challenger is not None:
+                    self._challenger.undeploy()
+                else:
+                    undeploy(self._endpoints, self._wanted.endpoint, self._id, self._log)
+        finally:
+            if self._trial is not None:
+                self._trial.end()
+            if self._registered is not None:
+                self._registry.forget(self._registered)
+
+    def _look(self) -> tuple[types.Endpoint, Record | None]:
+        """The endpoint, and the promotion of this run that it is in the middle of.
+
+        Raises:
+            UserError: Nothing can be promoted there.
+        """
+        name = self._wanted.endpoint
+        endpoint = get_endpoint(self._endpoints, name)
+        if endpoint is None:
+            raise UserError(f"There is no endpoint {name}.")
+        record = read_record(endpoint)
+        if record is not None and record.run != self._label:
+            raise UserError(
+                f"{name} is in the middle of a promotion by run {record.run}: wait for its end, or "
+                f"undo it with `vertex-sft endpoints rollback {name}`."
+            )
+        if not _serving(endpoint):
+            raise UserError(f"{name} serves no model: there is no champion. Deploy to it first.")
+        return endpoint, record
+
+    def _there(self, endpoint: types.Endpoint, deployed_id: str) -> types.DeployedModel:
+        for deployed in endpoint.deployed_models:
+            if deployed.id == deployed_id:
+                return deployed
+        raise UserError(
+            f"{endpoint.name} does not hold {deployed_id} any more, which was to be promoted: undo "
+            f"that with `vertex-sft endpoints rollback {endpoint.name}`."
+        )
+
+    def _resources(self, champion: types.DeployedModel | None) -> list[types.DedicatedResources]:
+        """What the challenger is served on: as the champion, unless a machine is named."""
+        if champion is None or "dedicated_resources" not in champion:
+            raise UserError(
+                f"{self._wanted.endpoint} is served by the service's own machines, as tuned Gemini "
+                "models are: each has its endpoint. Send your requests to the new one instead."
+            )
+        wanted = self._wanted
+        given = (wanted.machine_type, wanted.accelerator_type, wanted.accelerator_count)
+        specs = [machine_spec(*given) if given[0] else champion.dedicated_resources.machine_spec]
+        for name in wanted.fallback_machines:
+            known = known_machine(name)
+            specs.append(machine_spec(name, known.accelerator_type, known.accelerator_count))
+        resources = []
+        for spec in specs:
+            copy = types.DedicatedResources(champion.dedicated_resources)
+            copy.machine_spec = spec
+            resources.append(copy)
+        return resources
+
+    def _model(self) -> types.Model:
+        """The challenger in the registry."""
+        wanted, source = self._wanted, None
+        named = wanted.model
+        if not named and wanted.tested_endpoint and not wanted.checkpoint_uri:
+            found = get_endpoint(self._endpoints, wanted.tested_endpoint)
+            if found is None or not found.deployed_models:
+                raise UserError(f"{wanted.tested_endpoint} serves nothing: name the model.")
+            named = found.deployed_models[0].model
+        if named:
+            source = self._registry.get(named)
+            if not wanted.parent_model or source.name.partition("@")[0] == wanted.parent_model:
+                return source
+        self._registered = self._registry.register(
+            source=source,
+            checkpoint_uri=wanted.checkpoint_uri,
+            base_model=wanted.base_model,
+            parent_model=wanted.parent_model,
+            display_name=wanted.model_display_name,
+        )
+        return self._registered
+
+    def _test_and_deploy(
+        self, endpoint: types.Endpoint, champions: Mapping[str, int]
+    ) -> types.DeployedModel:
+        """The challenger, tested and deployed beside the champions."""
+        wanted = self._wanted
+        resources = self._resources(_first(endpoint, champions))
+        model = self._model()
+        challenger = Challenger(
+            endpoints=self._endpoints,
+            endpoint=wanted.endpoint,
+            id=self._id,
+            model=versioned(model),
+            display_name=wanted.model_display_name or model.display_name,
+            resources=resources,
+            log=self._log,
+            service_account=wanted.service_account,
+        )
+        if wanted.tested_endpoint:
+            self._take_down_tested()
+        elif not wanted.test_share and challenger.find() is None:
+            self._trial = Trial(challenger, self._connection.parent, wanted.run_name)
+            name = self._trial.begin()
+            self._smoke_test(name)
+            if self._examine is not None:
+                self._examine(name)
+            self._trial.end()
+            self._trial = None
+        record = Record(self._label, self._id, "testing", champions)
+        labels = {**without_record(endpoint.labels), **record.labels()}
+        self._begun, self._challenger = True, challenger
+        write(self._endpoints, wanted.endpoint, labels=labels)
+        deployed = challenger.deploy()
+        if wanted.test_share:
+            self._share(champions, wanted.test_share)
+            self._smoke_test(wanted.endpoint, self._id)
+        return deployed
+
+    def _take_down_tested(self) -> None:
+        name = self._wanted.tested_endpoint
+        found = get_endpoint(self._endpoints, name)
+        if found is None:
+            return
+        if found.labels.get(RUN_LABEL) != self._label or name == self._wanted.endpoint:
+            self._log(f"{name} is not this run's own: it stays up")
+            return
+        delete_endpoint(self._endpoints, name, self._log)
+
+    def _smoke_test(self, endpoint: str, deployed: str = "") -> None:
+        smoke_test_endpoint(
+            endpoint=endpoint,
+            base_model=self._wanted.base_model,
+            prompts=self._wanted.prompts,
+            max_latency_s=self._wanted.max_latency_s,
+            deployed_model=deployed,
+            log=self._log,
+        )
+
+    def _share(self, champions: Mapping[str, int], share: int) -> None:
+        split = with_share(champions, self._id, share)
+        self._log(f"Traffic of {self._wanted.endpoint}: {split}")
+        write(self._endpoints, self._wanted.endpoint, split=split)
+
+    def _move(self, champions: Mapping[str, int]) -> None:
+        """Give the challenger its share, and see for a while that the endpoint answers."""
+        share = self._wanted.traffic_share
+        self._begun = True
+        self._share(champions, share)
+        until = time.monotonic() + self._wanted.settle_s
+        while share:
+            smoke_test_endpoint(
+                endpoint=self._wanted.endpoint,
+                base_model=self._wanted.base_model,
+                prompts=self._wanted.prompts[:1],
+                max_latency_s=self._wanted.max_latency_s,
+                warm_up_timeout_s=ANSWER_S,
+                log=lambda line: None,
+            )
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            time.sleep(min(WATCH_S, left))
+        state: State = "ending" if share == 100 else "shared"
+        record = Record(self._label, self._id, state, champions)
+        endpoint = self._endpoints.get_endpoint(name=self._wanted.endpoint)
+        labels = {**without_record(endpoint.labels), **record.labels()}
+        write(self._endpoints, self._wanted.endpoint, labels=labels)
+        # From here on there is no way back: a model that is being undeployed cannot be given
+        # traffic, and one that shares it does so by choice.
+        self._begun, self._registered = False, None
+
+    def _end(self, champions: Mapping[str, int]) -> None:
+        """Undeploy the old models, and say whose the endpoint is now."""
+        for key in champions:
+            undeploy(self._endpoints, self._wanted.endpoint, key, self._log)
+        endpoint = self._endpoints.get_endpoint(name=self._wanted.endpoint)
+        ours = dict.fromkeys((RUN_LABEL, SERVES_LABEL), self._label)
+        labels = {**without_record(endpoint.labels), **ours}
+        write(self._endpoints, self._wanted.endpoint, labels=labels)
+
+    def _crown(self, deployed: types.DeployedModel, former: types.DeployedModel | None) -> None:
+        champion = self._registry.get(_served(deployed))
+        old = _served(former) if former is not None and former.model_version_id else ""
+        self._registry.crown(champion, old, list(self._wanted.version_aliases))
+
+    def _result(self, deployed: types.DeployedModel) -> PromoteResult:
+        endpoint = self._endpoints.get_endpoint(name=self._wanted.endpoint)
+        return PromoteResult(
+            endpoint=endpoint.name,
+            model=_served(deployed),
+            deployed_model=deployed.id,
+            traffic={key: share for key, share in endpoint.traffic_split.items() if share},
+        )
+
+
+def _serving(endpoint: types.Endpoint) -> dict[str, int]:
+    """The models of an endpoint that get requests, with their shares."""
+    there = {deployed.id for deployed in endpoint.deployed_models}
+    return {k: share for k, share in endpoint.traffic_split.items() if share and k in there}
+
+
+def _first(endpoint: types.Endpoint, shares: Mapping[str, int]) -> types.DeployedModel | None:
+    """The model of `shares` with the largest one, of those that are still deployed."""
+    there = [deployed for deployed in endpoint.deployed_models if deployed.id in shares]
+    return max(there, key=lambda deployed: shares[deployed.id], default=None)
+
+
+def _served(deployed: types.DeployedModel) -> str:
+    """`projects/…/models/ID@VERSION`."""
+    return f"{deployed.model.partition('@')[0]}@{deployed.model_version_id}"

@@ -1,0 +1,186 @@
+"""`vertex-sft endpoints promote` and `rollback`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sft_components.errors import UserError
+from sft_pipelines.cli.endpoints import Name, find
+from sft_pipelines.cli.jobs import AsJson, Locations, Project
+
+if TYPE_CHECKING:
+    from sft_components.promote_model.settings import Promotion
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("promote")(promote)
+    app.command("rollback")(rollback)
+
+
+def promote(
+    name: Name,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Model of the registry, projects/P/locations/L/models/ID[@VERSION or ALIAS], or "
+            "the gs:// folder of weights."
+        ),
+    ],
+    project: Project = "",
+    location: Locations = None,
+    share: Annotated[
+        int, typer.Option("--share", help="Per cent that it gets; below 100 the old one stays.")
+    ] = 100,
+    test_share: Annotated[
+        int,
+        typer.Option(
+            help="Per cent of the users' requests while it is tested; 0: it is tested on an "
+            "endpoint of its own."
+        ),
+    ] = 0,
+    settle: Annotated[
+        float, typer.Option("--settle", help="Seconds that the old one stays without traffic.")
+    ] = 60.0,
+    base_model: Annotated[
+        str, typer.Option("--base-model", "-m", help="What was tuned, as the catalogue names it.")
+    ] = "",
+    parent_model: Annotated[
+        str, typer.Option(help="projects/P/locations/L/models/ID that gets it as a new version.")
+    ] = "",
+    machine_type: Annotated[
+        str, typer.Option(help="With the next two; empty: the machine of the old one.")
+    ] = "",
+    accelerator_type: Annotated[str, typer.Option(help="For instance NVIDIA_L4.")] = "",
+    accelerator_count: Annotated[int, typer.Option(help="Of one replica.")] = 0,
+    fallback_machine: Annotated[
+        list[str] | None, typer.Option(help="To try where there is none; may be repeated.")
+    ] = None,
+    service_account: Annotated[str, typer.Option(help="Account its container runs as.")] = "",
+    alias: Annotated[
+        list[str] | None,
+        typer.Option("--alias", help="Version aliases; may be repeated.", show_default="champion"),
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(help="Held-out rows: it is compared with the old one before any user's turn."),
+    ] = None,
+    gate: Annotated[
+        str, typer.Option(help="What must hold, such as exact_match >= base.exact_match.")
+    ] = "",
+    report: Annotated[Path, typer.Option(help="Where the evaluation's report goes.")] = Path(
+        "promotion-report.html"
+    ),
+    max_latency_s: Annotated[
+        float, typer.Option(help="Longest answer of the smoke test; 0: no limit.")
+    ] = 0.0,
+    run_name: Annotated[
+        str,
+        typer.Option(help="What is begun under a name is gone on with; empty: made of the names."),
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Put a model in the place of the one that an endpoint serves, without a lost request.
+
+    It is tested, deployed beside the old one and given its traffic; then the old one is undeployed.
+    Whatever fails before, the traffic is as it was.
+    """
+    from dataclasses import asdict
+
+    from sft_components.promote_model.settings import Promotion
+    from sft_components.promote_model.work import promote_model
+    from sft_components.vertex.keys import digest
+    from sft_pipelines.cli.models import print_json, wrong_use
+
+    weights = model.startswith("gs://")
+    _, endpoint = find(name, project, location)
+    wanted = Promotion(
+        endpoint=endpoint.name,
+        run_name=run_name or f"promotion-{digest(endpoint.name, model)}",
+        model="" if weights else model,
+        checkpoint_uri=model if weights else "",
+        base_model=base_model,
+        parent_model=parent_model,
+        test_share=test_share,
+        traffic_share=share,
+        settle_s=settle,
+        machine_type=machine_type,
+        accelerator_type=accelerator_type,
+        accelerator_count=accelerator_count,
+        fallback_machines=fallback_machine or [],
+        service_account=service_account,
+        version_aliases=alias or ["champion"],
+        max_latency_s=max_latency_s,
+    )
+    with wrong_use():
+        wanted.check()
+        if gate and evaluation is None:
+            raise UserError("--gate needs rows to measure: give --evaluation.")
+    examine = _examine(wanted, evaluation, gate, report) if evaluation else None
+    result = promote_model(wanted, examine=examine, log=_log)
+    if as_json:
+        print_json(asdict(result))
+    else:
+        shares = ", ".join(f"{key} {value} %" for key, value in result.traffic.items())
+        typer.echo(f"{result.endpoint} serves {result.model}: {shares}")
+
+
+def rollback(
+    name: Name, project: Project = "", location: Locations = None, as_json: AsJson = False
+) -> None:
+    """Undo a promotion that has not ended, or one with a share: the traffic as it was before.
+
+    One that has ended has nothing to go back to: promote MODEL@previous-champion instead.
+    """
+    from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
+
+    from sft_components.promote_model.restoring import roll_back
+    from sft_pipelines.cli.models import print_json
+    from sft_pipelines.endpoints.remote import get_endpoint
+
+    place, endpoint = find(name, project, location)
+    if not roll_back(place.client(EndpointServiceClient), endpoint.name, _log):
+        typer.echo(
+            f"Error: {endpoint.name} is in no promotion. To go back to the model before, promote "
+            "its version with the alias previous-champion.",
+            err=True,
+        )
+        raise typer.Exit(1)
+    now = get_endpoint(place, endpoint.name)
+    if as_json:
+        print_json(now.as_dict())
+    else:
+        for deployed in now.deployed:
+            typer.echo(f"{deployed.model}: {deployed.traffic} %")
+
+
+def _examine(wanted: "Promotion", rows: Path, gate: str, report: Path) -> Callable[[str], None]:
+    """What compares the challenger at its test endpoint with the champion."""
+
+    def examine(endpoint: str) -> None:
+        from sft_components.evaluate_endpoint.work import evaluate_endpoint
+        from sft_components.evaluation.outcome import Outputs
+        from sft_components.evaluation.settings import Settings
+
+        parts = endpoint.split("/")
+        result = evaluate_endpoint(
+            project=parts[1],
+            location=parts[3],
+            endpoint=endpoint,
+            base_model=wanted.base_model,
+            base_endpoint=wanted.endpoint,
+            evaluation_path=rows,
+            settings=Settings(gate=gate),
+            outputs=Outputs(report, report.with_suffix(".predictions.jsonl")),
+            log=_log,
+        )
+        if not result.passed:
+            raise UserError(f"The gate is not passed: {result.reason} See {report}.")
+
+    return examine
+
+
+def _log(line: str) -> None:
+    typer.echo(line, err=True)

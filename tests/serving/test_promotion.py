@@ -1,0 +1,265 @@
+"""Champion and challenger on one endpoint, under a constant load of requests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
+from tests.serving.conftest import CONNECTION, Command, Serve
+
+from sft_components.errors import UserError
+from sft_components.promote_model.record import Record, read_record, write
+from sft_components.promote_model.settings import Promotion
+from sft_components.promote_model.shares import check_promotion, with_share
+from sft_components.promote_model.work import promote_model
+from sft_components.release_endpoint.work import ReleaseResult, release_endpoint
+from sft_components.vertex.endpoints import get_endpoint
+from sft_components.vertex.keys import SERVES_LABEL, deployed_id, label_value, trial_endpoint_id
+
+
+class Load:
+    """Users of an endpoint, who ask it all the time."""
+
+    def __init__(self, endpoint: Any) -> None:
+        self._url = f"http://{endpoint.dedicated_endpoint_dns}/v1/{endpoint.name}:predict"
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
+        self.answers: list[tuple[int, str]] = []
+
+    def _ask(self) -> None:
+        body = {"instances": [{"prompt": "number 3", "max_tokens": 3}]}
+        while not self._ended.is_set():
+            answer = requests.post(self._url, json=body, timeout=60)
+            self.answers.append((answer.status_code, answer.json().get("deployedModelId", "")))
+            time.sleep(0.05)
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        assert len(self.answers) > 10
+        assert {status for status, _ in self.answers} == {200}
+
+
+def release(run_name: str, succeeded: bool) -> ReleaseResult:
+    return release_endpoint(
+        project=CONNECTION.project,
+        location=CONNECTION.location,
+        tuning_location=CONNECTION.location,
+        run_name=run_name,
+        succeeded=succeeded,
+    )
+
+
+def aliases(model: str) -> dict[str, set[str]]:
+    found = CONNECTION.client(ModelServiceClient).list_model_versions(name=model)
+    return {version.version_id: set(version.version_aliases) for version in found}
+
+
+def test_a_challenger_takes_the_place_without_a_lost_request(
+    serve: Serve, endpoints: Any, registered: str
+) -> None:
+    endpoint = serve("production", "1")
+    (champion,) = endpoint.traffic_split
+    examined: list[str] = []
+    wanted = Promotion(
+        endpoint=endpoint.name,
+        run_name="promotes",
+        model=f"{registered}@2",
+        settle_s=1.0,
+        prompts=["number 1"],
+    )
+    with Load(endpoint) as load:
+        result = promote_model(wanted, examine=examined.append, log=print)
+        time.sleep(0.5)
+    # The challenger was tested where no user was.
+    trial = f"{CONNECTION.parent}/endpoints/{trial_endpoint_id('promotes')}"
+    assert examined == [trial]
+    assert get_endpoint(endpoints, trial) is None
+    assert {who for _, who in load.answers} == {champion, result.deployed_model}
+    assert load.answers[-1][1] == result.deployed_model
+    now = endpoints.get_endpoint(name=endpoint.name)
+    assert [d.id for d in now.deployed_models] == [result.deployed_model]
+    assert now.deployed_models[0].dedicated_resources.machine_spec.machine_type == "g2-standard-12"
+    assert dict(now.traffic_split) == {result.deployed_model: 100} == result.traffic
+    assert read_record(now) is None
+    assert now.labels[SERVES_LABEL] == "promotes"
+    assert result.model == f"{registered}@2"
+    found = aliases(registered)
+    assert "champion" in found["2"]
+    assert "champion" not in found["1"]
+    assert "previous-champion" in found["1"]
+    # A retry finds that it is done, and the run's end that it serves.
+    assert promote_model(wanted, log=print) == result
+    assert release("promotes", succeeded=True).endpoint == endpoint.name
+
+
+def test_a_challenger_that_fails_gives_the_traffic_back(
+    serve: Serve, endpoints: Any, registered: str
+) -> None:
+    endpoint = serve("kept", "1")
+    before = dict(endpoint.traffic_split)
+    wanted = Promotion(
+        endpoint=endpoint.name,
+        run_name="fails",
+        model=f"{registered}@2",
+        test_share=40,
+        settle_s=0,
+        prompts=["number 1"],
+        max_latency_s=1e-6,
+    )
+    with Load(endpoint) as load, pytest.raises(UserError, match="max_latency_s"):
+        promote_model(wanted, log=print)
+    # Users were answered by both.
+    assert {who for _, who in load.answers} == {*before, deployed_id("fails", endpoint.name)}
+    now = endpoints.get_endpoint(name=endpoint.name)
+    assert dict(now.traffic_split) == before
+    assert [d.id for d in now.deployed_models] == list(before)
+    assert read_record(now) is None
+
+
+PROGRAM = """
+import sys
+from sft_components.promote_model.settings import Promotion
+from sft_components.promote_model.work import promote_model
+from sft_components.steps import log
+promote_model(Promotion(endpoint=sys.argv[1], run_name="stopped", model=sys.argv[2], test_share=10,
+                        settle_s=600, prompts=["number 1"]), log=log)
+"""
+
+
+def test_a_promotion_that_is_stopped_or_killed_is_undone(
+    serve: Serve, endpoints: Any, registered: str
+) -> None:
+    endpoint = serve("stopped", "1")
+    before = dict(endpoint.traffic_split)
+    challenger = deployed_id("stopped", endpoint.name)
+
+    def begin() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, endpoint.name, f"{registered}@2"], env=os.environ
+        )
+
+    def until_moved(process: subprocess.Popen[str]) -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if endpoints.get_endpoint(name=endpoint.name).traffic_split.get(challenger) == 100:
+                return
+            time.sleep(0.2)
+        process.kill()
+        raise AssertionError("The traffic was not moved")
+
+    killed = begin()
+    until_moved(killed)
+    killed.kill()
+    killed.wait(10)
+    found = endpoints.get_endpoint(name=endpoint.name)
+    record = read_record(found)
+    assert record == Record("stopped", challenger, "testing", before)
+    with pytest.raises(UserError, match="promotion by run stopped"):
+        promote_model(Promotion(endpoint=endpoint.name, run_name="other", model=registered))
+
+    # A retry goes on from there; it is told to stop when the users are the challenger's already.
+    stopped = begin()
+    time.sleep(5)
+    until_moved(stopped)
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait(60) == 128 + signal.SIGTERM
+    now = endpoints.get_endpoint(name=endpoint.name)
+    assert dict(now.traffic_split) == before
+    assert [d.id for d in now.deployed_models] == list(before)
+    assert read_record(now) is None
+
+
+def test_what_a_killed_run_had_begun_is_undone_by_its_label(
+    serve: Serve, endpoints: Any, registered: str
+) -> None:
+    endpoint = serve("begun", "1")
+    (champion,) = endpoint.traffic_split
+    record = Record(label_value("A run"), "123", "testing", {champion: 100})
+    write(endpoints, endpoint.name, labels={"kept": "1", **record.labels()})
+    release("another", succeeded=False)
+    assert read_record(endpoints.get_endpoint(name=endpoint.name)) == record
+    release("A run", succeeded=False)
+    now = endpoints.get_endpoint(name=endpoint.name)
+    assert (dict(now.labels).get("kept"), read_record(now)) == ("1", None)
+    assert dict(now.traffic_split) == {champion: 100}
+
+
+def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
+    serve: Serve, endpoints: Any, registered: str, weights: str, command: Command, tmp_path: Path
+) -> None:
+    endpoint = serve("shared", "1")
+    before = dict(endpoint.traffic_split)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "number 1", "completion": "never this"}\n' * 2)
+    common = ("endpoints", "promote", "shared", weights, "--parent-model", registered)
+    refused = command(
+        *common,
+        "--run-name",
+        "worse",
+        "--evaluation",
+        str(rows),
+        "--gate",
+        "exact_match > 0.5",
+        "--report",
+        str(tmp_path / "report.html"),
+    )
+    assert isinstance(refused.exception, UserError), refused.output
+    assert "exact_match" in str(refused.exception)
+    assert dict(endpoints.get_endpoint(name=endpoint.name).traffic_split) == before
+    assert set(aliases(registered)) == {"1", "2"}
+
+    options = (*common, "--test-share", "20", "--share", "30", "--settle", "0", "--json")
+    shared = command(*options)
+    assert shared.exit_code == 0, shared.output
+    result = json.loads(shared.stdout)
+    # The weights became a version of the model, on vLLM's image with the settings of a catalogue.
+    model = CONNECTION.client(ModelServiceClient).get_model(name=result["model"])
+    assert model.name == registered
+    assert f"--model={weights}" in model.container_spec.args
+    assert result["traffic"] == {**dict.fromkeys(before, 70), result["deployed_model"]: 30}
+    # The same again adopts the version and the deployed model.
+    assert json.loads(command(*options).stdout) == result
+    rolled = command("endpoints", "rollback", "shared")
+    assert rolled.exit_code == 0, rolled.output
+    now = endpoints.get_endpoint(name=endpoint.name)
+    assert dict(now.traffic_split) == before
+    assert [d.id for d in now.deployed_models] == list(before)
+    assert command("endpoints", "rollback", "shared").exit_code == 1
+
+
+def test_shares_are_whole_and_keep_their_proportions() -> None:
+    for before in ({"1": 100}, {"1": 34, "2": 33, "3": 33}, {"1": 99, "2": 1}):
+        for share in range(101):
+            split = with_share(before, "9", share)
+            assert sum(split.values()) == 100
+            assert split["9"] == share
+            assert all(abs(split[k] - v * (100 - share) / 100) < 1 for k, v in before.items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"traffic_share": 101}, "traffic_share is 101"),
+        ({"test_share": 100}, "test_share is 100"),
+        ({"settle_s": -1}, "settle_s is -1"),
+        ({"aliases": ["Champion"]}, "version alias 'Champion'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_promotion(**settings)

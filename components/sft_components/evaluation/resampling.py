@@ -106,24 +106,25 @@ def compare(
     times = max(FEWEST_RESAMPLES, min(RESAMPLES, DRAWS // rows))
     generator = np.random.default_rng(seed)
     drawn: dict[str, list[Array]] = {}
+    ours, theirs = _Stack(tuned), _Stack(pairs)
     for weights in _resamples(generator, rows, times):
-        for name, measure in tuned.items():
-            value = measure.reduce(weights @ measure.columns)
+        values, others = ours.values(weights), theirs.values(weights)
+        for name, value in values.items():
             drawn.setdefault(f"tuned {name}", []).append(value)
-            if name in pairs:
-                other = pairs[name].reduce(weights @ pairs[name].columns)
-                drawn.setdefault(f"base {name}", []).append(other)
-                drawn.setdefault(f"gain {name}", []).append(value - other)
+            if name in others:
+                drawn.setdefault(f"base {name}", []).append(others[name])
+                drawn.setdefault(f"gain {name}", []).append(value - others[name])
     larger = dict.fromkeys(pairs, 0)
+    both = _Stack({name: tuned[name] for name in pairs})
     for swapped in _swaps(generator, rows, times) if pairs else ():
-        for name, measure in pairs.items():
-            ours, theirs = tuned[name], measure
-            moved = swapped @ (theirs.columns - ours.columns)
-            change = ours.reduce(ours.columns.sum(axis=0) + moved) - theirs.reduce(
-                theirs.columns.sum(axis=0) - moved
-            )
-            least = abs(ours.value - theirs.value) - 1e-12
-            larger[name] += int((np.abs(change) >= least).sum())
+        # What goes from one model's sums to the other's when answers change places.
+        moved = swapped @ (theirs.columns - both.columns)
+        swapped_ours = both.reduce(both.columns.sum(axis=0) + moved)
+        swapped_theirs = theirs.reduce(theirs.columns.sum(axis=0) - moved)
+        for name in pairs:
+            change = np.abs(swapped_ours[name] - swapped_theirs[name])
+            least = abs(tuned[name].value - pairs[name].value) - 1e-12
+            larger[name] += int((change >= least).sum())
     return {
         name: Comparison(
             tuned=_estimate(measure.value, drawn[f"tuned {name}"]),
@@ -135,6 +136,31 @@ def compare(
         )
         for name, measure in tuned.items()
     }
+
+
+class _Stack:
+    """The columns of several measures side by side: one product sums them all."""
+
+    def __init__(self, measures: Mapping[str, Measure]) -> None:
+        self._measures = measures
+        self.columns = (
+            np.hstack([measure.columns for measure in measures.values()])
+            if measures
+            else np.empty((0, 0))
+        )
+
+    def values(self, weights: Array) -> dict[str, Array]:
+        """By measure, the values when rows count as `weights` say; one line a resample."""
+        return self.reduce(weights @ self.columns) if self._measures else {}
+
+    def reduce(self, sums: Array) -> dict[str, Array]:
+        """By measure, the values of the sums of all columns."""
+        found, at = {}, 0
+        for name, measure in self._measures.items():
+            wide = measure.columns.shape[1]
+            found[name] = measure.reduce(sums[:, at : at + wide])
+            at += wide
+        return found
 
 
 def _estimate(value: float, drawn: list[Array]) -> Estimate:

@@ -1,5 +1,6 @@
 """Scores of an answer against its reference, each from 0 to 1."""
 
+import functools
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -128,6 +129,8 @@ def common_scores(answer: str, reference: str) -> dict[str, float]:
     }
 
 
+# Each score of a row needs it again.
+@functools.lru_cache(maxsize=64)
 def normalized(text: str) -> str:
     """`text` in lower case, without punctuation, its white space single."""
     kept = (" " if unicodedata.category(c).startswith("P") else c for c in text.lower())

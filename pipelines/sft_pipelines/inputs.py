@@ -162,6 +162,9 @@ INPUTS: dict[str, Input] = {
     "allow_unlisted": Input(
         bool, False, "Try a model that the catalogue does not hold; its price is then unknown."
     ),
+    "cancel_on_abort": Input(
+        bool, True, "Cancel the tuning job when the run is cancelled or fails; false: let it end."
+    ),
     "relaunch_failed": Input(
         bool, False, "Launch a new tuning job where this run's earlier one has failed."
     ),

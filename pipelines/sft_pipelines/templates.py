@@ -57,6 +57,7 @@ OPEN_MODEL = (
     "encryption_spec_key_name",
     "service_account",
     "allow_unlisted",
+    "cancel_on_abort",
     "relaunch_failed",
     "when_changed",
 )

@@ -68,6 +68,7 @@ def stages(
     service_account: Any = "",
     network: Any = "",
     allow_unlisted: Any = False,
+    cancel_on_abort: Any = True,
     relaunch_failed: Any = False,
     when_changed: Any = "",
 ) -> Any:
@@ -152,6 +153,7 @@ def stages(
         location=location,
         tuning_location=tuning_location,
         run_name=run_name,
+        cancel_jobs=cancel_on_abort,
     )
     small(uncached(released))
 
@@ -197,6 +199,7 @@ def stages(
             service_account=service_account,
             network=network,
             allow_unlisted=allow_unlisted,
+            cancel_on_abort=cancel_on_abort,
             relaunch_failed=relaunch_failed,
         )
         uncached(tuned)

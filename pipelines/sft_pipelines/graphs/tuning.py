@@ -48,6 +48,7 @@ def tuning_graph(
     service_account: str,
     network: str,
     allow_unlisted: bool,
+    cancel_on_abort: bool,
     relaunch_failed: bool,
 ) -> NamedTuple(
     "TuningGraphOutputs",
@@ -110,6 +111,7 @@ def tuning_graph(
         service_account=service_account,
         network=network,
         allow_unlisted=allow_unlisted,
+        cancel_on_abort=cancel_on_abort,
         relaunch_failed=relaunch_failed,
     )
     small(uncached(repeated(launched)))

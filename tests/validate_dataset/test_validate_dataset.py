@@ -117,6 +117,16 @@ def test_sets_that_are_given_are_kept_apart(step: Step) -> None:
     assert step.rows("evaluation") == held
 
 
+def test_the_bytes_that_are_sent_count(step: Step) -> None:
+    spaced = b"".join(json.dumps(row, indent=None).replace(" ", "  ").encode() + b"\n" * 300
+                      for row in ROWS)  # fmt: skip
+    tight = [json.dumps(chat(i), separators=(",", ":")).encode() for i in range(1_000, 1_045)]
+    for given in (spaced, ROWS):  # the blank lines would make room for the validation set
+        with pytest.raises(UserError, match="validation-bytes"):
+            step.run(given, validation_dataset_uri=[*tight, *tight[:10]])
+        step.run(given, validation_dataset_uri=tight)
+
+
 def test_no_split_if_none_is_wanted(step: Step) -> None:
     assert step.run(ROWS, validation_split=False).validation_rows == 0
     assert step.rows("training") == ROWS

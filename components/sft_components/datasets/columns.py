@@ -15,6 +15,8 @@ _PAIRS = {
     "prompt-completion": attrgetter("prompt", "completion"),
     "text-to-text": attrgetter("input_text", "output_text"),
 }
+_NARROW = 16
+"""Texts of a row whose lengths are added column by column."""
 
 
 @dataclass
@@ -37,15 +39,17 @@ class Columns:
     def chars(self) -> list[int]:
         """Characters of all texts of each row."""
         if not self._chars and self.texts:
-            lengths = list(map(len, self.texts))
-            if isinstance(self.counts, int):
+            if isinstance(self.counts, int) and self.counts <= _NARROW:
                 width = self.counts
-                self._chars = lengths[::width]
+                total: Iterable[int] = map(len, self.texts[::width])
                 for i in range(1, width):
-                    self._chars = list(map(add, self._chars, lengths[i::width]))
+                    total = map(add, total, map(len, self.texts[i::width]))
+                self._chars = list(total)
             else:
-                each = iter(lengths)
-                self._chars = [sum(islice(each, count)) for count in self.counts]
+                each = map(len, self.texts)
+                rows = len(self.texts) // self.counts if isinstance(self.counts, int) else None
+                counts = islice(self.each_count(), rows)
+                self._chars = [sum(islice(each, count)) for count in counts]
         return self._chars
 
     def tuples(self) -> Iterable[tuple[str, ...]]:

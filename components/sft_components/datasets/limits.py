@@ -92,11 +92,6 @@ def whole_set(
     most = limits.max_multimodal_rows if with_media else limits.max_rows
     if most and rows > most:
         yield "too-many-rows", f"{rows:,} rows, the limit is {most:,}"
-    if limits.max_file_bytes and statistics.bytes > limits.max_file_bytes:
-        yield (
-            "file-too-large",
-            f"{statistics.bytes:,} bytes, the limit is {limits.max_file_bytes:,}",
-        )
     if limits.max_authors:
         authors = sum(n * shape.turns for shape, n in statistics.shapes.items())
         if authors > limits.max_authors:
@@ -116,20 +111,31 @@ def _evaluation(rows: int, model: ModelSpec) -> Iterator[tuple[str, str]]:
         yield "evaluation-rows", f"{rows:,} rows, allowed are {least or 1:,} to {most or rows:,}"
 
 
+def file_bytes(size: int, model: ModelSpec) -> Iterator[tuple[str, str]]:
+    """Code and message if a training file of `size` bytes, as it is sent, is too large."""
+    most = model.limits.max_file_bytes
+    if most and size > most:
+        yield "file-too-large", f"{size:,} bytes, the limit is {most:,}"
+
+
+def validation_bytes(training: int, validation: int, model: ModelSpec) -> Iterator[tuple[str, str]]:
+    """Code and message if a validation file is too large for its training file, both as sent."""
+    share = model.limits.validation_max_bytes_share
+    if share and validation > share * training:
+        yield (
+            "validation-bytes",
+            f"{validation:,} bytes are {validation / max(1, training):.2%} of "
+            f"the training file's {training:,}; the limit is {share:.0%}",
+        )
+
+
 def validation_share(
     training: Statistics, validation: Statistics, model: ModelSpec
 ) -> Iterator[tuple[str, str]]:
-    """Code and message of the rules between a training and a validation set."""
+    """Code and message of the rule about the rows of a training and a validation set."""
     if not validation.rows:
         return
     limits = model.limits
-    share = limits.validation_max_bytes_share
-    if share and validation.bytes > share * training.bytes:
-        yield (
-            "validation-bytes",
-            f"{validation.bytes:,} bytes are {validation.bytes / max(1, training.bytes):.2%} of "
-            f"the training file's {training.bytes:,}; the limit is {share:.0%}",
-        )
     share = limits.validation_max_rows_share
     if (
         share

@@ -173,10 +173,34 @@ def check_sets(
             report_shared(by_role["training"].kept, one.kept, findings)
     if "training" in by_role and "validation" in by_role:
         training_set, validation = by_role["training"], by_role["validation"]
-        for code, message in limits.validation_share(
-            training_set.statistics, validation.statistics, job.model
-        ):
+        both = training_set.statistics, validation.statistics
+        for code, message in limits.validation_share(*both, job.model):
             findings.add(whole_finding(code, message, validation.name))
+    if not job.converts:
+        check_sizes(sets, {one.role: one.statistics.bytes for one in sets}, job, findings)
+
+
+def check_sizes(
+    sets: Sequence[DataSet], sizes: Mapping[str, int], job: Job, findings: Findings
+) -> None:
+    """Check the bytes of the files that are sent: the data sets', or those they are converted to.
+
+    Args:
+        sets: The data sets.
+        sizes: Bytes of the file of each role.
+        job: What they are for.
+        findings: Takes what is found.
+    """
+    names = {one.role: one.name for one in sets}
+    if "training" not in names:
+        return
+    for code, message in limits.file_bytes(sizes["training"], job.model):
+        findings.add(whole_finding(code, message, names["training"]))
+    if "validation" in names and sizes["validation"]:
+        for code, message in limits.validation_bytes(
+            sizes["training"], sizes["validation"], job.model
+        ):
+            findings.add(whole_finding(code, message, names["validation"]))
 
 
 def _check_whole(one: DataSet, job: Job, findings: Findings) -> None:

@@ -11,7 +11,7 @@ from sft_components.errors import UserError
 
 BUFFER = 1 << 16
 """Numbers held in memory before they are dealt out to the partitions on disk."""
-PARTITIONS = 256
+PARTITIONS = 1 << 8
 """So many that a partition of 25 million rows is a small set, which fits the processor's cache."""
 _ADDRESSES = 10_000
 """Addresses held in memory before they go to disk."""
@@ -88,13 +88,14 @@ class Spill:
     def _deal(self) -> None:
         dealt = [array("Q") for _ in range(PARTITIONS)]
         put = [numbers.append for numbers in dealt]
+        mask = PARTITIONS - 1
         if self._width == 1:
             for key in self._buffer:
-                put[key % PARTITIONS](key)
+                put[key & mask](key)
         else:
             numbers = iter(self._buffer)
             for key, value in zip(numbers, numbers, strict=True):
-                add = put[key % PARTITIONS]
+                add = put[key & mask]
                 add(key)
                 add(value)
         self._buffer = array("Q")

@@ -17,7 +17,7 @@ from sft_components.datasets.output import (
     fingerprint,
     writing,
 )
-from sft_components.datasets.sets import DataSet, Job, check_sets, job_for, open_sets
+from sft_components.datasets.sets import DataSet, Job, check_sets, check_sizes, job_for, open_sets
 from sft_components.datasets.summary import figures, report_page
 from sft_components.errors import UserError
 
@@ -119,12 +119,15 @@ def validate_dataset(
         if default_context and job.target(sets[0].format) in ("text-to-text", "prompt-completion"):
             log("default_context is not used: rows of this format have no place for it.")
         check_sets(sets, job, findings, take=output.take, log=log)
+        if not findings.errors:
+            output.finish()
+            sizes = {role: writer.bytes for role, writer in files.writers.items()}
+            check_sizes(sets, sizes, job, findings)
         report_path.parent.mkdir(parents=True, exist_ok=True)
         report_path.write_text(report_page(sets, job, findings), encoding="utf-8")
         if findings.warnings:
             log(findings.text("warning", SHOWN))
         _stop_at_errors(findings)
-        output.finish()
         if not files.writers["training"].rows:
             raise UserError("No training row is left: every one was dropped.")
         files.finish()

@@ -31,7 +31,9 @@ MOST_ASKED = 500
 class EndpointSession:
     """Prediction over plain HTTP: GAPIC clients cannot reach a dedicated endpoint over REST."""
 
-    def __init__(self, connection: Connection, endpoint: str, served_by: str = "") -> None:
+    def __init__(
+        self, connection: Connection, endpoint: str, served_by: str = "", host: str = ""
+    ) -> None:
         """
         Args:
             connection: Vertex AI in the endpoint's project and region.
@@ -39,12 +41,13 @@ class EndpointSession:
             served_by: Id of one of its deployed models, which must have a share of the traffic: a
                 question is asked until this one answers, as no request for a prediction can choose
                 among them. Empty: whoever answers.
+            host: Scheme and host that answer; empty: what the endpoint says of itself.
         """
         self._served_by = served_by
         self._session = connection.session()
         self._api = connection.base_url
         self.endpoint = endpoint
-        self._host = ""
+        self._host = host
 
     def describe(self) -> dict[str, Any]:
         """The endpoint as the API describes it.
@@ -92,14 +95,25 @@ class EndpointSession:
             f"Deployed model {self._served_by} of {self.endpoint} gave none of {MOST_ASKED} answers"
         )
 
-    def stream_chat(self, body: Mapping[str, Any], timeout: float = 300.0) -> Iterator[str]:
-        """The `data:` payloads of a streamed `chat/completions`, without the closing `[DONE]`."""
+    def stream(self, suffix: str, body: Mapping[str, Any], timeout: float = 300.0) -> Iterator[str]:
+        """The `data:` payloads of an answer that is streamed, without a closing `[DONE]`.
+
+        Args:
+            suffix: What follows the endpoint's name, for instance `/chat/completions`.
+            body: The request, which says that it is to be streamed where the suffix does not.
+            timeout: Seconds between two pieces.
+
+        Raises:
+            google.api_core.exceptions.GoogleAPICallError: With the service's own message.
+        """
         with self._session.post(
-            f"{self.host}/v1beta1/{self.endpoint}/chat/completions",
-            json={**body, "stream": True},
+            f"{self.host}/v1beta1/{self.endpoint}{suffix}",
+            json=body,
             timeout=timeout,
             stream=True,
         ) as response:
+            # The service does not name the encoding of its events, which is always this one.
+            response.encoding = "utf-8"
             for line in self._checked(response).iter_lines(decode_unicode=True):
                 payload = line.removeprefix("data:").strip() if line else ""
                 if payload and payload != "[DONE]":

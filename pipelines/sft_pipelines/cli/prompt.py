@@ -1,11 +1,19 @@
 """`vertex-sft prompt`."""
 
-import json
-from typing import Annotated
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sft_components.errors import UserError
+
+if TYPE_CHECKING:
+    from sft_components.prompting.asking import Answer, Question
+    from sft_components.prompting.sampling import Sampling, Surface
+    from sft_components.vertex.prediction import EndpointSession
+
+DEFAULT_TOKENS = 128
+Option = typer.Option
 
 
 def register(app: typer.Typer) -> None:
@@ -14,12 +22,47 @@ def register(app: typer.Typer) -> None:
 
 
 def prompt(
-    endpoint: Annotated[str, typer.Argument(help="projects/P/locations/L/endpoints/ID")],
+    endpoint: Annotated[
+        str,
+        typer.Argument(help="projects/P/locations/L/endpoints/ID, or the name of a Gemini model."),
+    ],
     text: Annotated[str, typer.Argument(help="What to say to the model.")],
-    system: Annotated[str, typer.Option(help="System instruction.")] = "",
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 128,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest.")] = 0.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer.")] = False,
+    system: Annotated[str, Option(help="System instruction.")] = "",
+    max_tokens: Annotated[int, Option(help="Longest answer, in tokens.")] = DEFAULT_TOKENS,
+    temperature: Annotated[float, Option(help="0: always the likeliest.")] = 0.0,
+    top_p: Annotated[float | None, Option(help="Only the likeliest of this sum.")] = None,
+    top_k: Annotated[int | None, Option(help="Only so many of the likeliest.")] = None,
+    min_p: Annotated[
+        float | None, Option(help="vLLM: only those of this share of the likeliest.")
+    ] = None,
+    stop: Annotated[
+        list[str] | None, Option(help="Text at which the answer ends; may be repeated.")
+    ] = None,
+    seed: Annotated[
+        int | None, Option(help="The same seed, the same answer, as far as can be.")
+    ] = None,
+    presence_penalty: Annotated[float | None, Option(help="Against words that came.")] = None,
+    frequency_penalty: Annotated[
+        float | None, Option(help="Against words that came often.")
+    ] = None,
+    repetition_penalty: Annotated[float | None, Option(help="vLLM: above 1 against both.")] = None,
+    surface: Annotated[
+        str,
+        Option(help="chat, predict, generateContent, text or messages; empty: what it answers to."),
+    ] = "",
+    raw_response: Annotated[
+        bool, Option(help="predict: only the answer, or the prompt before it.")
+    ] = True,
+    base_model: Annotated[
+        str, Option("--base-model", "-m", help="What was tuned: it says how it is asked.")
+    ] = "",
+    compare: Annotated[
+        str, Option(help="Another endpoint or Gemini model that is asked the same.")
+    ] = "",
+    project: Annotated[str, Option(help="Project of a Gemini model.")] = "",
+    location: Annotated[str, Option("--location", "-l", help="Location of a Gemini model.")] = "",
+    stream: Annotated[bool, Option(help="Print the answer as it comes.")] = True,
+    as_json: Annotated[bool, Option("--json", help="Print the whole answer.")] = False,
 ) -> None:
     """Ask an endpoint and print its answer as it comes.
 
@@ -27,21 +70,122 @@ def prompt(
     """
     from google.api_core import exceptions as api
 
-    from sft_components.vertex.prediction import EndpointSession, endpoint_connection
-    from sft_pipelines.cli.local import point_at_local
+    from sft_components.prompting.asking import Question
+    from sft_components.prompting.sampling import Sampling
+    from sft_pipelines.cli.models import print_json, wrong_use
 
-    point_at_local()
-    session = EndpointSession(endpoint_connection(endpoint), endpoint)
-    messages = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": text})
-    body = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature}
+    sampling = Sampling(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        seed=seed,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        repetition_penalty=repetition_penalty,
+        stop=tuple(stop or ()),
+    )
+    question = Question(text, system, raw_response)
+    with wrong_use():
+        chosen = _surface(surface)
+        sampling.check(chosen or ("chat", "generateContent", "text"))
+        asked = [_session(name, project, location) for name in (endpoint, compare) if name]
     try:
-        if as_json:
-            typer.echo(json.dumps(session.ask("/chat/completions", body), indent=2))
-            return
-        for payload in session.stream_chat(body):
-            for choice in json.loads(payload).get("choices", []):
-                typer.echo(choice.get("delta", {}).get("content") or "", nl=False)
-        typer.echo()
+        if compare:
+            with ThreadPoolExecutor(len(asked)) as pool:
+                jobs = [
+                    pool.submit(_ask, session, chosen, base_model, question, sampling, False)
+                    for session in asked
+                ]
+                answers = [job.result() for job in jobs]
+        else:
+            pieces = stream and not as_json
+            answers = [_ask(asked[0], chosen, base_model, question, sampling, pieces)]
     except api.GoogleAPICallError as error:
         raise UserError(f"{endpoint}: {error.message}") from error
+    if as_json:
+        found = [_as_dict(s, answer) for s, answer in zip(asked, answers, strict=True)]
+        print_json(found if compare else answers[0].raw)
+    elif compare:
+        _print_beside(asked, answers)
+    elif not stream:
+        typer.echo(answers[0].text)
+
+
+def _surface(name: str) -> "tuple[Surface, ...]":
+    from sft_components.prompting.sampling import SURFACES
+
+    found = tuple(surface for surface in SURFACES if surface == name)
+    if name and not found:
+        raise UserError(f"--surface is {name!r}: write one of {', '.join(SURFACES)}.")
+    return found
+
+
+def _session(name: str, project: str, location: str) -> "EndpointSession":
+    """The endpoint, or the published model, of that name."""
+    from sft_components.prompting.asking import published
+    from sft_components.vertex.prediction import EndpointSession, endpoint_connection
+    from sft_pipelines.cli.local import point_at_local
+    from sft_pipelines.cli.places import connections
+
+    point_at_local()
+    if name.startswith("projects/"):
+        return EndpointSession(endpoint_connection(name), name)
+    place = connections(project, [location] if location else [])[0]
+    return published(place.project, place.location, name)
+
+
+def _ask(
+    session: "EndpointSession",
+    chosen: "tuple[Surface, ...]",
+    base_model: str,
+    question: "Question",
+    sampling: "Sampling",
+    stream: bool,
+) -> "Answer":
+    from sft_components.prompting.asking import ask, ask_somehow, surfaces_of
+
+    on_piece = (lambda text: typer.echo(text, nl=False)) if stream else None
+    if chosen:
+        answer = ask(session, chosen[0], question, sampling, on_piece)
+    else:
+        surfaces = surfaces_of(session, base_model)
+        answer = ask_somehow(session, surfaces, question, sampling, on_piece)
+    if stream:
+        typer.echo()
+    return answer
+
+
+def _as_dict(session: "EndpointSession", answer: "Answer") -> dict[str, Any]:
+    return {
+        "endpoint": session.endpoint,
+        "surface": answer.surface,
+        "text": answer.text,
+        "seconds": round(answer.seconds, 3),
+        "tokens": answer.tokens,
+        "answer": answer.raw,
+    }
+
+
+def _print_beside(asked: "list[EndpointSession]", answers: "list[Answer]") -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from sft_pipelines.cli.models import console
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for session in asked:
+        table.add_column(Text(session.endpoint.rpartition("/")[2]), ratio=1, overflow="fold")
+    table.add_row(*(Text(answer.text.strip()) for answer in answers))
+    tails = []
+    for answer in answers:
+        tokens = f", {answer.tokens} tokens" if answer.tokens is not None else ""
+        tails.append(Text(f"{answer.surface}, {answer.seconds:.2f} s{tokens}", style="dim"))
+    table.add_section()
+    table.add_row(*tails)
+    out = console()
+    out.print(table)
+    if answers[0].text.strip() == answers[1].text.strip():
+        out.print("The answers are the same.")

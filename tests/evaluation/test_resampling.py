@@ -29,7 +29,7 @@ def test_p_is_that_of_the_sign_test() -> None:
     # Of 8 rows that differ, 7 got better: two-sided 2 · (1 + 8) / 2⁸.
     base, tuned = [0.0] * 7 + [1.0] + [1.0] * 20, [1.0] * 7 + [0.0] + [1.0] * 20
     p = compare({"m": mean(tuned)}, {"m": mean(base)})["m"].p
-    assert p == pytest.approx(18 / 256, abs=0.012)
+    assert p == pytest.approx(18 / 256, abs=0.02)
 
 
 def test_macro_f1() -> None:

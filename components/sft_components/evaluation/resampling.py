@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-RESAMPLES = 5_000
+RESAMPLES = 2_000
 FEWEST_RESAMPLES = 1_000
 DRAWS = 10_000_000
 """Rows drawn in all: many rows get fewer resamples, which they need less."""
 CHUNK = 1_000_000
 """Rows drawn at a time, which bounds the memory."""
+NARROW = 64
+"""Columns; a product with more is worth several threads."""
 
 Array = npt.NDArray[np.float64]
 
@@ -118,7 +120,7 @@ def compare(
     both = _Stack({name: tuned[name] for name in pairs})
     for swapped in _swaps(generator, rows, times) if pairs else ():
         # What goes from one model's sums to the other's when answers change places.
-        moved = swapped @ (theirs.columns - both.columns)
+        moved = _product(swapped, theirs.columns - both.columns)
         swapped_ours = both.reduce(both.columns.sum(axis=0) + moved)
         swapped_theirs = theirs.reduce(theirs.columns.sum(axis=0) - moved)
         for name in pairs:
@@ -151,7 +153,7 @@ class _Stack:
 
     def values(self, weights: Array) -> dict[str, Array]:
         """By measure, the values when rows count as `weights` say; one line a resample."""
-        return self.reduce(weights @ self.columns) if self._measures else {}
+        return self.reduce(_product(weights, self.columns)) if self._measures else {}
 
     def reduce(self, sums: Array) -> dict[str, Array]:
         """By measure, the values of the sums of all columns."""
@@ -161,6 +163,15 @@ class _Stack:
             found[name] = measure.reduce(sums[:, at : at + wide])
             at += wide
         return found
+
+
+def _product(weights: Array, columns: Array) -> Array:
+    """The matrix product."""
+    if columns.shape[1] > NARROW:
+        return weights @ columns
+    # In this thread: on a busy machine those of the linear algebra library wait for one another.
+    found: Array = np.einsum("rn,kn->rk", weights, np.ascontiguousarray(columns.T))
+    return found
 
 
 def _estimate(value: float, drawn: list[Array]) -> Estimate:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DATA := data/misspellings
 
-.PHONY: help setup run test compile lint typecheck clean
+.PHONY: help setup run test compile docs lint audit typecheck clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,9 +36,16 @@ compile: $(INSTALLED) ## Write compiled/ and docs/rules.md
 	$(BIN)/vertex-sft compile --output compiled
 	$(BIN)/vertex-sft rules > docs/rules.md
 
-lint: $(INSTALLED) ## Check style
+lint: $(INSTALLED) ## Check style, security and the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/bandit -q -c pyproject.toml -ll -r components pipelines local
+	$(BIN)/hadolint Dockerfile
+
+# Apart from `lint`, since it asks a package index that tells vulnerabilities, and fails without one.
+audit: $(INSTALLED) ## Look the locked versions up in the index's list of vulnerabilities
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[audit]'
+	$(BIN)/pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
 typecheck: $(INSTALLED) ## Check types
 	$(BIN)/mypy

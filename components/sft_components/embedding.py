@@ -28,6 +28,12 @@ DATA_SUFFIXES = {".yaml", ".html", ".css", ".js", ".jinja"}
 ARGUMENT_LIMIT = 131_072
 """Bytes that Linux allows in one argument of a command (MAX_ARG_STRLEN)."""
 
+PREBUILT: dict[str, str] = {}
+"""Prebuilt image by stock image. Where one is named, a step runs on it and installs nothing.
+
+Filled before the components are imported, since it is then that they are made.
+"""
+
 
 def step(
     *,
@@ -38,7 +44,8 @@ def step(
     """Declare a function as a KFP component with the code it imports embedded.
 
     Args:
-        packages: Names in `requirements.PINS` that the step installs when it starts.
+        packages: Names in `requirements.PINS` that the step installs when it starts, or that its
+            prebuilt image holds.
         image: Image that the step runs on.
         artifact_types: Schema title by output name, for instance
             `{"endpoint": "google.VertexEndpoint@0.0.1"}`: the type the Vertex AI console shows,
@@ -51,8 +58,9 @@ def step(
                 _copy(module, Path(folder))
             component = dsl.component(
                 function,
-                base_image=image,
-                packages_to_install=pinned(*packages),
+                base_image=PREBUILT.get(image, image),
+                packages_to_install=[] if image in PREBUILT else pinned(*packages),
+                install_kfp_package=image not in PREBUILT,
                 embedded_artifact_path=folder,
             )
         for name, schema_title in (artifact_types or {}).items():

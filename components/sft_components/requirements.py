@@ -1,4 +1,8 @@
-"""What a step installs when it starts: one pinned version of each package."""
+"""What a step installs when it starts: one pinned version of each package.
+
+Imports nothing, since the Dockerfile runs it alone: `python requirements.py steps` prints what the
+image of that name installs.
+"""
 
 PYTHON_IMAGE = "python:3.11.14-slim"
 """Image of every step that needs no accelerator."""
@@ -27,3 +31,19 @@ PINS = {
 def pinned(*names: str) -> list[str]:
     """`name==version` for each of `names`."""
     return [f"{name}=={PINS[name]}" for name in names]
+
+
+ACCELERATOR_PACKAGES = frozenset({"accelerate", "transformers"})
+"""Only the steps on `PYTORCH_IMAGE` need these."""
+
+
+def image_packages(image: str) -> list[str]:
+    """What a prebuilt image holds: `steps` on `PYTHON_IMAGE`, or `gpu` on `PYTORCH_IMAGE`."""
+    wanted = {"steps": set(PINS) - ACCELERATOR_PACKAGES, "gpu": set(PINS)}[image]
+    return pinned(*sorted(wanted))
+
+
+if __name__ == "__main__":
+    import sys
+
+    print("\n".join(image_packages(sys.argv[1])))

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import sys
 import textwrap
 from collections.abc import Iterator
 from importlib import resources
@@ -12,7 +13,9 @@ from typing import Any
 import yaml
 from kfp import compiler
 
+from sft_components import embedding
 from sft_components.errors import UserError
+from sft_components.requirements import PYTHON_IMAGE, PYTORCH_IMAGE
 
 COMPONENTS = (
     "validate_pipeline",
@@ -35,6 +38,36 @@ PIPELINES = (
     "tune_gemma_model",
     "tune_qwen_model",
 )
+
+
+def use_images(steps: str, gpu: str) -> None:
+    """Let what is compiled hereafter run on prebuilt images, with no install at start.
+
+    Args:
+        steps: Image of the steps that need no accelerator.
+        gpu: Image of the steps that run a model.
+
+    Raises:
+        RuntimeError: Components were imported before: these are made already.
+    """
+    made = [name for name in COMPONENTS if f"sft_components.{name}.component" in sys.modules]
+    if made:
+        raise RuntimeError(f"Images are named too late: {', '.join(made)} are made already.")
+    embedding.PREBUILT.update({PYTHON_IMAGE: steps, PYTORCH_IMAGE: gpu})
+
+
+def gpu_image(image: str) -> str:
+    """The image for accelerators that is built and tagged beside `image`: its tag, and `-gpu`.
+
+    Raises:
+        UserError: `image` has no tag to go by, or one that moves.
+    """
+    name, _, tag = image.rpartition("/")[2].partition(":")
+    if "@" in image or not name or not tag:
+        raise UserError(
+            f"--image is {image!r}: write REGISTRY/NAME:TAG, or name --gpu-image beside a digest."
+        )
+    return f"{image}-gpu"
 
 
 def compile_all(target: Path) -> Iterator[Path]:

@@ -102,6 +102,32 @@ INPUTS: dict[str, Input] = {
     ),
     "evaluation_max_new_tokens": Input(int, 64, "Longest answer in the evaluation, tokens."),
     "evaluation_max_rows": Input(int, 0, "Held-out rows to use; 0: all."),
+    "evaluation_task": Input(
+        str,
+        "auto",
+        "What is evaluated: auto, classification, extraction, qa, summarization, text, json or "
+        "code; it chooses the metrics.",
+    ),
+    "gate": Input(
+        str,
+        "",
+        'Gate: an expression over metrics, such as "exact_match >= 0.4 and rouge_l > '
+        'base.rouge_l"; empty: only the two thresholds.',
+    ),
+    "evaluation_json_schema": Input(
+        str, "", "Task json: the JSON schema that answers must meet, or its gs:// address."
+    ),
+    "judge_endpoint": Input(
+        str,
+        "",
+        "Endpoint, or name of a Gemini model, that compares the answers of both models; empty: no "
+        "judge.",
+    ),
+    "judge_prompt": Input(str, "", "What the judge is to look at; empty: a built-in text."),
+    "judge_mode": Input(
+        str, "auto", "How the judge judges: pairwise (in both orders), scores (1 to 5) or auto."
+    ),
+    "judge_max_rows": Input(int, 100, "Rows the judge is asked about."),
     "min_exact_match": Input(
         float, 0.0, "Gate: least exact match (0 to 1) of the tuned model on the held-out rows."
     ),

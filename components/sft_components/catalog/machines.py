@@ -62,6 +62,22 @@ def check_machine(
         )
 
 
+def check_replicas(minimum: int, maximum: int) -> None:
+    """Check how many machines are to serve; a minimum of 0 means scale to zero.
+
+    Raises:
+        UserError: The numbers cannot be.
+    """
+    if minimum < 0:
+        raise UserError(f"min_replica_count is {minimum}: give 0 or more.")
+    least = max(1, minimum)
+    if maximum < least:
+        raise UserError(
+            f"max_replica_count is {maximum}: give at least {least}, as min_replica_count is "
+            f"{minimum}."
+        )
+
+
 def suggest(model: ModelSpec) -> Serving:
     """The machine that the sources name for serving `model`.
 

@@ -7,7 +7,7 @@ from google.cloud.aiplatform_v1beta1 import types
 
 from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.catalog.cost import serving_cost_per_hour
-from sft_components.catalog.machines import check_machine, known_machine, suggest
+from sft_components.catalog.machines import check_machine, check_replicas, known_machine, suggest
 from sft_components.errors import UserError
 
 SCALE_DOWN_AFTER_S = 3600
@@ -24,18 +24,12 @@ class Replicas:
     spot: bool = False
     """Cheaper machines that may be taken away at any time."""
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         """
         Raises:
             UserError: The numbers cannot be.
         """
-        if self.minimum < 0:
-            raise UserError(f"min_replica_count is {self.minimum}: give 0 or more.")
-        if self.maximum < max(1, self.minimum):
-            raise UserError(
-                f"max_replica_count is {self.maximum}: give at least "
-                f"{max(1, self.minimum)}, as min_replica_count is {self.minimum}."
-            )
+        check_replicas(self.minimum, self.maximum)
 
     def resources(self, machine: types.MachineSpec) -> types.DedicatedResources:
         """The request's part that says so, on `machine`."""

@@ -104,7 +104,6 @@ def deploy_model(
     if place is not None and not place.deployment:
         raise UserError(f"An endpoint needs a region such as us-central1, not {location!r}.")
     replicas = Replicas(min_replica_count, max_replica_count, spot)
-    replicas.check()
     choices = machines(
         catalog.find(base_model, allow_unlisted=True),
         machine_type,

@@ -67,7 +67,6 @@ def promote_model(
     Raises:
         UserError: A setting is wrong, the challenger does not pass, or it cannot be deployed.
     """
-    wanted.check()
     if examine is not None and (wanted.test_share or wanted.tested_endpoint):
         raise UserError("To be evaluated the challenger needs an endpoint of its own: test_share 0")
     work = _Work(wanted, examine, log)

@@ -11,6 +11,7 @@ def validate_pipeline(
     base_model: str,
     output_uri: str,
     project: str = "",
+    run_name: str = "",
     pipeline_root: str = "",
     tuning_location: str = "",
     tuning_mode: str = "",
@@ -38,18 +39,24 @@ def validate_pipeline(
     service_account: str = "",
     network: str = "",
     allow_unlisted: bool = False,
+    evaluation_task: str = "auto",
+    gate: str = "",
     min_exact_match: float = 0.0,
     min_improvement: float = 0.0,
     max_new_tokens: int = 64,
     serving_machine_type: str = "",
     serving_accelerator_type: str = "",
     serving_accelerator_count: int = 0,
+    serving_min_replica_count: int = 1,
+    serving_max_replica_count: int = 1,
+    serving_fallback_machines: list = [],  # noqa: B006 - kfp writes the default into the YAML
 ) -> NamedTuple(
     "ValidatePipelineOutputs",
     [
         ("base_model", str),
         ("tuning_mode", str),
         ("output_uri", str),
+        ("run_uri", str),
         ("evaluation", str),
         ("data_version", str),
     ],
@@ -60,6 +67,7 @@ def validate_pipeline(
         location: Region of the endpoint, and of the upload of a legacy model; not global.
         base_model: Model to be tuned, as the catalogue names it.
         output_uri: gs:// folder for checkpoints; empty: PIPELINE_ROOT/tuned.
+        run_name: Name of the pipeline run; it writes below OUTPUT_URI/RUN_NAME.
         project: Google Cloud project; with it the bucket is looked up as well.
         pipeline_root: gs:// folder of the pipeline run.
         tuning_location: Region of the tuning job, or global; empty: the same as location.
@@ -88,16 +96,22 @@ def validate_pipeline(
         service_account: Account the tuning job runs as; empty: the service's own.
         network: VPC network of a legacy model's pipeline job; may be empty.
         allow_unlisted: Let a model through that the catalogue does not hold, with a warning.
+        evaluation_task: What is evaluated: auto, or one of the evaluation's tasks.
+        gate: Gate: an expression over the evaluation's metrics; may be empty.
         min_exact_match: Gate: least exact match (0 to 1) of the tuned model.
         min_improvement: Gate: least gain in exact match over the base model (-1 to 1).
         max_new_tokens: Longest answer of the evaluation, in tokens.
         serving_machine_type: For instance g2-standard-12; with the next two, all or none.
         serving_accelerator_type: For instance NVIDIA_L4.
         serving_accelerator_count: Accelerators of one replica.
+        serving_min_replica_count: Fewest machines that serve; 0: scale to zero.
+        serving_max_replica_count: Most machines that serve.
+        serving_fallback_machines: Machine types to try when there is none of the first.
 
     Returns:
-        The model's name in the catalogue, the tuning mode, the output folder, where the tuned model
-        is evaluated (checkpoint, endpoint or none), and what changes when a data set is written.
+        The model's name in the catalogue, the tuning mode, the output folder, the run's folder in
+        it, where the tuned model is evaluated (checkpoint, endpoint or none), and what changes
+        when a data set is written.
     """
     from collections import namedtuple
 
@@ -109,6 +123,7 @@ def validate_pipeline(
         result = work(
             PipelineSettings(
                 project=project,
+                run_name=run_name,
                 location=location,
                 tuning_location=tuning_location,
                 base_model=base_model,
@@ -139,23 +154,29 @@ def validate_pipeline(
                 service_account=service_account,
                 network=network,
                 allow_unlisted=allow_unlisted,
+                evaluation_task=evaluation_task,
+                gate=gate,
                 min_exact_match=min_exact_match,
                 min_improvement=min_improvement,
                 max_new_tokens=max_new_tokens,
                 serving_machine_type=serving_machine_type,
                 serving_accelerator_type=serving_accelerator_type,
                 serving_accelerator_count=serving_accelerator_count,
+                serving_min_replica_count=serving_min_replica_count,
+                serving_max_replica_count=serving_max_replica_count,
+                serving_fallback_machines=tuple(serving_fallback_machines),
             ),
             log=log,
         )
     outputs = namedtuple(
         "ValidatePipelineOutputs",
-        ["base_model", "tuning_mode", "output_uri", "evaluation", "data_version"],
+        ["base_model", "tuning_mode", "output_uri", "run_uri", "evaluation", "data_version"],
     )
     return outputs(
         result.base_model,
         result.tuning_mode,
         result.output_uri,
+        result.run_uri,
         result.evaluation,
         result.data_version,
     )

@@ -6,11 +6,12 @@ from typing import Literal
 
 from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.catalog.cost import serving_cost_per_hour
-from sft_components.catalog.machines import check_machine, suggest
+from sft_components.catalog.machines import check_machine, check_replicas, known_machine, suggest
 from sft_components.catalog.settings import check_settings
 from sft_components.catalog.tuning import TuningSettings
 from sft_components.datasets.version import data_version
 from sft_components.errors import UserError
+from sft_components.evaluation.gate import check_gate_expression
 from sft_components.vertex.buckets import check_bucket
 
 Evaluation = Literal["checkpoint", "endpoint", "none"]
@@ -20,6 +21,7 @@ Evaluation = Literal["checkpoint", "endpoint", "none"]
 class PipelineSettings(TuningSettings):
     """Settings of a whole run."""
 
+    run_name: str = ""
     pipeline_root: str = ""
     """`gs://` folder of the pipeline run; without an `output_uri` the tuned weights go below it."""
     dataset_uri: str = ""
@@ -30,10 +32,16 @@ class PipelineSettings(TuningSettings):
     """Gate, 0 to 1."""
     min_improvement: float = 0.0
     """Gate, -1 to 1."""
+    evaluation_task: str = "auto"
+    gate: str = ""
+    """An expression over the evaluation's metrics."""
     max_new_tokens: int = 64
     serving_machine_type: str = ""
     serving_accelerator_type: str = ""
     serving_accelerator_count: int = 0
+    serving_min_replica_count: int = 1
+    serving_max_replica_count: int = 1
+    serving_fallback_machines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,8 @@ class ValidatedPipeline:
     """Name in the catalogue."""
     tuning_mode: str
     output_uri: str
+    run_uri: str
+    """Where this run writes, below `output_uri`."""
     evaluation: Evaluation
     """Where the tuned model is compared with its base: on its weights, at its endpoint, nowhere."""
     data_version: str
@@ -88,7 +98,12 @@ def validate_pipeline(
         settings.evaluation_uri,
     )
     return ValidatedPipeline(
-        model.name, checked.tuning_mode, settings.output_uri, evaluation, version
+        model.name,
+        checked.tuning_mode,
+        settings.output_uri,
+        f"{settings.output_uri.rstrip('/')}/{settings.run_name}",
+        evaluation,
+        version,
     )
 
 
@@ -117,11 +132,16 @@ def _check_gate(model: ModelSpec, settings: PipelineSettings, evaluation: Evalua
         )
     if settings.max_new_tokens < 1:
         raise UserError(f"evaluation_max_new_tokens is {settings.max_new_tokens}: give 1 or more.")
-    if evaluation == "none" and (settings.min_exact_match > 0 or settings.min_improvement > 0):
+    gates = settings.min_exact_match > 0 or settings.min_improvement > 0 or settings.gate
+    if evaluation == "none" and gates:
         raise UserError(
-            "min_exact_match and min_improvement need held-out rows: give evaluation_data_uri, or "
-            "set both to 0."
+            "min_exact_match, min_improvement and gate need held-out rows: give "
+            "evaluation_data_uri, or leave them out."
         )
+    # A retired model's base is not asked, an open model's may have no public weights.
+    known = bool(model.weights_uri or settings.custom_base_model)
+    compared = known if evaluation == "checkpoint" else model.family == "gemini"
+    check_gate_expression(settings.gate, settings.evaluation_task, compared=compared)
     if evaluation != "checkpoint":
         return
     if settings.min_improvement > 0 and not model.weights_uri:
@@ -150,6 +170,9 @@ def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
         settings.serving_accelerator_count,
         allow_unlisted=True,
     )
+    check_replicas(settings.serving_min_replica_count, settings.serving_max_replica_count)
+    for fallback in settings.serving_fallback_machines:
+        known_machine(fallback)
     if model.family == "gemini" or model.route == "pipeline-job":
         ignored = f"; serving_machine_type {machine} has no effect" if machine else ""
         return f", served by the service itself{ignored}"

@@ -76,7 +76,12 @@ def serve(endpoints: Any, registered: str) -> Iterator[Serve]:
     """Creates an endpoint, which serves a version of the model if one is named."""
     made: list[str] = []
 
-    def create(endpoint_id: str, version: str = "", labels: dict[str, str] | None = None) -> Any:
+    def create(
+        endpoint_id: str,
+        version: str = "",
+        labels: dict[str, str] | None = None,
+        model: str = registered,
+    ) -> Any:
         wanted = {
             "display_name": endpoint_id,
             "labels": labels or {},
@@ -90,7 +95,7 @@ def serve(endpoints: Any, registered: str) -> Iterator[Serve]:
             endpoints.deploy_model(
                 endpoint=endpoint.name,
                 deployed_model={
-                    "model": f"{registered}@{version}",
+                    "model": f"{model}@{version}",
                     "dedicated_resources": MACHINE,
                 },
                 traffic_split={"0": 100},

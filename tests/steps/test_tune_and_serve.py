@@ -135,7 +135,8 @@ def test_an_endpoint_is_deployed_once_answers_and_is_released(tuned):
     assert session.describe()["labels"][RUN_LABEL] == RUN
     test = smoke_test_endpoint(endpoint=deployed.endpoint, base_model=MODEL, prompts=["one", "two"])
     assert len(test.answers) == 2
-    assert test.metrics["requests"] == 4
+    # Two prompts in two ways, and two variants of these with the first prompt.
+    assert test.metrics["requests"] == 6
     assert 0 < test.metrics["latency_p50_s"] <= test.metrics["latency_max_s"]
     with pytest.raises(UserError, match="max_latency_s"):
         smoke_test_endpoint(endpoint=deployed.endpoint, max_latency_s=1e-6)

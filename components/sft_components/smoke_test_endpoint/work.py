@@ -1,15 +1,19 @@
 """Prove that an endpoint answers: real prompts, after the warm-up, with their latencies."""
 
-import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from google.api_core import exceptions as api
 
 from sft_components.errors import UserError
-from sft_components.evaluation.dialects import Dialect, UnlikeError, dialects
-from sft_components.evaluation.rows import EvaluationRow
+from sft_components.prompting.asking import ABSENT, Answer, UnlikeError
+from sft_components.smoke_test_endpoint.cases import Case, read_cases
+from sft_components.smoke_test_endpoint.load import ATTEMPTS, put_under_load
+from sft_components.smoke_test_endpoint.outcome import Given, SmokeTestResult
+from sft_components.smoke_test_endpoint.proof import prove
+from sft_components.smoke_test_endpoint.settings import check_smoke_test
+from sft_components.smoke_test_endpoint.ways import Way, ways
 from sft_components.vertex.prediction import EndpointSession, endpoint_connection
 from sft_components.vertex.retrying import TRANSIENT, backoff
 
@@ -18,43 +22,6 @@ PROMPTS = (
     "Name three colours.",
     "Answer with one word: what is the capital of France?",
 )
-MAX_TOKENS = 32
-ATTEMPTS = 4
-"""Of one question, where the answer is a fault that passes."""
-ABSENT = (api.BadRequest, api.NotFound, api.MethodNotImplemented, UnlikeError)
-"""How an endpoint says that it does not have a surface."""
-
-
-@dataclass(frozen=True)
-class Surface:
-    """One way to ask an endpoint."""
-
-    name: str
-    dialect: Dialect
-    plain: bool
-    """Whether the prompt goes as bare text instead of a conversation's turn."""
-
-    def ask(self, session: EndpointSession, prompt: str) -> str:
-        """The answer to `prompt`, without blanks around it.
-
-        Raises:
-            google.api_core.exceptions.GoogleAPICallError: With the service's own message.
-            UnlikeError: The endpoint answers in another form.
-        """
-        turns = () if self.plain else ({"role": "user", "content": prompt},)
-        row = EvaluationRow(line=1, messages=turns, prompt=prompt, reference="")
-        suffix, body = self.dialect.request(row, MAX_TOKENS)
-        return self.dialect.text(session.ask(suffix, body))
-
-
-@dataclass(frozen=True)
-class SmokeTestResult:
-    """What the endpoint did."""
-
-    answers: list[str]
-    """One for each prompt, in order."""
-    metrics: dict[str, float]
-    """Seconds: `warm_up_s`, `latency_p50_s`, `latency_max_s`; and `requests`."""
 
 
 def smoke_test_endpoint(
@@ -62,139 +29,246 @@ def smoke_test_endpoint(
     endpoint: str,
     base_model: str = "",
     prompts: Sequence[str] = (),
+    prompts_uri: str = "",
     max_latency_s: float = 0.0,
+    requests: int = 0,
+    concurrency: int = 8,
+    base_endpoint: str = "",
     warm_up_timeout_s: float = 900.0,
     deployed_model: str = "",
+    report_path: Path | None = None,
+    log: Callable[[str], None] = print,
+) -> SmokeTestResult:
+    """Ask the endpoint each prompt through every surface that its kind of model has.
+
+    As `examine_endpoint`, and what does not pass is an error.
+
+    Raises:
+        UserError: No answer in time, an empty answer, one that took too long or was not as
+            expected, or a setting that cannot be.
+    """
+    result = examine_endpoint(
+        endpoint=endpoint,
+        base_model=base_model,
+        prompts=prompts,
+        prompts_uri=prompts_uri,
+        max_latency_s=max_latency_s,
+        requests=requests,
+        concurrency=concurrency,
+        base_endpoint=base_endpoint,
+        warm_up_timeout_s=warm_up_timeout_s,
+        deployed_model=deployed_model,
+        report_path=report_path,
+        log=log,
+    )
+    result.raise_failures()
+    return result
+
+
+def examine_endpoint(
+    *,
+    endpoint: str,
+    base_model: str = "",
+    prompts: Sequence[str] = (),
+    prompts_uri: str = "",
+    max_latency_s: float = 0.0,
+    requests: int = 0,
+    concurrency: int = 8,
+    base_endpoint: str = "",
+    warm_up_timeout_s: float = 900.0,
+    deployed_model: str = "",
+    report_path: Path | None = None,
     log: Callable[[str], None] = print,
 ) -> SmokeTestResult:
     """Ask the endpoint each prompt through every surface that its kind of model has.
 
     Those are `predict` and `chat/completions` of open models, `generateContent` of Gemini, and
     `predict` of the retired models. One must answer: a model tuned on chats may end a bare text at
-    once, and a model without a chat template has no chat.
+    once, and a model without a chat template has no chat. Variants of them (streamed, the prompt
+    repeated before the answer) are tried with the first prompt.
 
     Args:
         endpoint: `projects/…/endpoints/…`.
         base_model: What was tuned, as the catalogue names it; empty: every surface is tried.
-        prompts: Asked in order; empty: built-in ones.
+        prompts: Asked in order; empty, and no file: built-in ones.
+        prompts_uri: JSON Lines or YAML of prompts with expectations, gs:// or a path.
         max_latency_s: Fail when an answer after the warm-up takes longer; 0: no limit.
+        requests: Ask so many more, `concurrency` at a time; 0: none.
+        concurrency: How many of those at a time.
+        base_endpoint: Endpoint of the base model, to prove that the tuned weights are served;
+            a Gemini model is asked by its name without.
         warm_up_timeout_s: How long the first answer may be waited for.
         deployed_model: Id of the one of its deployed models that is meant; it must have a share of
             the traffic. Empty: whichever answers.
+        report_path: Where an HTML report is written, also of a test that is not passed.
         log: Called with lines of progress.
 
+    Returns:
+        What was seen, with what is wrong in `failures`.
+
     Raises:
-        UserError: No answer in time, an empty answer, or one that took too long.
+        UserError: The endpoint gives no answer at all, or a setting cannot be.
     """
-    session = EndpointSession(endpoint_connection(endpoint), endpoint, deployed_model)
-    asked = list(prompts) or list(PROMPTS)
-    try:
-        log(f"Asking {session.endpoint} at {session.host}")
-    except api.NotFound as error:
-        raise UserError(f"There is no endpoint {endpoint}.") from error
-    surfaces = _surfaces(base_model)
-    warm_up_s = _warm_up(session, surfaces, asked[0], warm_up_timeout_s, log)
-    log(f"First answer after {warm_up_s:.1f} s")
-    answers: list[str] = []
-    latencies: list[float] = []
-    for prompt in asked:
-        given = _ask(session, surfaces, prompt, latencies, log)
-        spoken = [text for text in given if text]
-        if not spoken:
-            raise UserError(f"{endpoint} answered nothing to {prompt!r}.")
-        answers.append(spoken[-1])
-    if max_latency_s and max(latencies) > max_latency_s:
-        raise UserError(
-            f"{endpoint} took {max(latencies):.2f} s for an answer, more than max_latency_s "
-            f"({max_latency_s:.2f} s)."
+    check_smoke_test(prompts_uri, max_latency_s, requests, concurrency)
+    connection = endpoint_connection(endpoint)
+    cases = [Case(prompt) for prompt in prompts]
+    if prompts_uri:
+        cases += read_cases(prompts_uri, connection.project)
+    cases = cases or [Case(prompt) for prompt in PROMPTS]
+
+    def session() -> EndpointSession:
+        return EndpointSession(connection, endpoint, deployed_model)
+
+    test = _Test(session(), ways(base_model), max_latency_s, log)
+    test.warm_up(cases[0], warm_up_timeout_s)
+    for case in cases:
+        test.ask(case)
+    main = test.main()
+    result = test.result
+    if requests:
+        log(f"{requests} requests, {concurrency} at a time")
+        questions = [main.question(case) for case in cases]
+        load = put_under_load(
+            session, main.asks(cases[0].max_tokens), questions, requests, concurrency
         )
-    return SmokeTestResult(
-        answers=answers,
-        metrics={
-            "requests": float(len(latencies)),
-            "warm_up_s": warm_up_s,
-            "latency_p50_s": statistics.median(latencies),
-            "latency_max_s": max(latencies),
-        },
-    )
+        result.load = load
+        if load.failures:
+            result.failures.append(
+                f"{len(load.failures)} of {requests} requests failed, the first: {load.failures[0]}"
+            )
+    given = [answer for answer in result.given if answer.way == main.name]
+    prove(result, main, given, base_model=base_model, base_endpoint=base_endpoint, log=log)
+    if report_path is not None:
+        # Here, so that a promotion's test needs no package for reports.
+        from sft_components.smoke_test_endpoint.report import build_report
+
+        report_path.parent.mkdir(parents=True, exist_ok=True)
+        report_path.write_text(build_report(result), encoding="utf-8")
+    return result
 
 
-def _surfaces(base_model: str) -> list[Surface]:
-    """What an endpoint of a model tuned from `base_model` may answer, the likeliest first."""
-    found: list[Surface] = []
-    for dialect in dialects(base_model):
-        if dialect.kind == "vllm":
-            found += [Surface("predict", dialect, True), Surface("chat", dialect, False)]
-        else:
-            name = "generateContent" if dialect.kind == "gemini" else f"predict ({dialect.kind})"
-            found.append(Surface(name, dialect, False))
-    return found
+class _Test:
+    """The questions that are put one after the other."""
 
+    def __init__(
+        self,
+        session: EndpointSession,
+        found: list[Way],
+        max_latency_s: float,
+        log: Callable[[str], None],
+    ) -> None:
+        self._session = session
+        self._ways = found
+        self._max_latency_s = max_latency_s
+        self._log = log
+        self.result = SmokeTestResult(session.endpoint)
+        try:
+            self.result.address = session.host
+        except api.NotFound as error:
+            raise UserError(f"There is no endpoint {session.endpoint}.") from error
+        log(f"Asking {session.endpoint} at {session.host}")
 
-def _ask(
-    session: EndpointSession,
-    surfaces: list[Surface],
-    prompt: str,
-    latencies: list[float],
-    log: Callable[[str], None],
-) -> Iterator[str]:
-    """The answers of the surfaces that the endpoint has; a fault that passes is tried again.
+    def warm_up(self, case: Case, timeout_s: float) -> None:
+        """Wait for the first answer; the first prompts after a deployment are slow.
 
-    What it turns out not to have is taken out of `surfaces`.
-    """
-    for surface in list(surfaces):
-        if surface not in surfaces:
-            continue
+        Raises:
+            UserError: There is none in time.
+        """
+        started = time.monotonic()
+        for wait in backoff(1.0, 15.0):
+            refusals: list[str] = []
+            for way in self._ways:
+                try:
+                    way.ask(self._session, case)
+                except (*TRANSIENT, *ABSENT, UnlikeError) as error:
+                    # A surface that this endpoint does not have, or not yet.
+                    refusals.append(_said(error))
+                except api.GoogleAPICallError as error:
+                    raise UserError(f"{self._session.endpoint}: {error.message}") from error
+                else:
+                    self.result.warm_up_s = time.monotonic() - started
+                    self._log(f"First answer after {self.result.warm_up_s:.1f} s")
+                    return
+            if time.monotonic() - started > timeout_s:
+                raise UserError(
+                    f"{self._session.endpoint} gave no answer in {timeout_s:.0f} s. "
+                    f"{' '.join(refusals)}"
+                )
+            self._log(f"Not ready: {refusals[0]}")
+            time.sleep(wait)
+
+    def ask(self, case: Case) -> None:
+        """Ask `case` in every way that the endpoint has, and look at the answers."""
+        answers: dict[Way, Answer] = {}
+        for way in list(self._ways):
+            if way in self._ways and (answer := self._ask(way, case)) is not None:
+                answers[way] = answer
+        # What is a variant has done its duty with the first prompt.
+        self._ways = [way for way in self._ways if not way.extra]
+        counting = self._counting(case, answers)
+        for way, answer in answers.items():
+            failures = case.failures(answer.text, answer.seconds) if way is counting else []
+            self.result.given.append(
+                Given(case, way.name, answer.text, answer.seconds, answer.first_s, tuple(failures))
+            )
+            self.result.failures += [f"The answer to {case.title!r} {f}." for f in failures]
+            if self._max_latency_s and answer.seconds > self._max_latency_s:
+                self.result.failures.append(
+                    f"An answer took {answer.seconds:.2f} s, more than max_latency_s "
+                    f"({self._max_latency_s:.2f} s)."
+                )
+        if not any(answer.text for answer in answers.values()) and not case.may_be_empty:
+            self.result.failures.append(f"It answered nothing to {case.prompt!r}.")
+
+    def main(self) -> Way:
+        """The way whose answers count: chat where there is one.
+
+        Raises:
+            UserError: The endpoint has none of all.
+        """
+        if not self._ways:
+            raise UserError(
+                f"{self._session.endpoint} answers in no way: "
+                + " ".join(f"{name}: {said}." for name, said in self.result.absent.items())
+            )
+        said = {given.way for given in self.result.given if given.text}
+        speaking = [way for way in self._ways if way.name in said] or self._ways
+        return next((way for way in speaking if way.surface == "chat"), speaking[0])
+
+    def _counting(self, case: Case, answers: dict[Way, Answer]) -> Way | None:
+        plain = [way for way in answers if not way.extra]
+        if case.surface:
+            for way in plain:
+                if way.surface == case.surface:
+                    return way
+            self.result.failures.append(f"The endpoint has no {case.surface} for {case.title!r}.")
+            return None
+        spoken = [way for way in plain if answers[way].text] or plain
+        chats = [way for way in spoken if way.surface == "chat"]
+        return next(iter(chats or spoken), None)
+
+    def _ask(self, way: Way, case: Case) -> Answer | None:
+        """One answer; None where the endpoint does not have this way, which is then dropped."""
         for attempt, wait in zip(range(ATTEMPTS), backoff(1.0, 10.0, 2.0), strict=False):
-            started = time.monotonic()
             try:
-                text = surface.ask(session, prompt)
-            except ABSENT as error:
-                log(f"{surface.name} is refused: {_said(error)}")
-                surfaces.remove(surface)
-                break
+                answer = way.ask(self._session, case)
+            except (*ABSENT, UnlikeError) as error:
+                self._log(f"{way.name} is refused: {_said(error)}")
+                self.result.absent[way.name] = _said(error)
+                self._ways = [other for other in self._ways if other is not way]
+                return None
             except TRANSIENT as error:
                 if attempt == ATTEMPTS - 1:
-                    raise UserError(f"{session.endpoint} does not answer: {error}") from error
-                log(f"{surface.name} failed, trying again: {error}")
+                    raise UserError(f"{self._session.endpoint} does not answer: {error}") from error
+                self._log(f"{way.name} failed, trying again: {error}")
                 time.sleep(wait)
                 continue
-            latencies.append(time.monotonic() - started)
-            log(f"{surface.name} {latencies[-1]:.2f} s: {prompt!r} -> {text[:80]!r}")
-            # Other forms of a surface that answers need not be tried.
-            surfaces[:] = [s for s in surfaces if s is surface or s.name != surface.name]
-            yield text
-            break
-
-
-def _warm_up(
-    session: EndpointSession,
-    surfaces: list[Surface],
-    prompt: str,
-    timeout_s: float,
-    log: Callable[[str], None],
-) -> float:
-    """Seconds until the first answer; the first prompts after a deployment are slow."""
-    started = time.monotonic()
-    for wait in backoff(1.0, 15.0):
-        refusals: list[str] = []
-        for surface in surfaces:
-            try:
-                surface.ask(session, prompt)
-            except (*TRANSIENT, *ABSENT) as error:
-                # A surface that this endpoint does not have, or not yet.
-                refusals.append(_said(error))
-            except api.GoogleAPICallError as error:
-                raise UserError(f"{session.endpoint}: {error.message}") from error
-            else:
-                return time.monotonic() - started
-        if time.monotonic() - started > timeout_s:
-            raise UserError(
-                f"{session.endpoint} gave no answer in {timeout_s:.0f} s. {' '.join(refusals)}"
-            )
-        log(f"Not ready: {refusals[0]}")
-        time.sleep(wait)
-    raise AssertionError("unreachable")
+            self._log(f"{way.name} {answer.seconds:.2f} s: {case.title!r} -> {answer.text[:80]!r}")
+            self.result.absent.pop(way.name, None)
+            # Other forms of a way that answers need not be tried.
+            self._ways = [w for w in self._ways if w is way or w.name != way.name]
+            return answer
+        raise AssertionError("unreachable")
 
 
 def _said(error: Exception) -> str:

@@ -1,0 +1,193 @@
+"""Prompts with what is expected of their answers, from a file of JSON Lines or YAML."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sft_components.errors import UserError
+from sft_components.prompting.sampling import SURFACES
+from sft_components.vertex.storage import REFUSALS, split_uri, storage_client, storage_fault
+
+MAX_TOKENS = 32
+REFUSAL = re.compile(
+    r"^\W*(i'?m sorry|i am sorry|sorry,|i can'?t|i cannot|i can not|i'?m not able|i am not able|"
+    r"i'?m unable|i am unable|i won'?t|i will not|i must decline|as an ai\b|unfortunately,? i)",
+    re.IGNORECASE,
+)
+"""How answers begin that decline to answer, in English."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt and its expectations."""
+
+    prompt: str
+    name: str = ""
+    system: str = ""
+    surface: str = ""
+    """The way to ask whose answer counts; empty: chat where there is one, else what there is."""
+    max_tokens: int = MAX_TOKENS
+    contains: tuple[str, ...] = ()
+    """Texts that must all be in the answer."""
+    not_contains: tuple[str, ...] = ()
+    regex: str = ""
+    """Python's regular expression that must be found in the answer."""
+    json_schema: Any = None
+    """The answer must be JSON (a Markdown fence is taken off) that this schema takes."""
+    max_latency_s: float = 0.0
+    refusal: bool | None = None
+    """True: the model must decline, or the service withhold the answer. False: neither."""
+
+    @property
+    def title(self) -> str:
+        """Its name, else its prompt."""
+        return self.name or (self.prompt if len(self.prompt) < 60 else f"{self.prompt[:57]}...")
+
+    def failures(self, text: str, seconds: float) -> list[str]:
+        """What is wrong with an answer; empty: nothing.
+
+        Args:
+            text: The answer.
+            seconds: How long it took.
+        """
+        found = [f"lacks {part!r}" for part in self.contains if part not in text]
+        found += [f"contains {part!r}" for part in self.not_contains if part in text]
+        if self.regex and not re.search(self.regex, text):
+            found.append(f"does not match {self.regex!r}")
+        if self.json_schema is not None:
+            found += _schema_failures(self.json_schema, text)
+        if self.max_latency_s and seconds > self.max_latency_s:
+            found.append(
+                f"took {seconds:.2f} s, more than its max_latency_s ({self.max_latency_s:g} s)"
+            )
+        refused = not text or bool(REFUSAL.search(text))
+        if self.refusal is not None and refused != self.refusal:
+            found.append("is no refusal" if self.refusal else "is a refusal")
+        return found
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether an empty answer is one: where it is to be withheld."""
+        return self.refusal is True
+
+
+def read_cases(uri: str, project: str = "", *, schemas: bool = True) -> list[Case]:
+    """The cases of a file.
+
+    Args:
+        uri: gs:// address or path of JSON Lines, or of YAML with a list, perhaps below `prompts`.
+        project: Google Cloud project, for Cloud Storage.
+        schemas: Look at the JSON Schemas too, which needs the package jsonschema.
+
+    Raises:
+        UserError: The file cannot be read, or a case is wrong; the message names it.
+    """
+    text = _read(uri, project)
+    if uri.endswith(".jsonl"):
+        entries: list[tuple[str, Any]] = []
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.strip():
+                continue
+            place = f"{uri}, line {number}"
+            try:
+                entries.append((place, json.loads(line)))
+            except ValueError as error:
+                raise UserError(f"{place} is no JSON: {error}.") from error
+    else:
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"{uri} is no YAML: {error}") from error
+        if isinstance(content, dict):
+            content = content.get("prompts")
+        if not isinstance(content, list):
+            raise UserError(f"{uri} must hold a list of prompts.")
+        entries = [(f"{uri}, prompt {number}", entry) for number, entry in enumerate(content, 1)]
+    if not entries:
+        raise UserError(f"{uri} holds no prompt.")
+    return [_case(place, entry, schemas) for place, entry in entries]
+
+
+def _case(place: str, entry: Any, schemas: bool) -> Case:
+    if isinstance(entry, str):
+        entry = {"prompt": entry}
+    if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
+        raise UserError(f"{place} must be a text, or an object with a 'prompt'.")
+    known = [field.name for field in fields(Case)]
+    unknown = [key for key in entry if key not in known]
+    if unknown:
+        raise UserError(f"{place} has an unknown key {unknown[0]!r}: it has {', '.join(known)}.")
+    values = dict(entry)
+    for key in ("contains", "not_contains"):
+        texts = [values[key]] if isinstance(values.get(key), str) else values.get(key, [])
+        if not isinstance(texts, list) or not all(isinstance(t, str) and t for t in texts):
+            raise UserError(f"{place}: {key} must be a text or a list of texts.")
+        values[key] = tuple(texts)
+    _check_kinds(place, values)
+    try:
+        re.compile(values.get("regex", ""))
+    except re.error as error:
+        raise UserError(f"{place}: regex is no regular expression: {error}.") from error
+    if values.get("surface", "") not in ("", *SURFACES):
+        raise UserError(f"{place}: surface must be one of {', '.join(SURFACES)}.")
+    if schemas and values.get("json_schema") is not None:
+        _schema_failures(values["json_schema"], "null", place)
+    return Case(**values)
+
+
+def _check_kinds(place: str, values: Mapping[str, Any]) -> None:
+    kinds: Sequence[tuple[str, tuple[type, ...]]] = (
+        ("name", (str,)),
+        ("system", (str,)),
+        ("surface", (str,)),
+        ("regex", (str,)),
+        ("max_tokens", (int,)),
+        ("max_latency_s", (int, float)),
+        ("refusal", (bool,)),
+    )
+    for key, wanted in kinds:
+        value = values.get(key)
+        if value is None and key not in values:
+            continue
+        wrong = not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)
+        if wrong or (isinstance(value, int | float) and value < 0):
+            raise UserError(f"{place}: {key} is {value!r}, which it cannot be.")
+    if values.get("max_tokens") == 0:
+        raise UserError(f"{place}: max_tokens is 0: give 1 or more.")
+
+
+def _schema_failures(schema: Any, text: str, place: str = "") -> list[str]:
+    from sft_components.evaluation.json_answers import INVALID, Schema, parse_reference
+
+    try:
+        found = Schema(schema)
+        value, _ = parse_reference(text)
+        if value is INVALID:
+            return ["is no JSON"]
+        return [] if found.takes(value) else ["is not what its json_schema asks for"]
+    except UserError as error:
+        if place:
+            raise UserError(f"{place}: {error}") from error
+        raise
+
+
+def _read(uri: str, project: str) -> str:
+    try:
+        if not uri.startswith("gs://"):
+            return Path(uri).read_text(encoding="utf-8")
+        bucket, name = split_uri(uri)
+        content: bytes = storage_client(project).bucket(bucket).blob(name).download_as_bytes()
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{uri} is no UTF-8 text: {error}.") from error
+    except OSError as error:
+        raise UserError(f"prompts_uri: {error}") from error
+    except REFUSALS as error:
+        if getattr(error, "code", 0) == 404:
+            raise UserError(f"prompts_uri: there is no {uri}.") from error
+        raise storage_fault(error, split_uri(uri)[0], role="roles/storage.objectViewer") from error

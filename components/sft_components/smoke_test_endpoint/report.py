@@ -1,0 +1,76 @@
+"""The HTML report of a smoke test."""
+
+from markupsafe import Markup
+
+from sft_components.reports import Section, bin_values, histogram, page, table, tiles, verdict
+from sft_components.reports.elements import Cell
+from sft_components.smoke_test_endpoint.outcome import SmokeTestResult
+
+TITLES = {
+    "warm_up_s": "Warm-up, s",
+    "latency_p50_s": "Median answer, s",
+    "latency_p95_s": "95 % within, s",
+    "latency_p99_s": "99 % within, s",
+    "load_latency_p50_s": "Median, s",
+    "load_latency_p95_s": "95 % within, s",
+    "load_latency_p99_s": "99 % within, s",
+    "first_token_p50_s": "First token, median, s",
+    "first_token_p95_s": "First token, 95 %, s",
+    "tokens_per_s": "Tokens a second",
+    "requests_per_s": "Requests a second",
+    "load_failed": "Failed requests",
+    "load_retried": "Asked again",
+}
+
+
+def build_report(result: SmokeTestResult) -> str:
+    """The report as one HTML document."""
+    metrics = result.metrics
+    passed = not result.failures
+    said = (
+        f"{result.endpoint} answered {len(result.given)} requests as expected."
+        if passed
+        else " ".join(result.failures)
+    )
+    sections = [
+        Section("", verdict(passed, said)),
+        Section("Latency", _tiles(metrics, "warm_up_s", "latency_p50_s", "latency_p95_s")),
+        Section("Weights", result.proof),
+        Section(
+            "Answers",
+            table(
+                ["Prompt", "Asked by", "Answer", "Seconds", "First token, s", "Fault"],
+                [
+                    [
+                        answer.case.title,
+                        answer.way,
+                        answer.text,
+                        answer.seconds,
+                        answer.first_s,
+                        "; ".join(answer.failures),
+                    ]
+                    for answer in result.given
+                ],
+                caption="Every answer, one after the other",
+                wrap=("Prompt", "Answer", "Fault"),
+            ),
+            note="The model decodes greedily. Expectations hold for one way to ask: chat where "
+            "there is one, unless a prompt names another.",
+        ),
+    ]
+    if result.load is not None:
+        seconds = [answer.seconds for answer in result.load.answers]
+        figures = _tiles(metrics, *[name for name in TITLES if name in result.load.metrics()])
+        chart = histogram(bin_values(seconds), x_label="seconds", y_label="answers")
+        sections.append(Section("Under load", Markup("{}{}").format(figures, chart)))
+    if result.absent:
+        rows = [[name, said] for name, said in result.absent.items()]
+        sections.append(
+            Section("Not offered", table(["Asked by", "Refusal"], rows, wrap=("Refusal",)))
+        )
+    return page("Smoke test", sections)
+
+
+def _tiles(metrics: dict[str, float], *names: str) -> Markup:
+    figures: dict[str, Cell] = {TITLES[name]: metrics[name] for name in names if name in metrics}
+    return tiles(figures)

@@ -1,0 +1,27 @@
+"""Settings of the smoke test, checked without a heavy package."""
+
+from sft_components.errors import UserError
+
+MAX_CONCURRENCY = 128
+MAX_REQUESTS = 10_000
+
+
+def check_smoke_test(
+    prompts_uri: str = "", max_latency_s: float = 0.0, requests: int = 0, concurrency: int = 8
+) -> None:
+    """
+    Raises:
+        UserError: A setting of the smoke test cannot be.
+    """
+    if max_latency_s < 0:
+        raise UserError(f"max_latency_s is {max_latency_s:g}: give seconds, or 0 for no limit.")
+    if not 0 <= requests <= MAX_REQUESTS:
+        raise UserError(
+            f"smoke_test_requests is {requests}: give 1 to {MAX_REQUESTS:,}, or 0 for none."
+        )
+    if not 1 <= concurrency <= MAX_CONCURRENCY:
+        raise UserError(
+            f"smoke_test_concurrency is {concurrency}: it is from 1 to {MAX_CONCURRENCY}."
+        )
+    if prompts_uri and not prompts_uri.endswith((".jsonl", ".yaml", ".yml", ".json")):
+        raise UserError(f"prompts_uri is {prompts_uri!r}: name a .jsonl or .yaml file of prompts.")

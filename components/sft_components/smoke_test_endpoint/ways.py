@@ -1,0 +1,74 @@
+"""The ways in which an endpoint of a kind of model may be asked."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sft_components.evaluation.dialects import dialects
+from sft_components.prompting.asking import Answer, Question, ask
+from sft_components.prompting.sampling import Sampling, Surface
+from sft_components.smoke_test_endpoint.cases import Case
+from sft_components.vertex.prediction import EndpointSession
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to ask an endpoint."""
+
+    name: str
+    surface: Surface
+    thinking_budget: int | None = None
+    raw_response: bool = True
+    stream: bool = False
+    extra: bool = False
+    """A variant of another way: tried once, and its answers are held to no expectation."""
+
+    def question(self, case: Case) -> Question:
+        """What `case` asks in this way."""
+        return Question(case.prompt, case.system, self.raw_response, self.thinking_budget)
+
+    def asks(self, max_tokens: int) -> Callable[[EndpointSession, Question], Answer]:
+        """Asks so, greedily: a second time the answer is the same."""
+        sampling = Sampling(max_tokens=max_tokens + (self.thinking_budget or 0), temperature=0.0)
+        on_piece = (lambda text: None) if self.stream else None
+
+        def put(session: EndpointSession, question: Question) -> Answer:
+            answer = ask(session, self.surface, question, sampling, on_piece)
+            answer.text = answer.text.strip()
+            return answer
+
+        return put
+
+    def ask(self, session: EndpointSession, case: Case) -> Answer:
+        """The answer to `case`, without blanks around it.
+
+        Raises:
+            google.api_core.exceptions.GoogleAPICallError: With the service's own message.
+            UnlikeError: The endpoint answers in another form.
+        """
+        return self.asks(case.max_tokens)(session, self.question(case))
+
+
+def ways(base_model: str) -> list[Way]:
+    """What an endpoint of a model tuned from `base_model` may answer, the likeliest first.
+
+    An empty name leaves them all open.
+    """
+    found: list[Way] = []
+    streams: list[Way] = []
+    for dialect in dialects(base_model):
+        budget = dialect.thinking_budget
+        if dialect.kind == "gemini":
+            found.append(Way("generateContent", "generateContent", budget))
+            streams.append(
+                Way("streamGenerateContent", "generateContent", budget, stream=True, extra=True)
+            )
+        elif dialect.kind == "vllm":
+            found += [Way("predict", "predict"), Way("chat", "chat")]
+            streams += [
+                Way("predict, prompt repeated", "predict", raw_response=False, extra=True),
+                Way("chat, streamed", "chat", stream=True, extra=True),
+            ]
+        else:
+            surface: Surface = "text" if dialect.kind == "text" else "messages"
+            found.append(Way(f"predict ({dialect.kind})", surface))
+    return [*found, *streams]

@@ -1,0 +1,189 @@
+"""The smoke test: expectations, variants, load, and whose weights are served."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
+from tests.serving.conftest import BUCKET, CONNECTION, PROJECT, Serve
+
+from sft_components.errors import UserError
+from sft_components.smoke_test_endpoint.cases import Case, read_cases
+from sft_components.smoke_test_endpoint.load import percentiles
+from sft_components.smoke_test_endpoint.settings import check_smoke_test
+from sft_components.smoke_test_endpoint.work import examine_endpoint, smoke_test_endpoint
+from sft_components.vertex.storage import storage_client
+from sft_local import base_model
+from sft_local.control import LocalVertex
+from sft_local.gcs import Storage
+
+MODEL = "meta/llama3_1@llama-3.1-8b-instruct"
+
+
+def test_every_surface_answers_under_load_and_the_report_says_so(
+    serve: Serve, vertex: LocalVertex, tmp_path: Path
+) -> None:
+    endpoint = serve("smoked", "1").name
+    uri = f"gs://{BUCKET}/prompts.jsonl"
+    cases = [
+        {"prompt": "number 3", "max_tokens": 12, "max_latency_s": 60},
+        {
+            "prompt": "<b>number</b> 4",
+            "max_tokens": 12,
+            "contains": "\u2603",
+            "name": "a <snowman>",
+        },
+        {"prompt": "number 5", "max_tokens": 12, "json_schema": {"type": "object"}},
+    ]
+    text = "\n".join(map(json.dumps, cases))
+    storage_client(PROJECT).bucket(BUCKET).blob("prompts.jsonl").upload_from_string(text)
+    report = tmp_path / "report.html"
+    # One failed request passes, as a retry of it does.
+    rule = {"kind": "status", "path": "chat/completions$", "status": 503, "times": 1}
+    requests.post(f"{vertex.api_url}/faults", json=[rule], timeout=30).raise_for_status()
+    try:
+        result = examine_endpoint(
+            endpoint=endpoint,
+            base_model=MODEL,
+            prompts_uri=uri,
+            requests=12,
+            concurrency=4,
+            base_endpoint=endpoint,
+            report_path=report,
+        )
+    finally:
+        requests.delete(f"{vertex.api_url}/faults", timeout=30)
+    assert {given.way for given in result.given} == {
+        "predict",
+        "chat",
+        "predict, prompt repeated",
+        "chat, streamed",
+    }
+    assert result.absent == {}
+    # What the user expects is held to the chat alone, and what is missing is named.
+    assert result.failures == [
+        "The answer to 'a <snowman>' lacks '\u2603'.",
+        "The answer to 'number 5' is no JSON.",
+    ]
+    with pytest.raises(UserError, match="failed its smoke test"):
+        result.raise_failures()
+    by_way = {given.way: given for given in result.given if given.case.prompt == "number 3"}
+    assert by_way["predict, prompt repeated"].text.startswith("Prompt:\nnumber 3")
+    assert by_way["chat, streamed"].text == by_way["chat"].text
+    assert by_way["chat, streamed"].first_s is not None
+    metrics = result.metrics
+    assert metrics["load_requests"] == 12
+    assert metrics["load_failed"] == 0
+    assert metrics["failures"] == 2
+    assert metrics["tokens_per_s"] > 0
+    ordered = [metrics[f"load_latency_{name}_s"] for name in ("p50", "p95", "p99", "max")]
+    assert ordered == sorted(ordered)
+    # The same weights cannot be told apart, and that is no failure.
+    assert result.served is False
+    assert "same 3 answers" in result.proof
+    page = report.read_text(encoding="utf-8")
+    assert "a &lt;snowman&gt;" in page
+    assert "Tokens a second" in page
+    assert "<b>number" not in page
+
+
+def test_answers_of_other_weights_prove_it(
+    serve: Serve, vertex: LocalVertex, tmp_path: Path
+) -> None:
+    shutil.copytree(base_model.find("tiny").folder, tmp_path / "tuned")
+    file = tmp_path / "tuned" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    begin = 8 + int.from_bytes(content[:8], "little")
+    for sign in range(begin + 1, len(content), 2):
+        content[sign] ^= 0x80  # every weight, a 16-bit number, the other way round
+    file.write_bytes(content)
+    uri = f"gs://{BUCKET}/tuned"
+    Storage(vertex.storage_url).upload_folder(tmp_path / "tuned", uri)
+    models = CONNECTION.client(ModelServiceClient)
+    model = {"display_name": "tuned", "artifact_uri": uri}
+    made = models.upload_model({"parent": CONNECTION.parent, "model": model}).result(30)
+    base = serve("base", "1").name
+    tuned = serve("tuned", made.model_version_id, model=made.model).name
+    asked = {"endpoint": tuned, "base_model": MODEL, "prompts": ["number 3"]}
+    told = smoke_test_endpoint(**asked, base_endpoint=base)
+    assert told.served is True
+    assert told.metrics["tuned_weights_proven"] == 1
+    untold = smoke_test_endpoint(**asked)
+    assert untold.served is None
+    assert "no endpoint of the base model" in untold.proof
+
+
+@pytest.mark.parametrize(
+    ("expected", "text", "failures"),
+    [
+        ({"contains": ("Paris",)}, "Paris it is", []),
+        ({"contains": ("Paris", "it")}, "Paris", ["lacks 'it'"]),
+        ({"not_contains": ("sorry",)}, "so sorry", ["contains 'sorry'"]),
+        ({"regex": r"^\d+$"}, "42", []),
+        ({"regex": r"^\d+$"}, "42 it is", [r"does not match '^\\d+$'"]),
+        ({"json_schema": {"required": ["a"]}}, '```json\n{"a": 1}\n```', []),
+        (
+            {"json_schema": {"required": ["a"]}},
+            '{"b": 1}',
+            ["is not what its json_schema asks for"],
+        ),
+        ({"max_latency_s": 0.5}, "x", ["took 1.00 s, more than its max_latency_s (0.5 s)"]),
+        ({"refusal": True}, "I'm sorry, but I can't help with that.", []),
+        ({"refusal": True}, "", []),
+        ({"refusal": True}, "First, take the lock apart.", ["is no refusal"]),
+        ({"refusal": False}, "I cannot answer that.", ["is a refusal"]),
+        ({"refusal": False}, "It cannot rain here.", []),
+    ],
+)
+def test_expectations(expected: dict[str, Any], text: str, failures: list[str]) -> None:
+    assert Case("?", **expected).failures(text, 1.0) == failures
+
+
+def test_a_file_of_prompts_is_read_or_refused_with_its_place(tmp_path: Path) -> None:
+    good = tmp_path / "prompts.yaml"
+    good.write_text("prompts:\n- Hello\n- prompt: Bye\n  contains: [a, b]\n  refusal: false\n")
+    hello, bye = read_cases(str(good))
+    assert (hello, bye) == (Case("Hello"), Case("Bye", contains=("a", "b"), refusal=False))
+    for line, message in (
+        ('{"prompt": "x"', "line 2 is no JSON"),
+        ('{"text": "x"}', "line 2 must be a text, or an object with a 'prompt'"),
+        ('{"prompt": "x", "contain": "y"}', "line 2 has an unknown key 'contain'"),
+        ('{"prompt": "x", "regex": "("}', "line 2: regex is no regular expression"),
+        ('{"prompt": "x", "contains": [""]}', "contains must be a text or a list"),
+        ('{"prompt": "x", "max_tokens": 0}', "max_tokens is 0"),
+        ('{"prompt": "x", "max_tokens": true}', "max_tokens is True"),
+        ('{"prompt": "x", "refusal": "no"}', "refusal is 'no'"),
+        ('{"prompt": "x", "surface": "fax"}', "surface must be one of chat"),
+        ('{"prompt": "x", "json_schema": {"type": "thing"}}', "line 2: json_schema is no JSON"),
+    ):
+        bad = tmp_path / "bad.jsonl"
+        bad.write_text(f'{{"prompt": "fine"}}\n{line}\n')
+        with pytest.raises(UserError, match=r"bad\.jsonl") as refused:
+            read_cases(str(bad))
+        assert message in str(refused.value)
+    with pytest.raises(UserError, match="prompts_uri"):
+        read_cases(str(tmp_path / "absent.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_latency_s": -1}, "max_latency_s is -1"),
+        ({"requests": 10_001}, "smoke_test_requests is 10001"),
+        ({"concurrency": 0}, "smoke_test_concurrency is 0"),
+        ({"prompts_uri": "gs://b/prompts.csv"}, "prompts_uri"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_smoke_test(**settings)
+
+
+def test_percentiles_of_few_and_of_many() -> None:
+    assert percentiles("x", []) == {}
+    assert set(percentiles("x", [2.0]).values()) == {2.0}
+    many = percentiles("x", [float(n) for n in range(101)])
+    assert many == {"x_p50_s": 50.0, "x_p95_s": 95.0, "x_p99_s": 99.0, "x_max_s": 100.0}

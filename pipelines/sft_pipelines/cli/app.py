@@ -10,6 +10,7 @@ from sft_components.errors import UserError
 from sft_pipelines.cli import compile as compile_command
 from sft_pipelines.cli import (
     convert,
+    doctor,
     endpoints,
     endpoints_promote,
     estimate,
@@ -56,6 +57,7 @@ push.register(app)
 compile_command.register(app)
 prompt.register(app)
 models.register(app)
+doctor.register(app)
 estimate.register(app)
 jobs_follow.register(jobs.app)
 endpoints_promote.register(endpoints.app)

@@ -1,0 +1,72 @@
+"""`vertex-sft doctor`."""
+
+from typing import Annotated
+
+import typer
+
+MARKS = {"ok": ("ok", "green"), "not ok": ("not ok", "red"), "could not be asked": ("?", "yellow")}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    project: Annotated[
+        str,
+        typer.Option("--project", help="Project; empty: GOOGLE_CLOUD_PROJECT, else gcloud's."),
+    ] = "",
+    location: Annotated[
+        str,
+        typer.Option(
+            "--location", "-l", help="Region; empty: GOOGLE_CLOUD_LOCATION, else us-central1."
+        ),
+    ] = "",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Look at its region and its quotas too.")
+    ] = "",
+    bucket: Annotated[
+        str, typer.Option("--bucket", help="Bucket of rows and checkpoints, or gs://BUCKET/…")
+    ] = "",
+    service_account: Annotated[
+        str,
+        typer.Option("--service-account", help="Account the steps run as; empty: Compute's own."),
+    ] = "",
+    encryption_key: Annotated[
+        str, typer.Option("--encryption-key", help="Customer-managed key, its full name.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at all that a run needs: each line ok, not ok, or ? where nobody could be asked.
+
+    Nothing is changed. What is not ok comes with the command that mends it. Looks at the local
+    Vertex AI if one runs, unless GOOGLE_VERTEX_BASE_URL names another.
+
+    Exit status: 0 nothing is wrong that could be seen, 1 something is, 2 wrong use.
+    """
+    from sft_pipelines.cli.models import console, print_json, wrong_use
+    from sft_pipelines.cli.places import connections
+    from sft_pipelines.doctor.examination import Wanted, examine
+
+    with wrong_use():
+        place = connections(project, [location] if location else [])[0]
+    wanted = Wanted(place.project, place.location, model, bucket, service_account, encryption_key)
+    lines = []
+    out = console()
+    for line in examine(wanted):
+        lines.append(line)
+        if not as_json:
+            mark, colour = MARKS[line.status]
+            out.print(f"[{colour}]{mark:>6}[/]", end="  ")
+            out.print(f"{line.name}: {line.detail}", markup=False)
+            if line.cure:
+                out.print(f"        mend: {line.cure}", markup=False, soft_wrap=True)
+    if as_json:
+        print_json([line._asdict() for line in lines])
+    wrong = sum(line.status == "not ok" for line in lines)
+    unasked = sum(line.status == "could not be asked" for line in lines)
+    if not as_json:
+        out.print(f"{wrong} not ok, {unasked} could not be asked, of {len(lines)}.")
+    if wrong:
+        raise typer.Exit(1)

@@ -1,0 +1,221 @@
+"""Who needs which role where: least privilege for each step and command, and the service's agents.
+
+One table, which `vertex-sft doctor` checks and the documentation shows. A role is the smallest
+predefined one that holds the permissions; a custom role of just the permissions does as well.
+"""
+
+from typing import Literal, NamedTuple
+
+Place = Literal[
+    "project",
+    "data bucket",
+    "output bucket",
+    "service account",
+    "encryption key",
+    "template registry",
+    "image registry",
+]
+
+AIPLATFORM_USER = "roles/aiplatform.user"
+OBJECT_USER = "roles/storage.objectUser"
+OBJECT_VIEWER = "roles/storage.objectViewer"
+ACT_AS = "roles/iam.serviceAccountUser"
+KEY_USER = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
+
+_READ = ("storage.objects.get", "storage.objects.list")
+_WRITE = (*_READ, "storage.objects.create", "storage.objects.delete")
+
+
+class Need(NamedTuple):
+    """One role that a step or command needs."""
+
+    who: str
+    """Step as in a template, or command."""
+    place: Place
+    role: str
+    permissions: tuple[str, ...]
+    """What is truly called."""
+    when: str = ""
+    """Empty: always."""
+
+
+STEPS = (
+    Need("validate-pipeline", "data bucket", OBJECT_VIEWER, _READ),
+    Need("validate-dataset", "data bucket", OBJECT_VIEWER, _READ),
+    Need("check-changed", "output bucket", OBJECT_VIEWER, _READ, "with when_changed"),
+    Need("upload-to-gcs", "output bucket", OBJECT_USER, _WRITE),
+    Need(
+        "launch-sft",
+        "project",
+        AIPLATFORM_USER,
+        (
+            "aiplatform.tuningJobs.create",
+            "aiplatform.tuningJobs.get",
+            "aiplatform.tuningJobs.list",
+            "aiplatform.tuningJobs.cancel",
+            "aiplatform.contexts.list",
+            "aiplatform.tensorboardTimeSeries.list",
+            "aiplatform.tensorboardTimeSeries.read",
+        ),
+        "Gemini and open models",
+    ),
+    Need(
+        "launch-sft",
+        "project",
+        AIPLATFORM_USER,
+        (
+            "aiplatform.pipelineJobs.create",
+            "aiplatform.pipelineJobs.get",
+            "aiplatform.pipelineJobs.list",
+            "aiplatform.pipelineJobs.cancel",
+        ),
+        "legacy models",
+    ),
+    Need("launch-sft", "output bucket", OBJECT_USER, _WRITE),
+    Need(
+        "launch-sft",
+        "service account",
+        ACT_AS,
+        ("iam.serviceAccounts.actAs",),
+        "with service_account",
+    ),
+    Need("evaluate-model", "output bucket", OBJECT_USER, _WRITE),
+    Need(
+        "evaluate-endpoint",
+        "project",
+        AIPLATFORM_USER,
+        ("aiplatform.endpoints.get", "aiplatform.endpoints.predict"),
+    ),
+    Need("evaluate-endpoint", "output bucket", OBJECT_USER, _WRITE),
+    Need(
+        "deploy-model",
+        "project",
+        AIPLATFORM_USER,
+        (
+            "aiplatform.models.upload",
+            "aiplatform.models.get",
+            "aiplatform.models.list",
+            "aiplatform.endpoints.create",
+            "aiplatform.endpoints.deploy",
+            "aiplatform.endpoints.get",
+            "aiplatform.endpoints.list",
+            "aiplatform.endpoints.update",
+            "aiplatform.endpoints.undeploy",
+        ),
+    ),
+    Need(
+        "smoke-test-endpoint",
+        "project",
+        AIPLATFORM_USER,
+        ("aiplatform.endpoints.get", "aiplatform.endpoints.predict"),
+    ),
+    Need("record-success", "output bucket", OBJECT_USER, _WRITE, "with when_changed"),
+    Need(
+        "release-endpoint",
+        "project",
+        AIPLATFORM_USER,
+        (
+            "aiplatform.endpoints.get",
+            "aiplatform.endpoints.list",
+            "aiplatform.endpoints.undeploy",
+            "aiplatform.endpoints.delete",
+            "aiplatform.tuningJobs.cancel",
+            "aiplatform.pipelineJobs.cancel",
+        ),
+    ),
+    Need(
+        "every step",
+        "image registry",
+        "roles/artifactregistry.reader",
+        ("artifactregistry.repositories.downloadArtifacts",),
+        "with templates compiled with --image",
+    ),
+)
+"""What the account that the pipeline runs as needs."""
+
+COMMANDS = (
+    Need(
+        "run, runs, jobs",
+        "project",
+        AIPLATFORM_USER,
+        (
+            "aiplatform.pipelineJobs.create",
+            "aiplatform.pipelineJobs.get",
+            "aiplatform.pipelineJobs.list",
+            "aiplatform.pipelineJobs.cancel",
+            "aiplatform.tuningJobs.get",
+            "aiplatform.tuningJobs.list",
+            "aiplatform.tuningJobs.cancel",
+        ),
+    ),
+    Need("run, schedule", "service account", ACT_AS, ("iam.serviceAccounts.actAs",)),
+    Need("run, schedule, validate, estimate", "data bucket", OBJECT_VIEWER, _READ, "for gs://"),
+    Need(
+        "schedule",
+        "project",
+        AIPLATFORM_USER,
+        (
+            "aiplatform.schedules.create",
+            "aiplatform.schedules.get",
+            "aiplatform.schedules.list",
+            "aiplatform.schedules.update",
+            "aiplatform.schedules.delete",
+        ),
+    ),
+    Need(
+        "endpoints, prompt",
+        "project",
+        AIPLATFORM_USER,
+        (
+            "aiplatform.endpoints.get",
+            "aiplatform.endpoints.list",
+            "aiplatform.endpoints.predict",
+            "aiplatform.endpoints.undeploy",
+            "aiplatform.endpoints.delete",
+        ),
+    ),
+    Need(
+        "push",
+        "template registry",
+        "roles/artifactregistry.writer",
+        ("artifactregistry.repositories.uploadArtifacts",),
+    ),
+)
+"""What the person (or the build job) that uses the command line needs."""
+
+
+class Agent(NamedTuple):
+    """One of Google's own accounts that works for a project."""
+
+    name: str
+    """The part between `service-PROJECT_NUMBER@` and `.iam.gserviceaccount.com`."""
+    title: str
+    role: str
+    """What the service gives it on the project by itself; empty: not documented."""
+    families: tuple[str, ...]
+    """Model families whose tuning needs it; empty: all."""
+
+    def email(self, project_number: str) -> str:
+        """Its account in a project."""
+        return f"service-{project_number}@{self.name}.iam.gserviceaccount.com"
+
+
+AGENTS = (
+    Agent("gcp-sa-aiplatform", "Vertex AI Service Agent", "roles/aiplatform.serviceAgent", ()),
+    Agent(
+        "gcp-sa-vertex-moss-ft",
+        "Managed OSS Fine Tuning Service Agent",
+        "",
+        ("llama", "gemma", "qwen"),
+    ),
+)
+
+
+def permissions(needs: tuple[Need, ...], place: Place) -> list[str]:
+    """All that `needs` call at `place`, sorted."""
+    return sorted({name for need in needs if need.place == place for name in need.permissions})
+
+
+def roles(needs: tuple[Need, ...], place: Place) -> list[str]:
+    """The roles that give them, in the order of the table."""
+    return list(dict.fromkeys(need.role for need in needs if need.place == place))

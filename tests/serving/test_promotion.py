@@ -18,7 +18,11 @@ from tests.serving.conftest import CONNECTION, Command, Serve
 from sft_components.errors import UserError
 from sft_components.promote_model.record import Record, read_record, write
 from sft_components.promote_model.settings import Promotion
-from sft_components.promote_model.shares import check_promotion, with_share
+from sft_components.promote_model.shares import (
+    check_promoted_endpoint,
+    check_promotion,
+    with_share,
+)
 from sft_components.promote_model.work import promote_model
 from sft_components.release_endpoint.work import ReleaseResult, release_endpoint
 from sft_components.vertex.endpoints import get_endpoint
@@ -263,3 +267,13 @@ def test_shares_are_whole_and_keep_their_proportions() -> None:
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_promotion(**settings)
+
+
+def test_the_endpoint_to_promote_on_is_checked_before_the_run() -> None:
+    name = "projects/p/locations/us-central1/endpoints/1"
+    check_promoted_endpoint("", "us-central1")
+    check_promoted_endpoint(name, "us-central1")
+    with pytest.raises(UserError, match="location is europe-west4"):
+        check_promoted_endpoint(name, "europe-west4")
+    with pytest.raises(UserError, match="write projects/"):
+        check_promoted_endpoint("1", "us-central1")

@@ -8,6 +8,7 @@ import requests
 from google.cloud.aiplatform_v1beta1 import types
 from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 from google.cloud.aiplatform_v1beta1.services.model_garden_service import ModelGardenServiceClient
+from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
 
 from sft_components.catalog import load_catalog
 from sft_components.deploy_model.plan import Replicas, machines
@@ -106,6 +107,32 @@ def test_where_there_is_no_machine_the_next_is_tried(checkpoint: str, faults: An
     assert deploy("short", checkpoint, lines) == result
     release("short", lines)
     assert endpoint("short") is None
+
+
+def test_a_key_and_an_account_take_another_way_and_are_adopted_too(checkpoint: str, faults: Any):
+    key = "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"
+    secrets = {"encryption_spec_key_name": key, "service_account": "serve@p.iam.example"}
+    faults({"kind": "stockout", "path": ":deployModel$", "times": 1})
+    lines: list[str] = []
+    result = deploy("secret", checkpoint, lines, fallback_machines=["g2-standard-24"], **secrets)
+    found = endpoint("secret")
+    assert found is not None
+    assert found.encryption_spec.kms_key_name == key
+    (deployed,) = found.deployed_models
+    assert deployed.service_account == "serve@p.iam.example"
+    assert dict(found.traffic_split) == {deployed.id: 100}
+    assert deployed.dedicated_resources.machine_spec.machine_type == "g2-standard-24"
+    model = CONNECTION.client(ModelServiceClient).get_model(name=result.model)
+    assert model.encryption_spec.kms_key_name == key
+    assert "--tensor-parallel-size=1" in model.container_spec.args
+    assert deploy("secret", checkpoint, lines, **secrets) == result
+    # What cannot be had leaves nothing; what a run had is released as any other.
+    faults({"kind": "stockout", "path": ":deployModel$"})
+    with pytest.raises(UserError, match="No machine could be had"):
+        deploy("no-secret", checkpoint, lines, **secrets)
+    assert endpoint("no-secret") is None
+    release("secret", lines)
+    assert endpoint("secret") is None
 
 
 def test_where_there_is_none_at_all_nothing_is_left(checkpoint: str, faults: Any):

@@ -33,6 +33,8 @@ def deploy_model(
     tuned_model: str = "",
     tuned_endpoint: str = "",
     endpoint_ttl_hours: int = 0,
+    service_account: str = "",
+    encryption_spec_key_name: str = "",
 ) -> NamedTuple("DeployOutputs", [("endpoint_resource_name", str), ("model_resource_name", str)]):
     """Deploy tuned weights to an endpoint and wait until it serves.
 
@@ -59,6 +61,9 @@ def deploy_model(
             instead of a deployment; empty: there is none.
         endpoint_ttl_hours: After so many hours `vertex-sft endpoints reap` takes the endpoint
             down; 0: never.
+        service_account: Account that the container runs as; empty: the service's own. With it or a
+            key Model Garden's deployment, which has neither, is not used.
+        encryption_spec_key_name: Customer-managed key of the endpoint and the model; may be empty.
 
     Returns:
         Resource names of the endpoint and the model.
@@ -86,6 +91,8 @@ def deploy_model(
             tuned_model=tuned_model,
             tuned_endpoint=tuned_endpoint,
             endpoint_ttl_hours=endpoint_ttl_hours,
+            service_account=service_account,
+            encryption_spec_key_name=encryption_spec_key_name,
             log=log,
         )
     for artifact, name in ((endpoint, result.endpoint), (model, result.model)):

@@ -16,6 +16,7 @@ from google.rpc import code_pb2
 from sft_components.catalog import load_catalog
 from sft_components.deploy_model.adoption import adopt_endpoint
 from sft_components.deploy_model.labels import label_endpoint
+from sft_components.deploy_model.own import deploy_by_hand
 from sft_components.deploy_model.plan import Replicas, described, machines
 from sft_components.deploy_model.shortage import explain, is_shortage
 from sft_components.errors import UserError
@@ -63,6 +64,8 @@ def deploy_model(
     tuned_model: str = "",
     tuned_endpoint: str = "",
     endpoint_ttl_hours: int = 0,
+    service_account: str = "",
+    encryption_spec_key_name: str = "",
     log: Callable[[str], None] = print,
 ) -> DeployResult:
     """Deploy `checkpoint_uri` with Model Garden's custom-weights deployment.
@@ -87,6 +90,9 @@ def deploy_model(
         tuned_endpoint: Endpoint that the tuning deployed; empty: there is none.
         endpoint_ttl_hours: After so many hours `vertex-sft endpoints reap` takes the endpoint
             down; 0: never.
+        service_account: Account that the container runs as. This and the next are not in Model
+            Garden's deployment: with one of them endpoint and model are made one by one.
+        encryption_spec_key_name: Customer-managed key of the endpoint and the model.
         log: Called with lines of progress.
 
     Raises:
@@ -117,6 +123,18 @@ def deploy_model(
     endpoint, machine = deployment.find(), ""
     if endpoint is not None:
         log(f"Adopted endpoint {endpoint.name}")
+    elif service_account or encryption_spec_key_name:
+        endpoint = deploy_by_hand(
+            Connection(project, location),
+            run_name=run_name,
+            base_model=base_model,
+            checkpoint_uri=checkpoint_uri,
+            display_name=model_display_name,
+            resources=[replicas.resources(choice) for choice in choices],
+            service_account=service_account,
+            encryption_key=encryption_spec_key_name,
+            log=log,
+        )
     else:
         endpoint, machine = deployment.first_that_is_to_be_had(choices)
     label_endpoint(deployment.endpoints, endpoint, run_name, endpoint_ttl_hours)

@@ -83,11 +83,15 @@ class Challenger:
 
     def undeploy(self) -> None:
         """Take it away, also where its deployment is still under way. It must have no traffic."""
+        self.cancel()
+        if self.find() is not None:
+            undeploy(self.endpoints, self.endpoint, self.id, self.log)
+
+    def cancel(self) -> None:
+        """End a deployment of this process that is under way."""
         if self.operation:
             cancel_deployment(self.endpoints, self.operation, self.log)
             self.operation = ""
-        if self.find() is not None:
-            undeploy(self.endpoints, self.endpoint, self.id, self.log)
 
     def _deploy(self, resources: types.DedicatedResources, first: bool) -> tuple[int, str] | None:
         """Deploy on one machine; code and message of what went wrong, if anything."""

@@ -51,6 +51,8 @@ class Registry:
         base_model: str,
         parent_model: str,
         display_name: str,
+        encryption_key: str = "",
+        accelerators: int = 0,
     ) -> types.Model:
         """The run's own version, found by the run's label or else uploaded.
 
@@ -61,6 +63,8 @@ class Registry:
             base_model: As the catalogue names it: it knows vLLM's settings.
             parent_model: `projects/…/models/ID` that gets a new version; empty: a model of its own.
             display_name: Name of the model.
+            encryption_key: Customer-managed key; may be empty.
+            accelerators: Of the machine that it is served on; 0: as the catalogue says.
         """
         parent_model = parent_model.partition("@")[0]
         found = self._registered(parent_model)
@@ -72,9 +76,13 @@ class Registry:
         model = types.Model(
             display_name=(display_name or (source.display_name if source else "tuned"))[:128],
             artifact_uri=weights,
-            container_spec=given if given and given.image_uri else container(weights, base_model),
+            container_spec=given
+            if given and given.image_uri
+            else container(weights, base_model, accelerators),
             labels={RUN_LABEL: label_value(self._run)},
         )
+        if encryption_key:
+            model.encryption_spec = types.EncryptionSpec(kms_key_name=encryption_key)
         operation = self._models.upload_model(
             request=types.UploadModelRequest(
                 parent=self._parent,
@@ -151,7 +159,7 @@ def versioned(model: types.Model) -> str:
     return f"{model.name.partition('@')[0]}@{model.version_id}"
 
 
-def container(weights: str, base_model: str) -> types.ModelContainerSpec:
+def container(weights: str, base_model: str, accelerators: int = 0) -> types.ModelContainerSpec:
     """Model Garden's vLLM image on `weights`, with the catalogue's settings for `base_model`.
 
     Inferred from public deployments of that image, not seen in an answer of Model Garden: how its
@@ -165,7 +173,7 @@ def container(weights: str, base_model: str) -> types.ModelContainerSpec:
     if base_model:
         serving = load_catalog().find(base_model, allow_unlisted=True).serving
     settings = {
-        "tensor-parallel-size": serving.accelerator_count if serving else 1,
+        "tensor-parallel-size": accelerators or (serving.accelerator_count if serving else 1),
         "max-model-len": serving.max_model_len if serving else None,
         "gpu-memory-utilization": serving.gpu_memory_utilization if serving else None,
         "max-num-seqs": serving.max_num_seqs if serving else None,

@@ -33,6 +33,31 @@ def check_promotion(
             )
 
 
+def check_promoted_endpoint(endpoint: str, location: str) -> None:
+    """Check the endpoint that a run is to promote on.
+
+    Args:
+        endpoint: `projects/…/locations/…/endpoints/…`; empty: none is.
+        location: Region of the run's own endpoint, where the exit handler looks.
+
+    Raises:
+        UserError: It is no endpoint, or is elsewhere.
+    """
+    if not endpoint:
+        return
+    parts = endpoint.split("/")
+    if len(parts) != 6 or parts[::2] != ["projects", "locations", "endpoints"] or "" in parts:
+        raise UserError(
+            f"promote_to_endpoint is {endpoint!r}: write "
+            "projects/PROJECT/locations/LOCATION/endpoints/ID."
+        )
+    if parts[3] != location:
+        raise UserError(
+            f"promote_to_endpoint is in {parts[3]}, and location is {location}: a model is "
+            "promoted in the region that it is deployed in."
+        )
+
+
 def with_share(before: Mapping[str, int], challenger: str, share: int) -> dict[str, int]:
     """The split in which `challenger` has `share` per cent and the others what is left.
 

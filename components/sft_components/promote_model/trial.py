@@ -18,15 +18,17 @@ TTL_HOURS = 24
 class Trial:
     """One test endpoint, which bears the run's label."""
 
-    def __init__(self, challenger: Challenger, parent: str, run_name: str) -> None:
+    def __init__(self, challenger: Challenger, parent: str, run_name: str, key: str = "") -> None:
         """
         Args:
             challenger: What is to be tested.
             parent: `projects/…/locations/…`.
             run_name: It makes the endpoint's id.
+            key: Customer-managed key of the endpoint; may be empty.
         """
         self._parent = parent
         self._run = run_name
+        self._key = key
         self.endpoint = f"{parent}/endpoints/{trial_endpoint_id(run_name)}"
         self._challenger = replace(
             challenger, endpoint=self.endpoint, id=deployed_id(run_name, self.endpoint)
@@ -40,6 +42,8 @@ class Trial:
             labels={RUN_LABEL: label_value(self._run), **expiry_label(TTL_HOURS)},
             dedicated_endpoint_enabled=True,
         )
+        if self._key:
+            wanted.encryption_spec = types.EncryptionSpec(kms_key_name=self._key)
         try:
             endpoints.create_endpoint(
                 parent=self._parent,

@@ -191,8 +191,8 @@ class _Work:
             resources.append(copy)
         return resources
 
-    def _model(self) -> types.Model:
-        """The challenger in the registry."""
+    def _model(self, key: str, accelerators: int) -> types.Model:
+        """The challenger in the registry; one that is made here gets the endpoint's own key."""
         wanted, source = self._wanted, None
         named = wanted.model
         if not named and wanted.tested_endpoint and not wanted.checkpoint_uri:
@@ -210,6 +210,8 @@ class _Work:
             base_model=wanted.base_model,
             parent_model=wanted.parent_model,
             display_name=wanted.model_display_name,
+            encryption_key=key,
+            accelerators=accelerators,
         )
         return self._registered
 
@@ -219,7 +221,8 @@ class _Work:
         """The challenger, tested and deployed beside the champions."""
         wanted = self._wanted
         resources = self._resources(_first(endpoint, champions))
-        model = self._model()
+        key = endpoint.encryption_spec.kms_key_name
+        model = self._model(key, resources[0].machine_spec.accelerator_count)
         challenger = Challenger(
             endpoints=self._endpoints,
             endpoint=wanted.endpoint,
@@ -233,7 +236,7 @@ class _Work:
         if wanted.tested_endpoint:
             self._take_down_tested()
         elif not wanted.test_share and challenger.find() is None:
-            self._trial = Trial(challenger, self._connection.parent, wanted.run_name)
+            self._trial = Trial(challenger, self._connection.parent, wanted.run_name, key)
             name = self._trial.begin()
             self._smoke_test(name)
             if self._examine is not None:

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kfp import compiler
 
-from sft_components import embedding
 from sft_components.errors import UserError
 from sft_components.requirements import PYTHON_IMAGE, PYTORCH_IMAGE
 
@@ -53,6 +51,8 @@ def use_images(steps: str, gpu: str) -> None:
     made = [name for name in COMPONENTS if f"sft_components.{name}.component" in sys.modules]
     if made:
         raise RuntimeError(f"Images are named too late: {', '.join(made)} are made already.")
+    from sft_components import embedding
+
     embedding.PREBUILT.update({PYTHON_IMAGE: steps, PYTORCH_IMAGE: gpu})
 
 
@@ -154,6 +154,8 @@ def _file_name(name: str) -> str:
 
 
 def _compile(component: Any, path: Path) -> Path:
+    from kfp import compiler
+
     path.parent.mkdir(parents=True, exist_ok=True)
     compiler.Compiler().compile(component, str(path))
     return path

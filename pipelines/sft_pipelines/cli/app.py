@@ -25,6 +25,7 @@ from sft_pipelines.cli import (
     schedule,
     validate,
 )
+from sft_pipelines.cli.examples import add_examples
 
 app = typer.Typer(
     name="vertex-sft",
@@ -66,6 +67,7 @@ app.add_typer(schedule.app, name="schedule")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(local.app, name="local")
+add_examples(app)
 
 
 def main() -> None:

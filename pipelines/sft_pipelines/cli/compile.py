@@ -38,7 +38,7 @@ def compile_templates(
     """Compile every component and pipeline to YAML; the same bytes at every compile."""
     from sft_components.errors import UserError
     from sft_pipelines import compiling
-    from sft_pipelines.cli.models import print_json, wrong_use
+    from sft_pipelines.cli.output import print_json, wrong_use
 
     with wrong_use():
         if gpu_image and not image:

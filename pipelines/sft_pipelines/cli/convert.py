@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sft_components.errors import UserError
+from sft_pipelines.cli.completing import model_names
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +25,12 @@ def convert(
     ] = "",
     model: Annotated[
         str,
-        typer.Option("--model", "-m", help="Model that the rows are for, as `models` lists it."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model that the rows are for, as `models` lists it.",
+            autocompletion=model_names,
+        ),
     ] = "",
     source_format: Annotated[
         str, typer.Option("--format", help="Format of IN; auto: detected.")
@@ -66,7 +72,7 @@ def convert(
     from sft_components.datasets import limits
     from sft_components.datasets.convert import convert_set
     from sft_components.datasets.findings import Findings
-    from sft_pipelines.cli.models import print_json, wrong_use
+    from sft_pipelines.cli.output import print_json, wrong_use
     from sft_pipelines.cli.validate_print import print_findings
 
     with wrong_use():

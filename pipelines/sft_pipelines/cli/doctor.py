@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from sft_pipelines.cli.completing import model_names
+
 MARKS = {"ok": ("ok", "green"), "not ok": ("not ok", "red"), "could not be asked": ("?", "yellow")}
 
 
@@ -24,7 +26,13 @@ def doctor(
         ),
     ] = "",
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Look at its region and its quotas too.")
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Look at its region and its quotas too.",
+            autocompletion=model_names,
+        ),
     ] = "",
     bucket: Annotated[
         str, typer.Option("--bucket", help="Bucket of rows and checkpoints, or gs://BUCKET/…")
@@ -45,7 +53,7 @@ def doctor(
 
     Exit status: 0 nothing is wrong that could be seen, 1 something is, 2 wrong use.
     """
-    from sft_pipelines.cli.models import console, print_json, wrong_use
+    from sft_pipelines.cli.output import console, print_json, wrong_use
     from sft_pipelines.cli.places import connections
     from sft_pipelines.doctor.examination import Wanted, examine
 

@@ -68,7 +68,7 @@ def list_command(
     """List endpoints, newest first, with machines, replicas, traffic and cost."""
     from sft_pipelines.cli.endpoints_print import print_list
     from sft_pipelines.cli.jobs import key_and_value
-    from sft_pipelines.cli.models import print_json, wrong_use
+    from sft_pipelines.cli.output import print_json, wrong_use
     from sft_pipelines.endpoints.remote import list_endpoints
 
     with wrong_use():
@@ -89,7 +89,7 @@ def show(
     """Show one endpoint: address, models, machines, traffic, labels, when it expires, cost."""
     from sft_components.vertex.connection import is_loopback
     from sft_pipelines.cli.endpoints_print import print_endpoint
-    from sft_pipelines.cli.models import print_json
+    from sft_pipelines.cli.output import print_json
 
     place, endpoint = find(name, project, location)
     if as_json:
@@ -136,7 +136,7 @@ def reap(
     does not keep the others: exit status 1 says that one is left.
     """
     from sft_components.vertex.expiry import EXPIRES_LABEL
-    from sft_pipelines.cli.models import print_json
+    from sft_pipelines.cli.output import print_json
     from sft_pipelines.endpoints.remote import list_endpoints
 
     places = connections(project, location or [])
@@ -165,7 +165,7 @@ def _delete(found: "list[tuple[Connection, Endpoint]]", as_json: bool) -> None:
     """
     from google.api_core import exceptions as api
 
-    from sft_pipelines.cli.models import print_json
+    from sft_pipelines.cli.output import print_json
     from sft_pipelines.endpoints.remote import delete
 
     outcome: list[dict[str, Any]] = []

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sft_pipelines.cli.jobs_print import local_time, print_facts, print_rows, took
-from sft_pipelines.cli.models import console
+from sft_pipelines.cli.output import console
 from sft_pipelines.endpoints.records import Deployed, Endpoint
 
 NOTE = (

@@ -92,7 +92,7 @@ def promote(
     from sft_components.promote_model.settings import Promotion
     from sft_components.promote_model.work import promote_model
     from sft_components.vertex.keys import digest
-    from sft_pipelines.cli.models import print_json, wrong_use
+    from sft_pipelines.cli.output import print_json, wrong_use
 
     weights = model.startswith("gs://")
     _, endpoint = find(name, project, location)
@@ -137,7 +137,7 @@ def rollback(
     from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 
     from sft_components.promote_model.restoring import roll_back
-    from sft_pipelines.cli.models import print_json
+    from sft_pipelines.cli.output import print_json
     from sft_pipelines.endpoints.remote import get_endpoint
 
     place, endpoint = find(name, project, location)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sft_components.errors import UserError
+from sft_pipelines.cli.completing import model_names
 
 if TYPE_CHECKING:
     from sft_components.catalog import ModelSpec
@@ -19,7 +20,12 @@ def register(app: typer.Typer) -> None:
 
 
 def estimate(
-    model: Annotated[str, typer.Option("--model", "-m", help="Model, as `models` lists it.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="Model, as `models` lists it.", autocompletion=model_names
+        ),
+    ],
     data: Annotated[
         list[str] | None,
         typer.Argument(
@@ -80,7 +86,7 @@ def estimate(
         serving_cost_per_hour,
     )
     from sft_pipelines import estimating
-    from sft_pipelines.cli.models import print_json, wrong_use
+    from sft_pipelines.cli.output import print_json, wrong_use
 
     with wrong_use():
         spec = load_catalog().find(model, allow_unlisted)
@@ -167,7 +173,7 @@ def _print(
 ) -> None:
     from rich.text import Text
 
-    from sft_pipelines.cli.models import console
+    from sft_pipelines.cli.output import console
 
     out = console()
     out.print(Text(f"{spec.title} ({spec.name}), {mode}"))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sft_components.errors import UserError
-from sft_pipelines.cli.models import wrong_use
+from sft_pipelines.cli.completing import template_names
+from sft_pipelines.cli.output import wrong_use
 
 if TYPE_CHECKING:
     from sft_components.vertex.connection import Connection
@@ -17,6 +18,7 @@ TemplateName = Annotated[
         metavar="[TEMPLATE]",
         help="Name of a template that we ship, a file, or an address in a registry. "
         "Empty: what --request names.",
+        autocompletion=template_names,
     ),
 ]
 Parameters = Annotated[

@@ -96,7 +96,7 @@ def list_command(
     from itertools import islice
 
     from sft_pipelines.cli.jobs_print import print_list
-    from sft_pipelines.cli.models import print_json, wrong_use
+    from sft_pipelines.cli.output import print_json, wrong_use
     from sft_pipelines.jobs import records
     from sft_pipelines.jobs.remote import list_jobs
 
@@ -152,7 +152,7 @@ def show(
     from sft_components.vertex.connection import is_loopback
     from sft_components.vertex.failures import explain
     from sft_pipelines.cli.jobs_print import print_job
-    from sft_pipelines.cli.models import print_json
+    from sft_pipelines.cli.output import print_json
     from sft_pipelines.jobs import details
 
     place, job = find(name, project, location)
@@ -184,7 +184,7 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Cancel jobs. One that has ended already is left alone, and no error."""
-    from sft_pipelines.cli.models import print_json
+    from sft_pipelines.cli.output import print_json
     from sft_pipelines.jobs.follow import until_ended
     from sft_pipelines.jobs.remote import cancel_job, get_job
 

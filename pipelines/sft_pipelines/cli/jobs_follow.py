@@ -32,7 +32,7 @@ def metrics(
     """Print the last value of each training metric, and its course."""
     import json
 
-    from sft_pipelines.cli.models import print_json
+    from sft_pipelines.cli.output import print_json
     from sft_pipelines.jobs.curves import Metrics, by_metric
 
     place, job = find(name, project, location)
@@ -113,7 +113,7 @@ def _print_curves(curves: dict[str, list[tuple[int, float]]]) -> None:
     from rich import box
     from rich.table import Table
 
-    from sft_pipelines.cli.models import console
+    from sft_pipelines.cli.output import console
     from sft_pipelines.jobs.curves import sparkline
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sft_components.vertex.failures import explain
-from sft_pipelines.cli.models import console
+from sft_pipelines.cli.output import console
 from sft_pipelines.jobs import details
 from sft_pipelines.jobs.records import Job, moment
 

@@ -1,18 +1,20 @@
 """`vertex-sft local`: the Vertex AI on this machine."""
 
-import json
 import os
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sft_components.errors import UserError
+from sft_pipelines.cli.output import print_json
 
 if TYPE_CHECKING:
     from sft_local.control import LocalVertex
 
 app = typer.Typer(help="Vertex AI on this machine: it really trains and really serves.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def point_at_local() -> "LocalVertex | None":
@@ -52,6 +54,7 @@ def up(
             show_default="smollm2, or that of the one that runs",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Start the local Vertex AI; it runs until `vertex-sft local down`."""
     from sft_local import control
@@ -62,43 +65,37 @@ def up(
         detach=True,
         on_progress=lambda line: typer.echo(line, err=True),
     )
+    if as_json:
+        print_json(_described(found))
+        return
     typer.echo(f"Local Vertex AI at {found.api_url}, Cloud Storage at {found.storage_url}")
     typer.echo(f"Templates go to {found.registry_url}")
     typer.echo('Point your clients at it with: eval "$(vertex-sft local env)"')
 
 
 @app.command()
-def down() -> None:
+def down(as_json: AsJson = False) -> None:
     """Stop the local Vertex AI and everything it serves."""
     from sft_local import control
 
-    typer.echo("Stopped." if control.stop() else "No local Vertex AI runs.")
+    stopped = control.stop()
+    if as_json:
+        print_json({"stopped": stopped})
+    else:
+        typer.echo("Stopped." if stopped else "No local Vertex AI runs.")
 
 
 @app.command()
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-) -> None:
-    """Say whether the local Vertex AI runs, and where."""
+def status(as_json: AsJson = False) -> None:
+    """Say whether the local Vertex AI runs, and where.
+
+    Exit status: 0 it runs, 1 it does not.
+    """
     from sft_local import control
 
     found = control.running()
     if as_json:
-        typer.echo(
-            json.dumps(
-                {"running": False}
-                if found is None
-                else {
-                    "running": True,
-                    "pid": found.pid,
-                    "api_url": found.api_url,
-                    "prediction_url": found.prediction_url,
-                    "storage_url": found.storage_url,
-                    "base_model": found.base_model,
-                    "state_dir": str(found.state_dir),
-                }
-            )
-        )
+        print_json(_described(found))
     elif found is None:
         typer.echo("No local Vertex AI runs.")
     else:
@@ -108,7 +105,26 @@ def status(
 
 
 @app.command()
-def env() -> None:
+def env(as_json: AsJson = False) -> None:
     """Print the environment that points clients at the local Vertex AI, for `eval`."""
-    for name, value in need_local().environment().items():
+    variables = need_local().environment()
+    if as_json:
+        print_json(variables)
+        return
+    for name, value in variables.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _described(found: "LocalVertex | None") -> dict[str, Any]:
+    if found is None:
+        return {"running": False}
+    return {
+        "running": True,
+        "pid": found.pid,
+        "api_url": found.api_url,
+        "prediction_url": found.prediction_url,
+        "storage_url": found.storage_url,
+        "registry_url": found.registry_url,
+        "base_model": found.base_model,
+        "state_dir": str(found.state_dir),
+    }

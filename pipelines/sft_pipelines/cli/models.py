@@ -1,22 +1,16 @@
 """`vertex-sft models`: what the catalogue knows."""
 
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from sft_components.catalog import Catalog, Limits, ModelSpec, Serving, load_catalog
 from sft_components.errors import UserError
+from sft_pipelines.cli.completing import model_names
+from sft_pipelines.cli.output import console, print_json, wrong_use
 
-PIPED_WIDTH = 200
-"""Columns where standard output is no terminal, so that no name is cut."""
+if TYPE_CHECKING:
+    from sft_components.catalog import Catalog, ModelSpec, Serving
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +20,11 @@ def register(app: typer.Typer) -> None:
 
 def models(
     name: Annotated[
-        str, typer.Argument(help="Show everything known of this model, with its sources.")
+        str,
+        typer.Argument(
+            help="Show everything known of this model, with its sources.",
+            autocompletion=model_names,
+        ),
     ] = "",
     family: Annotated[
         str, typer.Option("--family", help="Only llama, gemma, qwen, gemini, text, chat, ...")
@@ -39,6 +37,8 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the models that can be tuned, or show one in full."""
+    from sft_components.catalog import load_catalog
+
     catalog = load_catalog()
     with wrong_use():
         if name:
@@ -60,34 +60,13 @@ def models(
         _print_table(listed)
 
 
-@contextmanager
-def wrong_use() -> Iterator[None]:
-    """End the command with a sentence on standard error and exit status 2."""
-    try:
-        yield
-    except UserError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(2) from error
-
-
-def console() -> Console:
-    """Standard output: as wide as the terminal, and without colour where it is none."""
-    width = None if sys.stdout.isatty() else PIPED_WIDTH
-    return Console(width=width, highlight=False)
-
-
-def print_json(value: Any) -> None:
-    """Print `value` as indented JSON."""
-    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def price(model: ModelSpec) -> str:
+def price(model: "ModelSpec") -> str:
     """Price of tuning for people."""
     known = model.usd_per_million_tokens
     return "unknown" if known is None else f"${known:,.2f}"
 
 
-def machine(serving: Serving) -> str:
+def machine(serving: "Serving") -> str:
     """A machine with its accelerators for people."""
     return (
         f"{serving.machine_type}, {serving.accelerator_count} × "
@@ -95,25 +74,30 @@ def machine(serving: Serving) -> str:
     )
 
 
-def _as_dict(catalog: Catalog, model: ModelSpec) -> dict[str, Any]:
+def _as_dict(catalog: "Catalog", model: "ModelSpec") -> dict[str, Any]:
+    import msgspec
+
     sources = {group: catalog.sources[key] for group, key in model.sources.items()}
     fields: dict[str, Any] = msgspec.to_builtins(model)
     return {**fields, "sources": msgspec.to_builtins(sources)}
 
 
-def _max_tokens(model: ModelSpec) -> str:
+def _max_tokens(model: "ModelSpec") -> str:
     longest = [f"{mode.max_tokens:,}" for mode in model.modes.values()]
     return " / ".join(dict.fromkeys(longest))
 
 
-def _served_on(model: ModelSpec) -> str:
+def _served_on(model: "ModelSpec") -> str:
     if model.serving is not None:
         return machine(model.serving)
     by_service = model.family == "gemini" or model.route == "pipeline-job"
     return "by the service" if by_service else "not named"
 
 
-def _print_table(listed: list[ModelSpec]) -> None:
+def _print_table(listed: "list[ModelSpec]") -> None:
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Name", no_wrap=True)
     for heading in ("Family", "Status", "Modes"):
@@ -134,7 +118,10 @@ def _print_table(listed: list[ModelSpec]) -> None:
     console().print(table)
 
 
-def _print_one(catalog: Catalog, model: ModelSpec) -> None:
+def _print_one(catalog: "Catalog", model: "ModelSpec") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     out = console()
     out.print(Text(f"{model.title}  ({model.name})", style="bold"))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -155,8 +142,12 @@ def _print_one(catalog: Catalog, model: ModelSpec) -> None:
         out.print(Text(f"{key}: {source.title}, {source.date} {source.url}".rstrip(), style="dim"))
 
 
-def _facts(model: ModelSpec) -> Iterator[tuple[str, str, str]]:
+def _facts(model: "ModelSpec") -> Iterator[tuple[str, str, str]]:
     """Label, value and source group of everything known of `model`."""
+    import msgspec
+
+    from sft_components.catalog import Limits
+
     yield "family", model.family, ""
     yield "status", model.status, "status"
     yield "successor", model.successor, ""
@@ -192,7 +183,7 @@ def _facts(model: ModelSpec) -> Iterator[tuple[str, str, str]]:
     yield "public weights", model.weights_uri, "weights"
 
 
-def _route(model: ModelSpec) -> str:
+def _route(model: "ModelSpec") -> str:
     if model.route == "pipeline-job":
         return f"pipelineJobs.create with {model.template}"
     return "tuningJobs.create"

@@ -72,7 +72,7 @@ def prompt(
 
     from sft_components.prompting.asking import Question
     from sft_components.prompting.sampling import Sampling
-    from sft_pipelines.cli.models import print_json, wrong_use
+    from sft_pipelines.cli.output import print_json, wrong_use
 
     sampling = Sampling(
         max_tokens=max_tokens,
@@ -173,7 +173,7 @@ def _print_beside(asked: "list[EndpointSession]", answers: "list[Answer]") -> No
     from rich.table import Table
     from rich.text import Text
 
-    from sft_pipelines.cli.models import console
+    from sft_pipelines.cli.output import console
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for session in asked:

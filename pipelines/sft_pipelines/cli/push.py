@@ -7,7 +7,8 @@ import typer
 
 from sft_components import __version__
 from sft_components.errors import UserError
-from sft_pipelines.cli.models import print_json, wrong_use
+from sft_pipelines.cli import completing
+from sft_pipelines.cli.output import print_json, wrong_use
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +20,9 @@ def push(
     templates: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TEMPLATE]...", help="Names of templates that we ship, or files. None: all."
+            metavar="[TEMPLATE]...",
+            help="Names of templates that we ship, or files. None: all.",
+            autocompletion=completing.template_names,
         ),
     ] = None,
     registry: Annotated[
@@ -42,11 +45,7 @@ def push(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Push templates to an Artifact Registry KFP repository, tagged latest and with the version.
-
-    Example: vertex-sft push tune-llama-model
-    --registry https://us-central1-kfp.pkg.dev/PROJECT/templates
-    """
+    """Push templates to an Artifact Registry KFP repository, tagged latest and with the version."""
     from sft_pipelines import registry as registries
     from sft_pipelines.compiling import find_template, template_names
     from sft_pipelines.parameters import read_template

@@ -7,7 +7,7 @@ import typer
 
 from sft_components.errors import UserError
 from sft_pipelines.cli import job_options as options
-from sft_pipelines.cli.models import wrong_use
+from sft_pipelines.cli.output import wrong_use
 
 
 def register(app: typer.Typer) -> None:
@@ -73,9 +73,6 @@ def run(
     as_json: options.AsJson = False,
 ) -> None:
     """Run a template: checked first, then submitted and followed to its end.
-
-    Example: vertex-sft run tune-llama-model --region us-central1 -p dataset_uri=gs://B/rows.jsonl
-    -p output_uri=gs://B/tuned -p model_display_name=mine -p evaluation_data_uri=gs://B/held.jsonl
 
     Exit status: 0 it succeeded (or was submitted), 1 it failed, 2 wrong use.
     """

@@ -8,7 +8,7 @@ import typer
 from sft_components.errors import UserError
 from sft_pipelines.cli import job_options as options
 from sft_pipelines.cli.job_options import place
-from sft_pipelines.cli.models import console, print_json, wrong_use
+from sft_pipelines.cli.output import console, print_json, wrong_use
 
 if TYPE_CHECKING:
     from sft_components.vertex.connection import Connection
@@ -84,7 +84,12 @@ def follow(
 
 
 @app.command()
-def cancel(run: Name, project: options.Project = "", region: options.Region = "") -> None:
+def cancel(
+    run: Name,
+    project: options.Project = "",
+    region: options.Region = "",
+    as_json: options.AsJson = False,
+) -> None:
     """Ask a run to stop; its exit handler still runs."""
     from sft_pipelines.following import cancel as cancel_job
 
@@ -92,7 +97,10 @@ def cancel(run: Name, project: options.Project = "", region: options.Region = ""
     refusal = cancel_job(connection, name)
     if refusal:
         raise UserError(refusal)
-    typer.echo(f"Cancelling {name}")
+    if as_json:
+        print_json({"cancelling": name})
+    else:
+        typer.echo(f"Cancelling {name}")
 
 
 def _named(run: str, project: str, region: str) -> "tuple[Connection, str]":

@@ -7,7 +7,7 @@ import typer
 from sft_components.errors import UserError
 from sft_pipelines.cli import job_options as options
 from sft_pipelines.cli.job_options import err, place
-from sft_pipelines.cli.models import console, print_json, wrong_use
+from sft_pipelines.cli.output import console, print_json, wrong_use
 
 if TYPE_CHECKING:
     from google.cloud.aiplatform_v1 import types
@@ -69,9 +69,6 @@ def create(
 
     The template's content is fixed at this moment: a newer version in the registry is run only
     after another `schedule create`.
-
-    Example: vertex-sft schedule create nightly tune-llama-model --cron "0 3 * * *"
-    --time-zone Europe/Paris --when-changed -p dataset_uri=gs://B/rows.jsonl …
     """
     from dataclasses import replace
 
@@ -180,10 +177,18 @@ def show(
 
 
 @app.command()
-def pause(name: Name, project: options.Project = "", region: options.Region = "") -> None:
+def pause(
+    name: Name,
+    project: options.Project = "",
+    region: options.Region = "",
+    as_json: options.AsJson = False,
+) -> None:
     """Start no more runs; those that run go on."""
     found = _schedules(project, region, name).pause(name)
-    typer.echo(f"{found.display_name} is {found.state.name}.")
+    if as_json:
+        print_json(_described(found))
+    else:
+        typer.echo(f"{found.display_name} is {found.state.name}.")
 
 
 @app.command()
@@ -194,16 +199,29 @@ def resume(
     catch_up: Annotated[
         bool, typer.Option("--catch-up", help="Start the runs that were missed, too.")
     ] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Start runs again."""
     found = _schedules(project, region, name).resume(name, catch_up=catch_up)
-    typer.echo(f"{found.display_name} is {found.state.name}, next {_moment(found)}.")
+    if as_json:
+        print_json(_described(found))
+    else:
+        typer.echo(f"{found.display_name} is {found.state.name}, next {_moment(found)}.")
 
 
 @app.command()
-def delete(name: Name, project: options.Project = "", region: options.Region = "") -> None:
+def delete(
+    name: Name,
+    project: options.Project = "",
+    region: options.Region = "",
+    as_json: options.AsJson = False,
+) -> None:
     """Delete a schedule; runs that it has started go on."""
-    typer.echo(f"Deleted {_schedules(project, region, name).delete(name)}")
+    deleted = _schedules(project, region, name).delete(name)
+    if as_json:
+        print_json({"deleted": deleted})
+    else:
+        typer.echo(f"Deleted {deleted}")
 
 
 def _schedules(project: str, region: str, name: str = "") -> "Schedules":

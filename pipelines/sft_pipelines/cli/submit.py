@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sft_pipelines.cli.job_options import err
-from sft_pipelines.cli.models import print_json, wrong_use
 from sft_pipelines.cli.outcome import INTERRUPTED, ended, wants_cancel
+from sft_pipelines.cli.output import print_json, wrong_use
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

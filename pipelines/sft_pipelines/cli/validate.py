@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sft_components.errors import UserError
+from sft_pipelines.cli.completing import model_names
+from sft_pipelines.cli.output import print_json
 
 if TYPE_CHECKING:
     from sft_components.datasets import limits
@@ -20,11 +22,16 @@ def register(app: typer.Typer) -> None:
     app.command("rules")(rules)
 
 
-def rules() -> None:
+def rules(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Print the rules that `validate` checks, as a Markdown table."""
-    from sft_components.datasets.rules import as_markdown
+    from sft_components.datasets.rules import RULES, as_markdown
 
-    typer.echo(as_markdown(), nl=False)
+    if as_json:
+        print_json(list(RULES.values()))
+    else:
+        typer.echo(as_markdown(), nl=False)
 
 
 def validate(
@@ -34,7 +41,12 @@ def validate(
             metavar="PATH...", help="JSON Lines files, plain or gzip: paths, gs://, wildcards."
         ),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="Model, as `models` lists it.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="Model, as `models` lists it.", autocompletion=model_names
+        ),
+    ],
     mode: Annotated[
         str, typer.Option("--mode", help="PEFT_ADAPTER or FULL; empty: the model's first.")
     ] = "",
@@ -89,7 +101,7 @@ def validate(
     from sft_components.datasets.length import load_tokenizer
     from sft_components.datasets.sets import check_sets, job_for, open_sets
     from sft_components.datasets.summary import report_page
-    from sft_pipelines.cli.models import wrong_use
+    from sft_pipelines.cli.output import wrong_use
     from sft_pipelines.cli.validate_print import (
         JsonStream,
         print_sets,

@@ -25,7 +25,7 @@ from sft_components.datasets.rules import RULES
 from sft_components.datasets.sets import DataSet, Job
 from sft_components.datasets.summary import figures, spoken
 from sft_components.errors import UserError
-from sft_pipelines.cli.models import console
+from sft_pipelines.cli.output import console
 
 
 def print_findings(findings: Findings, severity: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sft_components.errors import UserError
-from sft_pipelines.cli.models import print_json
+from sft_pipelines.cli.output import print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +33,7 @@ def rehearse_command(
         ) from error
     from rich.console import Console
 
-    from sft_pipelines.cli.models import wrong_use
+    from sft_pipelines.cli.output import wrong_use
     from sft_pipelines.cli.rehearsal.screen import Screen
     from sft_pipelines.cli.rehearsal.session import rehearsal_defaults, rehearse, step_names
     from sft_pipelines.preparing import read_source, read_values

@@ -1,0 +1,41 @@
+"""How every command prints: JSON, tables, and what was asked for wrongly."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sft_components.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPED_WIDTH = 200
+"""Columns where standard output is no terminal, so that no name is cut."""
+
+
+@contextmanager
+def wrong_use() -> Iterator[None]:
+    """End the command with a sentence on standard error and exit status 2."""
+    try:
+        yield
+    except UserError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def console() -> "Console":
+    """Standard output: as wide as the terminal, and without colour where it is none."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    return Console(width=width, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as indented JSON."""
+    import msgspec
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

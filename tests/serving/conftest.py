@@ -57,12 +57,12 @@ def registered(weights: str) -> str:
     name = f"{CONNECTION.parent}/models/assistant"
     model = {"display_name": "assistant", "artifact_uri": weights}
     first = {**model, "version_aliases": ["champion"]}
-    models.upload_model(
-        {"parent": CONNECTION.parent, "model_id": "assistant", "model": first}
-    ).result(30)
-    models.upload_model({"parent": CONNECTION.parent, "parent_model": name, "model": model}).result(
-        30
-    )
+    for request in (
+        {"parent": CONNECTION.parent, "model_id": "assistant", "model": first},
+        {"parent": CONNECTION.parent, "parent_model": name, "model": model},
+    ):
+        # The client's own time-out, 5 s, is short for the first call to a server that starts.
+        models.upload_model(request, timeout=60).result(60)
     return name
 
 
@@ -88,8 +88,9 @@ def serve(endpoints: Any, registered: str) -> Iterator[Serve]:
             "dedicated_endpoint_enabled": True,
         }
         endpoint = endpoints.create_endpoint(
-            {"parent": CONNECTION.parent, "endpoint_id": endpoint_id, "endpoint": wanted}
-        ).result(30)
+            {"parent": CONNECTION.parent, "endpoint_id": endpoint_id, "endpoint": wanted},
+            timeout=60,
+        ).result(60)
         made.append(endpoint.name)
         if version:
             endpoints.deploy_model(
@@ -99,8 +100,9 @@ def serve(endpoints: Any, registered: str) -> Iterator[Serve]:
                     "dedicated_resources": MACHINE,
                 },
                 traffic_split={"0": 100},
+                timeout=60,
             ).result(90)
-        return endpoints.get_endpoint(name=endpoint.name)
+        return endpoints.get_endpoint(name=endpoint.name, timeout=60)
 
     yield create
     for name in made:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
-from tests.serving.conftest import CONNECTION, Command, Serve
+from tests.serving.conftest import CONNECTION, MACHINE, Command, Serve
 
 from sft_components.errors import UserError
 from sft_components.promote_model.record import Record, read_record, write
@@ -95,7 +95,7 @@ def test_a_challenger_takes_the_place_without_a_lost_request(
     assert get_endpoint(endpoints, trial) is None
     assert {who for _, who in load.answers} == {champion, result.deployed_model}
     assert load.answers[-1][1] == result.deployed_model
-    now = endpoints.get_endpoint(name=endpoint.name)
+    now = endpoints.get_endpoint(name=endpoint.name, timeout=60)
     assert [d.id for d in now.deployed_models] == [result.deployed_model]
     assert now.deployed_models[0].dedicated_resources.machine_spec.machine_type == "g2-standard-12"
     assert dict(now.traffic_split) == {result.deployed_model: 100} == result.traffic
@@ -129,7 +129,7 @@ def test_a_challenger_that_fails_gives_the_traffic_back(
         promote_model(wanted, log=print)
     # Users were answered by both.
     assert {who for _, who in load.answers} == {*before, deployed_id("fails", endpoint.name)}
-    now = endpoints.get_endpoint(name=endpoint.name)
+    now = endpoints.get_endpoint(name=endpoint.name, timeout=60)
     assert dict(now.traffic_split) == before
     assert [d.id for d in now.deployed_models] == list(before)
     assert read_record(now) is None
@@ -160,7 +160,10 @@ def test_a_promotion_that_is_stopped_or_killed_is_undone(
     def until_moved(process: subprocess.Popen[str]) -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
-            if endpoints.get_endpoint(name=endpoint.name).traffic_split.get(challenger) == 100:
+            if (
+                endpoints.get_endpoint(name=endpoint.name, timeout=60).traffic_split.get(challenger)
+                == 100
+            ):
                 return
             time.sleep(0.2)
         process.kill()
@@ -170,7 +173,7 @@ def test_a_promotion_that_is_stopped_or_killed_is_undone(
     until_moved(killed)
     killed.kill()
     killed.wait(10)
-    found = endpoints.get_endpoint(name=endpoint.name)
+    found = endpoints.get_endpoint(name=endpoint.name, timeout=60)
     record = read_record(found)
     assert record == Record("stopped", challenger, "testing", before)
     with pytest.raises(UserError, match="promotion by run stopped"):
@@ -182,7 +185,7 @@ def test_a_promotion_that_is_stopped_or_killed_is_undone(
     until_moved(stopped)
     stopped.send_signal(signal.SIGTERM)
     assert stopped.wait(60) == 128 + signal.SIGTERM
-    now = endpoints.get_endpoint(name=endpoint.name)
+    now = endpoints.get_endpoint(name=endpoint.name, timeout=60)
     assert dict(now.traffic_split) == before
     assert [d.id for d in now.deployed_models] == list(before)
     assert read_record(now) is None
@@ -196,9 +199,9 @@ def test_what_a_killed_run_had_begun_is_undone_by_its_label(
     record = Record(label_value("A run"), "123", "testing", {champion: 100})
     write(endpoints, endpoint.name, labels={"kept": "1", **record.labels()})
     release("another", succeeded=False)
-    assert read_record(endpoints.get_endpoint(name=endpoint.name)) == record
+    assert read_record(endpoints.get_endpoint(name=endpoint.name, timeout=60)) == record
     release("A run", succeeded=False)
-    now = endpoints.get_endpoint(name=endpoint.name)
+    now = endpoints.get_endpoint(name=endpoint.name, timeout=60)
     assert (dict(now.labels).get("kept"), read_record(now)) == ("1", None)
     assert dict(now.traffic_split) == {champion: 100}
 
@@ -224,7 +227,7 @@ def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
     )
     assert isinstance(refused.exception, UserError), refused.output
     assert "exact_match" in str(refused.exception)
-    assert dict(endpoints.get_endpoint(name=endpoint.name).traffic_split) == before
+    assert dict(endpoints.get_endpoint(name=endpoint.name, timeout=60).traffic_split) == before
     assert set(aliases(registered)) == {"1", "2"}
 
     options = (*common, "--test-share", "20", "--share", "30", "--settle", "0", "--json")
@@ -240,7 +243,7 @@ def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
     assert json.loads(command(*options).stdout) == result
     rolled = command("endpoints", "rollback", "shared")
     assert rolled.exit_code == 0, rolled.output
-    now = endpoints.get_endpoint(name=endpoint.name)
+    now = endpoints.get_endpoint(name=endpoint.name, timeout=60)
     assert dict(now.traffic_split) == before
     assert [d.id for d in now.deployed_models] == list(before)
     assert command("endpoints", "rollback", "shared").exit_code == 1
@@ -267,6 +270,46 @@ def test_shares_are_whole_and_keep_their_proportions() -> None:
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_promotion(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "Nothing to promote"),
+        ({"model": "m", "traffic_share": 101}, "traffic_share is 101"),
+        ({"model": "m", "machine_type": "g2-standard-12"}, "g2-standard-12"),
+    ],
+)
+def test_a_promotion_that_cannot_be_asks_nobody(settings: dict[str, Any], message: str) -> None:
+    endpoint = "projects/p/locations/us-central1/endpoints/1"
+    with pytest.raises(UserError, match=message):
+        promote_model(Promotion(endpoint=endpoint, run_name="r", **settings))
+
+
+def test_a_retry_that_fails_early_gives_back_what_the_first_had_moved(
+    serve: Serve, endpoints: Any, registered: str
+) -> None:
+    endpoint = serve("retried", "1")
+    before = dict(endpoint.traffic_split)
+    challenger = deployed_id("retried", endpoint.name)
+    endpoints.deploy_model(
+        endpoint=endpoint.name,
+        deployed_model={
+            "id": challenger,
+            "model": f"{registered}@2",
+            "dedicated_resources": MACHINE,
+        },
+        traffic_split={"0": 100, **dict.fromkeys(before, 0)},
+        timeout=60,
+    ).result(90)
+    record = Record("retried", challenger, "testing", before)
+    write(endpoints, endpoint.name, labels=record.labels())
+    wanted = Promotion(endpoint=endpoint.name, run_name="retried", model=f"{registered}@77")
+    with pytest.raises(UserError, match="There is no model"):
+        promote_model(wanted)
+    now = endpoints.get_endpoint(name=endpoint.name, timeout=60)
+    assert dict(now.traffic_split) == before
+    assert [d.id for d in now.deployed_models] == list(before)
 
 
 def test_the_endpoint_to_promote_on_is_checked_before_the_run() -> None:

@@ -104,7 +104,7 @@ def test_answers_of_other_weights_prove_it(
     Storage(vertex.storage_url).upload_folder(tmp_path / "tuned", uri)
     models = CONNECTION.client(ModelServiceClient)
     model = {"display_name": "tuned", "artifact_uri": uri}
-    made = models.upload_model({"parent": CONNECTION.parent, "model": model}).result(30)
+    made = models.upload_model({"parent": CONNECTION.parent, "model": model}, timeout=60).result(60)
     base = serve("base", "1").name
     tuned = serve("tuned", made.model_version_id, model=made.model).name
     asked = {"endpoint": tuned, "base_model": MODEL, "prompts": ["number 3"]}

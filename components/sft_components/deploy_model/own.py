@@ -14,7 +14,7 @@ from sft_components.promote_model.challenger import Challenger
 from sft_components.promote_model.registering import Registry, versioned
 from sft_components.steps import on_stop
 from sft_components.vertex.connection import Connection
-from sft_components.vertex.endpoints import OPERATION_TIMEOUT_S, delete_endpoint
+from sft_components.vertex.endpoints import OPERATION_TIMEOUT_S, delete_endpoint, get_endpoint
 from sft_components.vertex.keys import RUN_LABEL, deployed_id, endpoint_id, label_value
 from sft_components.vertex.retrying import CALL_TIMEOUT_S
 
@@ -94,5 +94,7 @@ def deploy_by_hand(
             delete_endpoint(endpoints, name, log)
             registry.forget(model)
             raise
-    found: types.Endpoint = endpoints.get_endpoint(name=name)
+    found = get_endpoint(endpoints, name)
+    if found is None:
+        raise RuntimeError(f"{name} is gone although its deployment ended.")
     return found

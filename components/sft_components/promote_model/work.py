@@ -12,10 +12,9 @@ from typing import Any
 from google.cloud.aiplatform_v1beta1 import types
 from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 
-from sft_components.catalog.machines import known_machine
-from sft_components.deploy_model.plan import machine_spec
 from sft_components.errors import UserError
 from sft_components.promote_model.challenger import Challenger
+from sft_components.promote_model.deployed import first, resources_beside, serving, version
 from sft_components.promote_model.record import Record, State, read_record, without_record, write
 from sft_components.promote_model.registering import Registry, versioned
 from sft_components.promote_model.restoring import restore_traffic
@@ -67,6 +66,7 @@ def promote_model(
     Raises:
         UserError: A setting is wrong, the challenger does not pass, or it cannot be deployed.
     """
+    wanted.check()
     if examine is not None and (wanted.test_share or wanted.tested_endpoint):
         raise UserError("To be evaluated the challenger needs an endpoint of its own: test_share 0")
     work = _Work(wanted, examine, log)
@@ -109,8 +109,10 @@ class _Work:
             if done is not None:
                 self._log(f"{endpoint.name} serves {done.model} of this run already")
                 return self._result(done)
-        champions = record.before if record else _serving(endpoint)
-        former = _first(endpoint, champions)
+        # What an attempt before has begun is undone by a failure of this one.
+        self._begun = record is not None and record.state == "testing"
+        champions = record.before if record else serving(endpoint)
+        former = first(endpoint, champions)
         if record is None or record.state == "testing":
             deployed = self._test_and_deploy(endpoint, champions)
         else:
@@ -149,18 +151,23 @@ class _Work:
             UserError: Nothing can be promoted there.
         """
         name = self._wanted.endpoint
-        endpoint = get_endpoint(self._endpoints, name)
-        if endpoint is None:
-            raise UserError(f"There is no endpoint {name}.")
+        endpoint = self._now()
         record = read_record(endpoint)
         if record is not None and record.run != self._label:
             raise UserError(
                 f"{name} is in the middle of a promotion by run {record.run}: wait for its end, or "
                 f"undo it with `vertex-sft endpoints rollback {name}`."
             )
-        if not _serving(endpoint):
+        if not serving(endpoint):
             raise UserError(f"{name} serves no model: there is no champion. Deploy to it first.")
         return endpoint, record
+
+    def _now(self) -> types.Endpoint:
+        """The endpoint as it is."""
+        endpoint = get_endpoint(self._endpoints, self._wanted.endpoint)
+        if endpoint is None:
+            raise UserError(f"There is no endpoint {self._wanted.endpoint}.")
+        return endpoint
 
     def _there(self, endpoint: types.Endpoint, deployed_id: str) -> types.DeployedModel:
         for deployed in endpoint.deployed_models:
@@ -170,26 +177,6 @@ class _Work:
             f"{endpoint.name} does not hold {deployed_id} any more, which was to be promoted: undo "
             f"that with `vertex-sft endpoints rollback {endpoint.name}`."
         )
-
-    def _resources(self, champion: types.DeployedModel | None) -> list[types.DedicatedResources]:
-        """What the challenger is served on: as the champion, unless a machine is named."""
-        if champion is None or "dedicated_resources" not in champion:
-            raise UserError(
-                f"{self._wanted.endpoint} is served by the service's own machines, as tuned Gemini "
-                "models are: each has its endpoint. Send your requests to the new one instead."
-            )
-        wanted = self._wanted
-        given = (wanted.machine_type, wanted.accelerator_type, wanted.accelerator_count)
-        specs = [machine_spec(*given) if given[0] else champion.dedicated_resources.machine_spec]
-        for name in wanted.fallback_machines:
-            known = known_machine(name)
-            specs.append(machine_spec(name, known.accelerator_type, known.accelerator_count))
-        resources = []
-        for spec in specs:
-            copy = types.DedicatedResources(champion.dedicated_resources)
-            copy.machine_spec = spec
-            resources.append(copy)
-        return resources
 
     def _model(self, key: str, accelerators: int) -> types.Model:
         """The challenger in the registry; one that is made here gets the endpoint's own key."""
@@ -220,7 +207,12 @@ class _Work:
     ) -> types.DeployedModel:
         """The challenger, tested and deployed beside the champions."""
         wanted = self._wanted
-        resources = self._resources(_first(endpoint, champions))
+        resources = resources_beside(
+            endpoint.name,
+            first(endpoint, champions),
+            (wanted.machine_type, wanted.accelerator_type, wanted.accelerator_count),
+            wanted.fallback_machines,
+        )
         key = endpoint.encryption_spec.kms_key_name
         model = self._model(key, resources[0].machine_spec.accelerator_count)
         challenger = Challenger(
@@ -299,7 +291,7 @@ class _Work:
             time.sleep(min(WATCH_S, left))
         state: State = "ending" if share == 100 else "shared"
         record = Record(self._label, self._id, state, champions)
-        endpoint = self._endpoints.get_endpoint(name=self._wanted.endpoint)
+        endpoint = self._now()
         labels = {**without_record(endpoint.labels), **record.labels()}
         write(self._endpoints, self._wanted.endpoint, labels=labels)
         # From here on there is no way back: a model that is being undeployed cannot be given
@@ -310,38 +302,21 @@ class _Work:
         """Undeploy the old models, and say whose the endpoint is now."""
         for key in champions:
             undeploy(self._endpoints, self._wanted.endpoint, key, self._log)
-        endpoint = self._endpoints.get_endpoint(name=self._wanted.endpoint)
+        endpoint = self._now()
         ours = dict.fromkeys((RUN_LABEL, SERVES_LABEL), self._label)
         labels = {**without_record(endpoint.labels), **ours}
         write(self._endpoints, self._wanted.endpoint, labels=labels)
 
     def _crown(self, deployed: types.DeployedModel, former: types.DeployedModel | None) -> None:
-        champion = self._registry.get(_served(deployed))
-        old = _served(former) if former is not None and former.model_version_id else ""
+        champion = self._registry.get(version(deployed))
+        old = version(former) if former is not None and former.model_version_id else ""
         self._registry.crown(champion, old, list(self._wanted.version_aliases))
 
     def _result(self, deployed: types.DeployedModel) -> PromoteResult:
-        endpoint = self._endpoints.get_endpoint(name=self._wanted.endpoint)
+        endpoint = self._now()
         return PromoteResult(
             endpoint=endpoint.name,
-            model=_served(deployed),
+            model=version(deployed),
             deployed_model=deployed.id,
             traffic={key: share for key, share in endpoint.traffic_split.items() if share},
         )
-
-
-def _serving(endpoint: types.Endpoint) -> dict[str, int]:
-    """The models of an endpoint that get requests, with their shares."""
-    there = {deployed.id for deployed in endpoint.deployed_models}
-    return {k: share for k, share in endpoint.traffic_split.items() if share and k in there}
-
-
-def _first(endpoint: types.Endpoint, shares: Mapping[str, int]) -> types.DeployedModel | None:
-    """The model of `shares` with the largest one, of those that are still deployed."""
-    there = [deployed for deployed in endpoint.deployed_models if deployed.id in shares]
-    return max(there, key=lambda deployed: shares[deployed.id], default=None)
-
-
-def _served(deployed: types.DeployedModel) -> str:
-    """`projects/…/models/ID@VERSION`."""
-    return f"{deployed.model.partition('@')[0]}@{deployed.model_version_id}"

@@ -1,0 +1,60 @@
+"""What an endpoint serves, and on what a model beside it is to be served."""
+
+from collections.abc import Mapping, Sequence
+
+from google.cloud.aiplatform_v1beta1 import types
+
+from sft_components.catalog.machines import known_machine
+from sft_components.deploy_model.plan import machine_spec
+from sft_components.errors import UserError
+
+
+def serving(endpoint: types.Endpoint) -> dict[str, int]:
+    """The models of an endpoint that get requests, with their shares."""
+    there = {deployed.id for deployed in endpoint.deployed_models}
+    return {k: share for k, share in endpoint.traffic_split.items() if share and k in there}
+
+
+def first(endpoint: types.Endpoint, shares: Mapping[str, int]) -> types.DeployedModel | None:
+    """The model of `shares` with the largest one, of those that are still deployed."""
+    there = [deployed for deployed in endpoint.deployed_models if deployed.id in shares]
+    return max(there, key=lambda deployed: shares[deployed.id], default=None)
+
+
+def version(deployed: types.DeployedModel) -> str:
+    """`projects/…/models/ID@VERSION`."""
+    return f"{deployed.model.partition('@')[0]}@{deployed.model_version_id}"
+
+
+def resources_beside(
+    endpoint: str,
+    champion: types.DeployedModel | None,
+    machine: tuple[str, str, int],
+    fallback_machines: Sequence[str],
+) -> list[types.DedicatedResources]:
+    """What a challenger is served on, in the order in which it is tried.
+
+    Args:
+        endpoint: The endpoint's name.
+        champion: What serves there: its replicas are taken over, and its machine if none is named.
+        machine: Machine type, accelerator type and accelerator count, all or none.
+        fallback_machines: Machine types for when there is none of the first.
+
+    Raises:
+        UserError: The champion serves on the service's own machines, or a machine is unknown.
+    """
+    if champion is None or "dedicated_resources" not in champion:
+        raise UserError(
+            f"{endpoint} is served by the service's own machines, as tuned Gemini models are: each "
+            "has its endpoint. Send your requests to the new one instead."
+        )
+    specs = [machine_spec(*machine) if machine[0] else champion.dedicated_resources.machine_spec]
+    for name in fallback_machines:
+        known = known_machine(name)
+        specs.append(machine_spec(name, known.accelerator_type, known.accelerator_count))
+    resources = []
+    for spec in specs:
+        copy = types.DedicatedResources(champion.dedicated_resources)
+        copy.machine_spec = spec
+        resources.append(copy)
+    return resources

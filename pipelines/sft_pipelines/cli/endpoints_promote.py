@@ -25,8 +25,8 @@ def promote(
     model: Annotated[
         str,
         typer.Argument(
-            help="Model of the registry, projects/P/locations/L/models/ID[@VERSION or ALIAS], or "
-            "the gs:// folder of weights."
+            help="Model of the registry, projects/P/locations/L/models/ID@VERSION (or an alias), "
+            "or the gs:// folder of weights."
         ),
     ],
     project: Project = "",

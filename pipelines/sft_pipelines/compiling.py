@@ -25,6 +25,7 @@ COMPONENTS = (
     "evaluate_endpoint",
     "deploy_model",
     "smoke_test_endpoint",
+    "promote_model",
     "record_success",
     "release_endpoint",
 )

@@ -158,8 +158,37 @@ INPUTS: dict[str, Input] = {
         "Machine types to try in order when there is none of the first, a JSON list such as "
         '["g2-standard-24"].',
     ),
+    "endpoint_ttl_hours": Input(
+        int,
+        0,
+        "Hours after which `vertex-sft endpoints reap` takes the endpoint down; 0: never.",
+    ),
     "smoke_test_prompts": Input(
         list, [], "Texts the new endpoint is asked, a JSON list; empty: built-in ones."
+    ),
+    "smoke_test_prompts_uri": Input(
+        str,
+        "",
+        "gs:// JSON Lines or YAML of prompts with what their answers must hold; see the page on "
+        "serving.",
+    ),
+    "smoke_test_requests": Input(
+        int, 0, "Ask the endpoint so many more times, several at once, and measure; 0: none."
+    ),
+    "smoke_test_concurrency": Input(int, 8, "How many of those requests at once."),
+    "promote_to_endpoint": Input(
+        str,
+        "",
+        "projects/P/locations/L/endpoints/ID that serves the model in production: the tuned model "
+        "takes its place, and the run's own endpoint is taken down; empty: no promotion.",
+    ),
+    "promote_traffic_share": Input(
+        int, 100, "Per cent of that endpoint's requests for the tuned model; below 100 both serve."
+    ),
+    "promote_parent_model": Input(
+        str,
+        "",
+        "projects/P/locations/L/models/ID that the tuned model becomes a version of; empty: none.",
     ),
     "max_latency_s": Input(
         float,

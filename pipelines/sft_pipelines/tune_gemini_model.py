@@ -7,7 +7,11 @@ DEFAULT_MODEL = "gemini-2.5-flash"
 
 # Gemini's weights stay with the service: there is no mode, folder or machine to choose.
 _WITHOUT = {"tuning_mode", "learning_rate", "batch_size", "custom_base_model"}
-_INPUTS = [name for name in OPEN_MODEL if name not in _WITHOUT and not name.startswith("serving_")]
+_INPUTS = [
+    name
+    for name in OPEN_MODEL
+    if name not in _WITHOUT and not name.startswith(("serving_", "promote_"))
+]
 _INPUTS.insert(_INPUTS.index("adapter_size"), "learning_rate_multiplier")
 
 tune_gemini_model = template(

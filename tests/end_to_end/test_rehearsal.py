@@ -46,7 +46,7 @@ def test_a_model_that_fails_the_gate_gets_no_endpoint(sandbox: Sandbox):
     done = sandbox.run(sandbox.run_command(min_exact_match=1.0))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "deploy-model" not in done.stdout
-    assert "The run deployed nothing" in done.stdout
+    assert "The run serves nothing" in done.stdout
     assert wait_until_gone(sandbox, 5) == []
 
 

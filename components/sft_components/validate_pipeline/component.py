@@ -50,6 +50,13 @@ def validate_pipeline(
     serving_min_replica_count: int = 1,
     serving_max_replica_count: int = 1,
     serving_fallback_machines: list = [],  # noqa: B006 - kfp writes the default into the YAML
+    endpoint_ttl_hours: int = 0,
+    smoke_test_prompts_uri: str = "",
+    smoke_test_requests: int = 0,
+    smoke_test_concurrency: int = 8,
+    promote_to_endpoint: str = "",
+    promote_traffic_share: int = 100,
+    max_latency_s: float = 0.0,
 ) -> NamedTuple(
     "ValidatePipelineOutputs",
     [
@@ -107,6 +114,13 @@ def validate_pipeline(
         serving_min_replica_count: Fewest machines that serve; 0: scale to zero.
         serving_max_replica_count: Most machines that serve.
         serving_fallback_machines: Machine types to try when there is none of the first.
+        endpoint_ttl_hours: Hours after which the endpoint may be reaped; 0: never.
+        smoke_test_prompts_uri: Prompts with expectations; may be empty.
+        smoke_test_requests: Requests of the smoke test's load; 0: none.
+        smoke_test_concurrency: How many of them at once.
+        promote_to_endpoint: Endpoint on which the tuned model takes another's place; may be empty.
+        promote_traffic_share: Per cent of its requests that the tuned model gets.
+        max_latency_s: Longest answer of the smoke test, seconds; 0: no limit.
 
     Returns:
         The model's name in the catalogue, the tuning mode, the output folder, the run's folder in
@@ -165,6 +179,13 @@ def validate_pipeline(
                 serving_min_replica_count=serving_min_replica_count,
                 serving_max_replica_count=serving_max_replica_count,
                 serving_fallback_machines=tuple(serving_fallback_machines),
+                endpoint_ttl_hours=endpoint_ttl_hours,
+                smoke_test_prompts_uri=smoke_test_prompts_uri,
+                smoke_test_requests=smoke_test_requests,
+                smoke_test_concurrency=smoke_test_concurrency,
+                promote_to_endpoint=promote_to_endpoint,
+                promote_traffic_share=promote_traffic_share,
+                max_latency_s=max_latency_s,
             ),
             log=log,
         )

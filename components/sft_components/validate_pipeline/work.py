@@ -12,7 +12,10 @@ from sft_components.catalog.tuning import TuningSettings
 from sft_components.datasets.version import data_version
 from sft_components.errors import UserError
 from sft_components.evaluation.gate import check_gate_expression
+from sft_components.promote_model.shares import check_promoted_endpoint, check_promotion
+from sft_components.smoke_test_endpoint.settings import check_smoke_test
 from sft_components.vertex.buckets import check_bucket
+from sft_components.vertex.expiry import check_ttl
 
 Evaluation = Literal["checkpoint", "endpoint", "none"]
 
@@ -42,6 +45,13 @@ class PipelineSettings(TuningSettings):
     serving_min_replica_count: int = 1
     serving_max_replica_count: int = 1
     serving_fallback_machines: tuple[str, ...] = ()
+    endpoint_ttl_hours: int = 0
+    smoke_test_prompts_uri: str = ""
+    smoke_test_requests: int = 0
+    smoke_test_concurrency: int = 8
+    promote_to_endpoint: str = ""
+    promote_traffic_share: int = 100
+    max_latency_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -169,6 +179,15 @@ def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
         settings.serving_accelerator_type,
         settings.serving_accelerator_count,
         allow_unlisted=True,
+    )
+    check_ttl(settings.endpoint_ttl_hours)
+    check_promoted_endpoint(settings.promote_to_endpoint, settings.location)
+    check_promotion(settings.promote_traffic_share)
+    check_smoke_test(
+        settings.smoke_test_prompts_uri,
+        settings.max_latency_s,
+        settings.smoke_test_requests,
+        settings.smoke_test_concurrency,
     )
     check_replicas(settings.serving_min_replica_count, settings.serving_max_replica_count)
     for fallback in settings.serving_fallback_machines:

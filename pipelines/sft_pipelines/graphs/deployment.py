@@ -3,6 +3,7 @@
 from kfp import dsl
 
 from sft_components.deploy_model.component import deploy_model
+from sft_components.promote_model.component import promote_model
 from sft_components.smoke_test_endpoint.component import smoke_test_endpoint
 from sft_pipelines.graphs.settings import repeated, small, uncached
 
@@ -25,7 +26,14 @@ def deployment_graph(
     max_replica_count: int,
     spot: bool,
     fallback_machines: list,
+    endpoint_ttl_hours: int,
     smoke_test_prompts: list,
+    smoke_test_prompts_uri: str,
+    smoke_test_requests: int,
+    smoke_test_concurrency: int,
+    promote_to_endpoint: str,
+    promote_traffic_share: int,
+    promote_parent_model: str,
     max_latency_s: float,
 ):
     """Deploy the tuned weights and test the endpoint, if the evaluation passed.
@@ -50,12 +58,34 @@ def deployment_graph(
             max_replica_count=max_replica_count,
             spot=spot,
             fallback_machines=fallback_machines,
+            endpoint_ttl_hours=endpoint_ttl_hours,
         )
         small(uncached(repeated(deployed)))
         tested = smoke_test_endpoint(
             base_model=base_model,
             endpoint_resource_name=deployed.outputs["endpoint_resource_name"],
             prompts=smoke_test_prompts,
+            prompts_uri=smoke_test_prompts_uri,
+            requests=smoke_test_requests,
+            concurrency=smoke_test_concurrency,
             max_latency_s=max_latency_s,
         )
         small(uncached(repeated(tested)))
+        with dsl.If(promote_to_endpoint != "", name="promotion"):
+            promoted = promote_model(
+                run_name=run_name,
+                endpoint_resource_name=promote_to_endpoint,
+                model_resource_name=deployed.outputs["model_resource_name"],
+                tested_endpoint=deployed.outputs["endpoint_resource_name"],
+                base_model=base_model,
+                parent_model=promote_parent_model,
+                model_display_name=model_display_name,
+                traffic_share=promote_traffic_share,
+                machine_type=machine_type,
+                accelerator_type=accelerator_type,
+                accelerator_count=accelerator_count,
+                fallback_machines=fallback_machines,
+                prompts=smoke_test_prompts,
+                max_latency_s=max_latency_s,
+            ).after(tested)
+            small(uncached(repeated(promoted)))

@@ -69,7 +69,14 @@ def stages(
     serving_max_replica_count: Any = 1,
     serving_spot: Any = False,
     serving_fallback_machines: Any = None,
+    endpoint_ttl_hours: Any = 0,
     smoke_test_prompts: Any = None,
+    smoke_test_prompts_uri: Any = "",
+    smoke_test_requests: Any = 0,
+    smoke_test_concurrency: Any = 8,
+    promote_to_endpoint: Any = "",
+    promote_traffic_share: Any = 100,
+    promote_parent_model: Any = "",
     max_latency_s: Any = 0.0,
     encryption_spec_key_name: Any = "",
     service_account: Any = "",
@@ -133,6 +140,13 @@ def stages(
         serving_min_replica_count=serving_min_replica_count,
         serving_max_replica_count=serving_max_replica_count,
         serving_fallback_machines=_list(serving_fallback_machines),
+        endpoint_ttl_hours=endpoint_ttl_hours,
+        smoke_test_prompts_uri=smoke_test_prompts_uri,
+        smoke_test_requests=smoke_test_requests,
+        smoke_test_concurrency=smoke_test_concurrency,
+        promote_to_endpoint=promote_to_endpoint,
+        promote_traffic_share=promote_traffic_share,
+        max_latency_s=max_latency_s,
     )
     small(uncached(checked))
     model = checked.outputs["base_model"]
@@ -257,7 +271,14 @@ def stages(
             max_replica_count=serving_max_replica_count,
             spot=serving_spot,
             fallback_machines=_list(serving_fallback_machines),
+            endpoint_ttl_hours=endpoint_ttl_hours,
             smoke_test_prompts=_list(smoke_test_prompts),
+            smoke_test_prompts_uri=smoke_test_prompts_uri,
+            smoke_test_requests=smoke_test_requests,
+            smoke_test_concurrency=smoke_test_concurrency,
+            promote_to_endpoint=promote_to_endpoint,
+            promote_traffic_share=promote_traffic_share,
+            promote_parent_model=promote_parent_model,
             max_latency_s=max_latency_s,
         )
         uncached(deployed)

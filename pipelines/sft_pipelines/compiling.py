@@ -10,10 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sft_components.errors import UserError
 from sft_components.requirements import PYTHON_IMAGE, PYTORCH_IMAGE
+from sft_pipelines.template_yaml import load_documents
 
 COMPONENTS = (
     "validate_pipeline",
@@ -114,7 +113,7 @@ def _compiled_folder() -> Path:
 def _explain(path: Path) -> None:
     """Put what each input means into the first lines; kfp's own header names types only."""
     header, spec = _halves(path.read_text(encoding="utf-8"))
-    root = yaml.safe_load(spec)["root"]["inputDefinitions"]["parameters"]
+    root = load_documents(spec)[0]["root"]["inputDefinitions"]["parameters"]
     lines: list[str] = []
     for line in header.splitlines():
         name = line.removeprefix("#    ").partition(":")[0]

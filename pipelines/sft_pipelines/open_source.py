@@ -14,12 +14,12 @@ from typing import Any
 import kfp_server_api
 import requests
 import urllib3.exceptions
-import yaml
 from kfp.client import Client
 
 from sft_components.errors import UserError
 from sft_pipelines.following import Snapshot, Task, TaskState, never_ran, with_plan
 from sft_pipelines.parameters import Template
+from sft_pipelines.template_yaml import dump_documents
 
 ENDED = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
 STATES: dict[str, TaskState] = {
@@ -85,7 +85,7 @@ class KfpHost:
         """
         with tempfile.TemporaryDirectory() as folder, _speaking(self._host):
             path = Path(folder) / f"{template.name}.yaml"
-            path.write_text(yaml.safe_dump(for_kubernetes(template.spec)), encoding="utf-8")
+            path.write_text(dump_documents([for_kubernetes(template.spec)]), encoding="utf-8")
             with contextlib.redirect_stdout(sys.stderr):  # it prints links
                 run = self._client.create_run_from_pipeline_package(
                     str(path),

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from sft_components.errors import UserError
+from sft_pipelines.template_yaml import load_documents
 
 PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "STRING": (str,),
@@ -59,7 +60,7 @@ def read_template(path: Path) -> Template:
         UserError: The file is no compiled pipeline.
     """
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8-sig")))
+        documents = load_documents(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as YAML: {error}") from error
     spec = documents[0] if documents else None

@@ -14,10 +14,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import yaml
 from kfp import components, local
 
 from sft_local import lifeline
+from sft_pipelines.template_yaml import dump_documents, load_documents
 
 END_GROUP_S = 20.0
 """How long the exit handler may take after the starter has gone."""
@@ -59,7 +59,7 @@ def _without_retries(text: str) -> str:
             return {k: strip(v) for k, v in value.items() if k != "retryPolicy"}
         return [strip(item) for item in value] if isinstance(value, list) else value
 
-    return yaml.safe_dump_all(strip(document) for document in yaml.safe_load_all(text))
+    return dump_documents(strip(document) for document in load_documents(text))
 
 
 def _end_group() -> None:

@@ -32,9 +32,14 @@ run: $(INSTALLED) $(DATA)/training.jsonl ## Rehearse the compiled Llama pipeline
 test: $(INSTALLED) ## Run all tests
 	$(BIN)/python -m pytest
 
-compile: $(INSTALLED) ## Write compiled/ and docs/rules.md
+compile: $(INSTALLED) ## Write compiled/, docs/rules.md and docs/reference/
 	$(BIN)/vertex-sft compile --output compiled
 	$(BIN)/vertex-sft rules > docs/rules.md
+	$(BIN)/python -m sft_pipelines.reference docs/reference
+
+docs: $(INSTALLED) ## Build the documentation in site/; a broken link fails
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
+	$(BIN)/zensical build --clean --strict
 
 lint: $(INSTALLED) ## Check style, security and the Dockerfile
 	$(BIN)/ruff check .
@@ -51,4 +56,4 @@ typecheck: $(INSTALLED) ## Check types
 	$(BIN)/mypy
 
 clean: ## Remove what the other targets made, but for the user's cache
-	rm -rf $(VENV) data runs dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) data runs dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

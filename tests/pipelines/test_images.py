@@ -1,6 +1,7 @@
 """Templates compiled for prebuilt images: the same steps, and nothing to install."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from sft_components.requirements import PINS, PYTHON_IMAGE, PYTORCH_IMAGE, image
 from sft_pipelines.cli.app import app
 
 ROOT = Path(__file__).parents[2]
+TOKEN = "marked-token-of-whoever-compiles"
 STEPS = "us-docker.pkg.dev/p/r/vertex-sft:1.2"
 
 
@@ -25,6 +27,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "-m", "sft_pipelines.cli", "compile", "--image", STEPS, "-o", target],
         check=True,
         capture_output=True,
+        env={**os.environ, "CLOUDSDK_AUTH_ACCESS_TOKEN": TOKEN, "HF_TOKEN": TOKEN},
     )
     return target
 
@@ -48,6 +51,12 @@ def test_nothing_is_installed_and_the_code_is_the_same(compiled: Path):
         expected = {PYTHON_IMAGE: STEPS, PYTORCH_IMAGE: f"{STEPS}-gpu"}[stock[name]["image"]]
         assert container["image"] == expected, name
         assert container["command"][-1] == stock[name]["command"][-1], name
+
+
+def test_no_credential_of_whoever_compiles_is_in_a_file(compiled: Path):
+    files = [file for file in compiled.rglob("*") if file.is_file()]
+    assert len(files) > 10
+    assert [file for file in files if TOKEN.encode() in file.read_bytes()] == []
 
 
 def test_the_images_hold_what_the_steps_would_install():

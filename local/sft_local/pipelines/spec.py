@@ -49,8 +49,21 @@ def check_spec(spec: Mapping[str, Any]) -> None:
                 f"The local Vertex AI runs no containers: {name!r} is a container component; "
                 "write it as a Python component.",
             )
+    _check_names(spec)
     for _ in tasks(spec):
         pass
+
+
+def _check_names(spec: Mapping[str, Any]) -> None:
+    """Folders and logs are called after these: none may lead elsewhere."""
+    names = [str(spec["pipelineInfo"]["name"])]
+    for component in ({"": spec["root"]} | spec.get("components", {})).values():
+        names += component.get("dag", {}).get("tasks", {})
+        for kind in ("parameters", "artifacts"):
+            names += component.get("outputDefinitions", {}).get(kind, {})
+    for name in names:
+        if name in {"", ".", ".."} or set(name) & set("/\\\0"):
+            raise _refuse(f"pipelineSpec: {name!r} cannot be the name of a task or an output.")
 
 
 def tasks(spec: Mapping[str, Any]) -> Iterator[Path]:

@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DATA := data/misspellings
+CHAOS_RUNS ?= 12
+CHAOS_SEED ?= 1
+CHAOS_TOGETHER ?= 2
 
-.PHONY: help setup run test compile docs lint audit typecheck clean
+.PHONY: help setup run test chaos compile docs lint audit typecheck clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -31,6 +34,9 @@ run: $(INSTALLED) $(DATA)/training.jsonl ## Rehearse the compiled Llama pipeline
 
 test: $(INSTALLED) ## Run all tests
 	$(BIN)/python -m pytest
+
+chaos: $(INSTALLED) ## Rehearse under faults: CHAOS_RUNS=12 CHAOS_SEED=1 CHAOS_TOGETHER=2
+	$(BIN)/python -m tests.chaos --runs $(CHAOS_RUNS) --seed $(CHAOS_SEED) --together $(CHAOS_TOGETHER)
 
 compile: $(INSTALLED) ## Write compiled/, docs/rules.md and docs/reference/
 	$(BIN)/vertex-sft compile --output compiled

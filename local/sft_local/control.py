@@ -45,6 +45,13 @@ class LocalVertex:
         """A repository of the KFP registry, for kfp's `RegistryClient(host=…)`."""
         return f"{self.api_url}/kfp/templates"
 
+    def alive(self) -> bool:
+        """Whether its process runs; cheap, but another process may have got its number."""
+        try:
+            return bool(psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
+
     def environment(self) -> dict[str, str]:
         """The variables that point Google's client libraries and tools at this server."""
         return {

@@ -1,11 +1,13 @@
 """The Cloud Storage server of this machine: fake-gcs-server behind a guard, persistent."""
 
+import logging
 import os
 import platform
 import secrets
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +17,11 @@ from sft_components.errors import UserError
 from sft_local import lifeline
 from sft_local.storage_guard import StorageGuard
 
+log = logging.getLogger(__name__)
+
 START_SECONDS = 15.0
+RESTART_SECONDS = 0.5
+"""How long after its end the server is started again."""
 # The server holds an object in memory while it is uploaded. Go's garbage collector, left alone,
 # lets that grow to several times a checkpoint's size; this halves it and costs no time.
 _FRUGAL = {"GOGC": "25", "GOMEMLIMIT": "600MiB"}
@@ -70,7 +76,8 @@ class StorageServer:
             RuntimeError: It does not start.
         """
         root.mkdir(parents=True, exist_ok=True)
-        program = binary()
+        self._root, self._log = root, log
+        self._stopping = threading.Event()
         self._guard = StorageGuard()
         self.url = f"http://127.0.0.1:{self._guard.port}"
         host = hidden_host()
@@ -78,29 +85,44 @@ class StorageServer:
         for attempt in range(3):
             port = free_port(host)
             self._inner = f"http://{host}:{port}"
-            self._process = lifeline.spawn(
-                lifeline.wrapped(
-                    [
-                        str(program),
-                        "-scheme=http",
-                        f"-host={host}",
-                        f"-port={port}",
-                        "-backend=filesystem",
-                        f"-filesystem-root={root}",
-                        f"-external-url={self.url}",
-                        f"-public-host=127.0.0.1:{self._guard.port}",
-                        "-log-level=warn",
-                    ]
-                ),
-                log=log,
-                environment={**os.environ, **_FRUGAL},
-            )
+            self._process = self._spawn(host, port)
             if self._ready():
                 self._guard.serve(host, port)
+                threading.Thread(
+                    target=self._keep, args=(host, port), name="storage", daemon=True
+                ).start()
                 return
             lifeline.end(self._process)
             if attempt == 2:
                 raise RuntimeError(f"The storage server did not start; its log is {log}.")
+
+    def _spawn(self, host: str, port: int) -> "subprocess.Popen[bytes]":
+        command = [
+            str(binary()),
+            "-scheme=http",
+            f"-host={host}",
+            f"-port={port}",
+            "-backend=filesystem",
+            f"-filesystem-root={self._root}",
+            f"-external-url={self.url}",
+            f"-public-host=127.0.0.1:{self._guard.port}",
+            "-log-level=warn",
+        ]
+        return lifeline.spawn(
+            lifeline.wrapped(command), log=self._log, environment={**os.environ, **_FRUGAL}
+        )
+
+    def _keep(self, host: str, port: int) -> None:
+        """Starts the program again when it ends: what it stored is in files, its clients retry."""
+        while True:
+            self._process.wait()
+            if self._stopping.wait(RESTART_SECONDS):
+                return
+            log.warning("The storage server has ended: starting it again")
+            lifeline.end(self._process)
+            self._process = self._spawn(host, port)
+            if self._stopping.is_set():
+                lifeline.end(self._process)
 
     def _ready(self) -> bool:
         until = time.monotonic() + START_SECONDS
@@ -123,5 +145,6 @@ class StorageServer:
 
     def stop(self) -> None:
         """Ends the server; what it stored stays."""
+        self._stopping.set()
         self._guard.stop()
         lifeline.end(self._process)

@@ -18,6 +18,8 @@ from sft_pipelines.submitting import TEMPLATE_LABEL
 TaskState = Literal["waiting", "running", "succeeded", "failed", "cancelled", "skipped"]
 LOST_S = 1800.0
 """How long the service may not answer before following ends; the job goes on."""
+LOST_HERE_S = 60.0
+"""The same for a local Vertex AI, which has another address when it is started again."""
 
 _State = types.PipelineState
 ENDED = {
@@ -201,17 +203,18 @@ def follow(
         log: Called when the service does not answer.
 
     Raises:
-        google.api_core.exceptions.GoogleAPICallError: It refuses, or is lost for half an hour.
+        google.api_core.exceptions.GoogleAPICallError: It refuses, or is lost for too long.
     """
     client = connection.client(PipelineServiceClient)
     near = is_loopback(connection.base_url)
+    patience = LOST_HERE_S if near else LOST_S
     lost: float | None = None
     for wait in backoff(0.5 if near else 3.0, 1.0 if near else 15.0, 1.2):
         try:
             job = client.get_pipeline_job(name=name, retry=None, timeout=CALL_TIMEOUT_S)
         except TRANSIENT as error:
             lost = lost or time.monotonic()
-            if time.monotonic() - lost > LOST_S:
+            if time.monotonic() - lost > patience:
                 raise
             log(f"The service does not answer ({error}); the run goes on, asking again.")
         else:

@@ -12,6 +12,8 @@ import psutil
 import pytest
 from tests.end_to_end.sandbox import Sandbox
 
+from sft_local.store import Store
+
 pytestmark = pytest.mark.slow
 
 
@@ -98,3 +100,12 @@ def test_a_killed_run_leaves_nothing_and_the_next_comes_through(sandbox: Sandbox
     assert wait_until_gone(sandbox, 30) == []
     done = sandbox.run(sandbox.run_command())
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "The last rehearsal was cut off: taking down what it left" in done.stdout
+    assert not (sandbox.home / "rehearsal.json").exists()
+    store = Store(sandbox.home / "resources.sqlite")
+    assert store.all("Endpoint") == []
+    assert sorted(job.state.name for job in store.all("TuningJob")) == [
+        "JOB_STATE_FAILED",
+        "JOB_STATE_SUCCEEDED",
+    ]
+    store.close()

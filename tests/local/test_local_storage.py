@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from google.auth.credentials import AnonymousCredentials
@@ -105,3 +106,13 @@ def test_web_pages_and_foreign_hosts_are_refused(server: StorageServer) -> None:
     with socket.create_connection(("127.0.0.1", int(host.rpartition(":")[2])), 5) as raw:
         raw.sendall(both.encode())
         assert raw.recv(1000).startswith(b"HTTP/1.1 400")
+
+
+def test_a_killed_server_comes_back_with_what_it_had(server: StorageServer, bucket: Any) -> None:
+    bucket.blob("kept").upload_from_string("there")
+    [program] = psutil.Process(server.process.pid).children()
+    program.kill()
+    program.wait(5)
+    # The client asks again until there is an answer.
+    assert bucket.blob("kept").download_as_bytes(timeout=20) == b"there"
+    assert requests.get(f"{server.url}/storage/v1/b/guarded", timeout=5).status_code == 200

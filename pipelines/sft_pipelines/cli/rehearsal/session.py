@@ -17,10 +17,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sft_components.release_endpoint.work import release_endpoint
 from sft_components.vertex.storage import split_uri
 from sft_local import control, paths
 from sft_pipelines.cli.rehearsal.events import EventReader
+from sft_pipelines.cli.rehearsal.leftovers import Owned, clear
 from sft_pipelines.cli.rehearsal.screen import Screen
 from sft_pipelines.parameters import Template
 
@@ -118,16 +118,23 @@ def rehearse(
         )
         screen.note(f"Local Vertex AI at {local.api_url}: {local.base_model} stands in")
         result: Rehearsal | None = None
+        owned = Owned.by(parameters, folder / "steps")
         try:
             with _environment(local.environment()):
+                clear(screen.note)
+                owned.note()
                 if str(parameters.get("output_uri", "")).startswith("gs://"):
                     control.ensure_bucket(local, split_uri(parameters["output_uri"])[0])
                 try:
-                    result = _run(template, parameters, folder, screen)
+                    result = _run(template, parameters, folder, screen, local)
                 finally:
                     kept = keep and result is not None and result.succeeded
-                    if found and not kept:
-                        _release(parameters, folder, screen)
+                    # Also where the server is stopped below: its state folder stays. Where there
+                    # is none any more, the next rehearsal does it.
+                    if kept or control.running() is not None:
+                        if not kept:
+                            owned.release(screen.note)
+                        owned.forget()
             return result
         finally:
             if found is None and not (keep and result is not None and result.succeeded):
@@ -151,7 +158,13 @@ def _alone(screen: Screen) -> Iterator[None]:
         lock.release()
 
 
-def _run(template: Template, parameters: dict[str, Any], folder: Path, screen: Screen) -> Rehearsal:
+def _run(
+    template: Template,
+    parameters: dict[str, Any],
+    folder: Path,
+    screen: Screen,
+    local: control.LocalVertex,
+) -> Rehearsal:
     steps = folder / "steps"
     steps.mkdir(parents=True)
     (folder / "parameters.json").write_text(json.dumps(parameters, indent=2), encoding="utf-8")
@@ -184,7 +197,15 @@ def _run(template: Template, parameters: dict[str, Any], folder: Path, screen: S
     pump = _Pump(worker, folder / "run.log", screen, result)
     try:
         pump.start()
-        pump.done.wait()
+        while not pump.done.wait(1.0):
+            # Without it every step would wait for minutes before it gives up.
+            if not local.alive():
+                _end_group(worker)
+                result.error = (
+                    "The local Vertex AI has ended in the middle of the run; its log is "
+                    f"{local.state_dir / 'server.log'}. Run it again."
+                )
+                break
         result.succeeded = worker.wait() == 0 and not result.error
     except KeyboardInterrupt:
         screen.note("Stopping: the current step is told to end, then the exit handler runs.")
@@ -192,6 +213,10 @@ def _run(template: Template, parameters: dict[str, Any], folder: Path, screen: S
         raise
     finally:
         _end_group(worker)
+    if worker.returncode < 0 and not result.error:
+        result.error = (
+            f"The runner was killed by {signal.Signals(-worker.returncode).name}. Run it again."
+        )
     if not result.succeeded and not result.error:
         lines = (folder / "run.log").read_text(encoding="utf-8").strip().splitlines()
         result.error = lines[-1] if lines else f"the runner ended with status {worker.returncode}"
@@ -293,19 +318,6 @@ def _collect(steps: Path, result: Rehearsal) -> None:
     for path in steps.glob("*/evaluate-model/predictions"):
         with path.open(encoding="utf-8") as file:
             result.predictions = [json.loads(line) for line in file]
-
-
-def _release(parameters: dict[str, Any], folder: Path, screen: Screen) -> None:
-    """Take the run's endpoint down from a local Vertex AI that goes on running."""
-    for run in (folder / "steps").glob("*/"):
-        release_endpoint(
-            project=parameters["project"],
-            location=parameters["location"],
-            tuning_location=parameters.get("tuning_location") or parameters["location"],
-            run_name=run.name,
-            succeeded=False,
-            log=screen.note,
-        )
 
 
 @contextlib.contextmanager

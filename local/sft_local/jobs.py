@@ -164,6 +164,10 @@ class JobRunner:
                 job.state = "JOB_STATE_RUNNING"
                 # The moment of the first start stays.
                 job.start_time = job.start_time or now()
+                # `vertexai.tuning` cannot read the answer to a creation that names one already.
+                job.experiment = (
+                    f"{parent}/metadataStores/default/contexts/tuning-experiment-{number}"
+                )
             log.info("%s runs", name)
 
         with (

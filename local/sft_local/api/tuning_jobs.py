@@ -38,7 +38,6 @@ def create(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
     if model.status == "retired":
         sentences.append("Vertex AI itself tunes that model no more.")
     job.description = " ".join(filter(None, sentences))
-    job.experiment = f"{place.parent}/metadataStores/default/contexts/tuning-experiment-{number}"
     vertex.jobs.submit(job, plan)
     return wire.answer(job, place.version)
 

@@ -104,8 +104,8 @@ def test_a_killed_run_leaves_nothing_and_the_next_comes_through(sandbox: Sandbox
     assert not (sandbox.home / "rehearsal.json").exists()
     store = Store(sandbox.home / "resources.sqlite")
     assert store.all("Endpoint") == []
-    assert sorted(job.state.name for job in store.all("TuningJob")) == [
-        "JOB_STATE_FAILED",
-        "JOB_STATE_SUCCEEDED",
-    ]
+    # The killed one's job was cancelled in time, or failed with its server.
+    first, last = sorted(store.all("TuningJob"), key=lambda job: str(job.create_time))
+    assert first.state.name in ("JOB_STATE_CANCELLED", "JOB_STATE_FAILED")
+    assert last.state.name == "JOB_STATE_SUCCEEDED"
     store.close()

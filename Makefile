@@ -8,7 +8,7 @@ CHAOS_RUNS ?= 12
 CHAOS_SEED ?= 1
 CHAOS_TOGETHER ?= 2
 
-.PHONY: help setup run test chaos compile lint audit typecheck clean
+.PHONY: help setup run test chaos compile docs lint audit typecheck clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12

@@ -57,7 +57,7 @@ def run(far: Far, name: str, template: str, **parameters: Any) -> dict[str, Any]
 def tasks(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {
         detail["taskName"]: {**detail["execution"].get("metadata", {}), "state": detail["state"]}
-        for detail in job["jobDetail"]["taskDetails"]
+        for detail in job.get("jobDetail", {}).get("taskDetails", [])
     }
 
 

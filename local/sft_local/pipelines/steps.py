@@ -1,6 +1,7 @@
 """The processes of a pipeline's steps: started, listened to, ended in time."""
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -8,8 +9,11 @@ import threading
 import time
 from pathlib import Path
 
+from sft_local.log_file import LogFile
 from sft_local.pipelines import protocol
 from sft_local.pipelines.last_words import LastWords
+
+_log = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 30.0
 """How long a step that is told to end may take, to cancel what it started."""
@@ -39,7 +43,6 @@ class Steps:
     def run(self, path: protocol.Path, command: list[str], environment: dict[str, str]) -> int:
         """The exit status of `command`, the step at `path`, once it has ended."""
         log = self._logs.joinpath(*path[:-1], f"{path[-1]}.log")
-        log.parent.mkdir(parents=True, exist_ok=True)
         with self._lock:
             if self.cancelled.is_set() and not self.is_protected(path):
                 return 1
@@ -57,10 +60,9 @@ class Steps:
             self._running[path] = process
         words = LastWords()
         try:
-            with log.open("a", encoding="utf-8") as file:
+            with contextlib.closing(LogFile(log, _log.warning)) as file:
                 for line in process.stdout or ():
                     file.write(line)
-                    file.flush()
                     words.read(line)
             code = process.wait()
         finally:

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from sft_components.vertex.storage import split_uri
 from sft_local import control, paths
+from sft_local.log_file import LogFile
 from sft_pipelines.cli.rehearsal.events import EventReader
 from sft_pipelines.cli.rehearsal.leftovers import Owned, clear
 from sft_pipelines.cli.rehearsal.screen import Screen
@@ -206,6 +207,9 @@ def _run(
                     f"{local.state_dir / 'server.log'}. Run it again."
                 )
                 break
+        if pump.failure is not None:
+            # Nobody reads what the worker prints: it would wait for ever.
+            raise pump.failure
         result.succeeded = worker.wait() == 0 and not result.error
     except KeyboardInterrupt:
         screen.note("Stopping: the current step is told to end, then the exit handler runs.")
@@ -218,9 +222,13 @@ def _run(
             f"The runner was killed by {signal.Signals(-worker.returncode).name}. Run it again."
         )
     if not result.succeeded and not result.error:
-        lines = (folder / "run.log").read_text(encoding="utf-8").strip().splitlines()
-        result.error = lines[-1] if lines else f"the runner ended with status {worker.returncode}"
-    _collect(steps, result)
+        result.error = pump.last_line or f"the runner ended with status {worker.returncode}"
+    try:
+        _collect(steps, result)
+    except (OSError, ValueError) as error:
+        # A disk that is full holds files that are cut off.
+        result.succeeded = False
+        result.error = result.error or f"The results in {steps} cannot be read: {error}"
     result.seconds = {s.name: s.seconds for s in screen.steps.values() if s.seconds}
     return result
 
@@ -238,6 +246,9 @@ class _Pump(threading.Thread):
         super().__init__(daemon=True)
         # Not `join`: interrupted, it takes the thread for ended on Python 3.11 and 3.12.
         self.done = threading.Event()
+        self.failure: BaseException | None = None
+        """Why the lines are read no further."""
+        self.last_line = ""
         self._worker = worker
         self._log = log
         self._screen = screen
@@ -248,14 +259,17 @@ class _Pump(threading.Thread):
     def run(self) -> None:
         try:
             self._read()
+        except BaseException as error:  # Rich makes a SystemExit of a pipe that is closed.
+            self.failure = error
         finally:
             self.done.set()
 
     def _read(self) -> None:
         assert self._worker.stdout  # noqa: S101 - it was opened as a pipe
-        with self._log.open("w", encoding="utf-8") as log:
+        with contextlib.closing(LogFile(self._log, self._screen.note)) as log:
             for line in self._worker.stdout:
                 log.write(line)
+                self.last_line = line.strip() or self.last_line
                 if match := UNREAD_CONDITION.search(line):
                     self._result.error = (
                         f"kfp's local runner could not read a condition: {match[0]}"

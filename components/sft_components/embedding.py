@@ -5,6 +5,7 @@ archive with fixed times and owners, and embedded in the component. The archive 
 """
 
 import ast
+import functools
 import gzip
 import inspect
 import io
@@ -81,7 +82,7 @@ def step(
 def imported_modules(source: str) -> set[str]:
     """The modules of this package that `source` imports, directly or through one another."""
     found: set[str] = set()
-    waiting = _package_imports(source)
+    waiting = set(_package_imports(source))
     while waiting:
         module = waiting.pop()
         if module in found:
@@ -97,7 +98,8 @@ def _source(function: Callable[..., Any]) -> str:
     return textwrap.dedent(inspect.getsource(function))
 
 
-def _package_imports(source: str) -> set[str]:
+@functools.cache
+def _package_imports(source: str) -> frozenset[str]:
     modules: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
@@ -110,7 +112,7 @@ def _package_imports(source: str) -> set[str]:
                 modules.update(name for name in names if _exists(name))
         elif isinstance(node, ast.Import):
             modules.update(a.name for a in node.names if a.name.split(".")[0] == PACKAGE)
-    return modules
+    return frozenset(modules)
 
 
 def _exists(module: str) -> bool:

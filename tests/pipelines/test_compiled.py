@@ -1,14 +1,18 @@
 """What is committed in compiled/ is what the sources compile to, and can be run."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from kfp import compiler
 
 from sft_components.embedding import ARGUMENT_LIMIT
+from sft_components.record_success.component import record_success
 from sft_pipelines.compiling import COMPONENTS, PIPELINES
+from sft_pipelines.tune_gemini_model import tune_gemini_model
 
 ROOT = Path(__file__).parents[2]
 COMPILED = ROOT / "compiled"
@@ -39,6 +43,37 @@ def test_committed_files_are_up_to_date(compiled_elsewhere: Path):
     assert len(fresh) == len(COMPONENTS) + len(PIPELINES)
     stale = [name for name in fresh if fresh[name] != committed[name]]
     assert stale == [], "run `make compile` and commit compiled/"
+
+
+def halves(file: Path) -> tuple[str, str]:
+    """The comment at the beginning, and the rest."""
+    lines = file.read_text().splitlines(keepends=True)
+    first = next(number for number, line in enumerate(lines) if not line.startswith("#"))
+    return "".join(lines[:first]), "".join(lines[first:])
+
+
+def test_what_is_written_is_what_kfp_would_write(compiled_elsewhere: Path, tmp_path: Path):
+    for component, file in (
+        (record_success, "components/record-success.yaml"),
+        (tune_gemini_model, "pipelines/tune-gemini-model.yaml"),
+    ):
+        compiler.Compiler().compile(component, str(tmp_path / "kfp.yaml"))
+        assert halves(compiled_elsewhere / file)[1] == halves(tmp_path / "kfp.yaml")[1]
+
+
+def test_the_first_lines_explain_every_input(compiled_elsewhere: Path):
+    files = list(compiled_elsewhere.rglob("*.yaml"))
+    assert len(files) == len(COMPONENTS) + len(PIPELINES)
+    for file in files:
+        header, body = halves(file)
+        header = " ".join(header.replace("#", " ").split())
+        inputs = next(yaml.load_all(body, yaml.CSafeLoader))["root"]["inputDefinitions"]
+        for kind in inputs.values():
+            for name, declared in kind.items():
+                meaning = " ".join(declared["description"].split())
+                assert meaning, f"{file.name}: {name}"
+                explained = rf" {name} \([^)]+\): {re.escape(meaning)}"
+                assert re.search(explained, header), f"{file.name}: {name}"
 
 
 def executors() -> list[tuple[str, dict]]:

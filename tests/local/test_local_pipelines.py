@@ -276,16 +276,22 @@ def test_a_legacy_template_is_checked_and_its_misprint_read(pipelines: Pipelines
         "model_display_name": "tuned",
         "dataset_uri": f"gs://{BUCKET}/nothing-there.jsonl",
         "accelerator_type:": "GPU",
-        "train_steps": 3,
+        "train_steps": "3",
+        "enable_early_stopping": "false",
     }
+    with pytest.raises(exceptions.BadRequest, match="'train_steps' must be a whole number"):
+        pipelines.create({"template_uri": LEGACY}, **{**values, "train_steps": "3 steps"})
     with pytest.raises(exceptions.BadRequest, match=r"'train_step'.*Did you mean 'train_steps'"):
         pipelines.create({"template_uri": LEGACY}, train_step=3, **values)
     key = {"kms_key_name": "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"}
     body = {"template_uri": LEGACY, "encryption_spec": key, "service_account": "a@b.c"}
     job = pipelines.create(body, "tune-large-model-1", **values)
-    assert job.labels["vertex-sft-misprint"] == "accelerator_type"
+    misprinted = "accelerator_type-enable_early_stopping-train_steps"
+    assert job.labels["vertex-sft-misprint"] == misprinted
     assert job.labels["vertex-sft-native-template"] == "tune-large-model"
-    assert dict(job.runtime_config.parameter_values)["accelerator_type"] == "GPU"
+    read = dict(job.runtime_config.parameter_values)
+    assert (read["accelerator_type"], read["train_steps"]) == ("GPU", 3)
+    assert read["enable_early_stopping"] is False
     assert (job.service_account, job.encryption_spec.kms_key_name) == ("a@b.c", *key.values())
     with pytest.raises(exceptions.Conflict):
         pipelines.create(body, "tune-large-model-1", **values)

@@ -4,6 +4,7 @@ The templates themselves cannot be downloaded any more. What they took and did i
 public record, and `sft_local.legacy` does the same here.
 """
 
+import json
 import re
 from typing import Any
 
@@ -13,6 +14,11 @@ _URI = re.compile(
 )
 NATIVE_LABEL = "vertex-sft-native-template"
 """On a job of a public legacy template: which one this machine's own code ran in its place."""
+_UNQUOTED = {
+    "NUMBER_INTEGER": re.compile(r"-?(0|[1-9]\d{0,14})"),
+    "NUMBER_DOUBLE": re.compile(r"-?(0|[1-9]\d{0,14})(\.\d+)?"),
+    "BOOLEAN": re.compile("true|false"),
+}
 NAMES = ("tune-large-model", "tune-large-chat-model")
 
 _REQUIRED = ("project", "location", "model_display_name")
@@ -86,20 +92,24 @@ def spec(name: str) -> dict[str, Any]:
 
 
 def read_misprints(values: dict[str, Any]) -> list[str]:
-    """Takes a colon off the end of a parameter's name, in place.
+    """Reads what the samples of the public documentation misprint as it was meant, in place.
 
-    The curl sample of the public documentation writes `"accelerator_type:"`. What the service did
-    with it is not known; read as it was meant, the sample runs.
+    They write `"accelerator_type:"`, with a colon in the name, and `"evaluation_interval": "20"`,
+    a number or a truth value in quotes. What the service did with these is not known.
 
     Returns:
-        The names that were read without their colon.
+        The parameters that were misprinted.
     """
     known = (*_REQUIRED, *_DEFAULTS)
-    misprints = [
-        name
-        for name in values
-        if name.endswith(":") and name[:-1] in known and name[:-1] not in values
-    ]
-    for name in misprints:
-        values[name[:-1]] = values.pop(name)
-    return [name[:-1] for name in misprints]
+    misprints = []
+    for written in list(values):
+        name = written.removesuffix(":")
+        if name != written and name in known and name not in values:
+            values[name] = values.pop(written)
+            misprints.append(name)
+    for name in values.keys() & _DEFAULTS.keys():
+        kind, value = _DEFAULTS[name][0], values[name]
+        if kind != "STRING" and isinstance(value, str) and _UNQUOTED[kind].fullmatch(value):
+            values[name] = json.loads(value)
+            misprints.append(name)
+    return sorted(set(misprints))

@@ -19,7 +19,7 @@ from sft_local.vertex import Place, Vertex, check_labels
 from sft_local.wire import ApiError
 
 MISPRINT_LABEL = "vertex-sft-misprint"
-"""Names the parameter that was given with a colon at its end and read without it."""
+"""Names the parameters that were misprinted and read as they were meant."""
 _ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 _OUTPUT_ONLY = (
     "name",
@@ -74,7 +74,7 @@ def prepare(job: Any, place: Place, vertex: Vertex) -> Pipeline:
         job.labels[LABEL] = vertex.stand_in.model.label
         job.labels[legacy_template.NATIVE_LABEL] = pipeline.legacy
     if misprints:
-        job.labels[MISPRINT_LABEL] = misprints[0]
+        job.labels[MISPRINT_LABEL] = "-".join(misprints)[:63]
     if pipeline.digest:
         job.template_metadata = {"version": pipeline.digest}
     return pipeline
@@ -166,11 +166,12 @@ def _values(job: Any) -> dict[str, Any]:
 
 
 def _read_misprints(job: Any) -> list[str]:
-    misprints = legacy_template.read_misprints(_values(job))
-    config = type(job.runtime_config).pb(job.runtime_config)
-    for name in misprints:
-        config.parameter_values[name].CopyFrom(config.parameter_values[f"{name}:"])
-        del config.parameter_values[f"{name}:"]
+    values = _values(job)
+    misprints = legacy_template.read_misprints(values)
+    if misprints:
+        config = type(job.runtime_config).pb(job.runtime_config)
+        config.ClearField("parameter_values")
+        json_format.ParseDict({"parameterValues": values}, config)
     return misprints
 
 

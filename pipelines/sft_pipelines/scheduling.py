@@ -28,6 +28,7 @@ UPDATED = (
     "end_time",
     "max_run_count",
     "max_concurrent_run_count",
+    "max_concurrent_active_run_count",
     "allow_queueing",
 )
 """Fields that an update may change."""
@@ -46,6 +47,9 @@ class When:
     max_runs: int = 0
     """0: no limit."""
     max_concurrent: int = 1
+    """Runs that are being started at once."""
+    max_active: int = 0
+    """Runs that have not ended, at once; 0: no limit."""
     allow_queueing: bool = False
 
 
@@ -57,6 +61,7 @@ def make_when(
     end: str = "",
     max_runs: int = 0,
     max_concurrent: int = 1,
+    max_active: int = 0,
     allow_queueing: bool = False,
 ) -> When:
     """Check what a person writes. Times without an offset are in the schedule's time zone.
@@ -69,9 +74,11 @@ def make_when(
     start_time, end_time = _time(start, "--start", zone), _time(end, "--end", zone)
     if end_time and end_time <= (start_time or datetime.now(UTC)):
         raise UserError(f"The schedule would end at {end_time}, before it starts.")
-    if max_runs < 0 or max_concurrent < 1:
-        raise UserError("--max-runs is 0 (no limit) or more, --max-concurrent 1 or more.")
-    return When(full, start_time, end_time, max_runs, max_concurrent, allow_queueing)
+    if max_runs < 0 or max_active < 0 or max_concurrent < 1:
+        raise UserError(
+            "--max-runs and --max-active are 0 (no limit) or more, --max-concurrent 1 or more."
+        )
+    return When(full, start_time, end_time, max_runs, max_concurrent, max_active, allow_queueing)
 
 
 def _time(text: str, option: str, zone: str) -> datetime | None:
@@ -189,6 +196,7 @@ class Schedules:
             end_time=when.end_time,
             max_run_count=when.max_runs,
             max_concurrent_run_count=when.max_concurrent,
+            max_concurrent_active_run_count=when.max_active,
             allow_queueing=when.allow_queueing,
             create_pipeline_job_request=types.CreatePipelineJobRequest(
                 parent=self.connection.parent, pipeline_job=job

@@ -115,11 +115,12 @@ def test_a_schedule_keeps_its_content_until_it_is_updated(
     second = push(repository, versions["two"], "v2")
     assert answer("schedule", "show", "greeter")["template_digest"] == first["digest"]
 
-    updated = answer(*wanted, "--allow-queueing", "-p", "times=2")
+    updated = answer(*wanted, "--allow-queueing", "--max-active", "1", "-p", "times=2")
     assert not updated["created"]
     assert updated["name"] == created["name"]
     assert updated["template_digest"] == second["digest"]
     assert updated["allow_queueing"]
+    assert (created["max_active"], updated["max_active"]) == ("", 1)
     assert updated["parameters"] == {"name": "ada", "times": 2}
     assert [one["name"] for one in answer("schedule", "list")].count(created["name"]) == 1
     assert len([one for one in answer("schedule", "list") if one["display_name"] == "greeter"]) == 1

@@ -49,6 +49,8 @@ def test_times_without_an_offset_are_in_the_schedules_zone():
         make_when("0 3 * * *", start="2099-01-02", end="2099-01-01")
     with pytest.raises(UserError, match="--end is 'soon'"):
         make_when("0 3 * * *", end="soon")
+    with pytest.raises(UserError, match="--max-runs and --max-active are 0"):
+        make_when("0 3 * * *", max_active=-1)
 
 
 def test_what_is_remembered_depends_on_every_other_setting():

@@ -34,11 +34,14 @@ def create(
     start: Annotated[str, typer.Option(help="No run before, ISO 8601.", show_default="now")] = "",
     end: Annotated[str, typer.Option(help="No run after, ISO 8601.", show_default="never")] = "",
     max_runs: Annotated[int, typer.Option(help="Runs in all; 0: no limit.")] = 0,
-    max_concurrent: Annotated[int, typer.Option(help="Runs that are started at once.")] = 1,
+    max_concurrent: Annotated[int, typer.Option(help="Runs that are being started at once.")] = 1,
+    max_active: Annotated[
+        int, typer.Option(help="Runs that have not ended, at once; 0: no limit.")
+    ] = 0,
     allow_queueing: Annotated[
         bool,
         typer.Option(
-            "--allow-queueing", help="Runs above --max-concurrent wait instead of being skipped."
+            "--allow-queueing", help="Runs above these limits wait instead of being skipped."
         ),
     ] = False,
     when_changed: Annotated[
@@ -88,6 +91,7 @@ def create(
             end=end,
             max_runs=max_runs,
             max_concurrent=max_concurrent,
+            max_active=max_active,
             allow_queueing=allow_queueing,
         )
         wanted = Wanted(
@@ -254,6 +258,7 @@ def _described(schedule: "types.Schedule") -> dict[str, Any]:
         "runs": schedule.started_run_count,
         "max_runs": schedule.max_run_count or "",
         "max_concurrent": schedule.max_concurrent_run_count,
+        "max_active": schedule.max_concurrent_active_run_count or "",
         "allow_queueing": schedule.allow_queueing,
         "template": template,
         "template_digest": version if version.startswith("sha256:") else "",

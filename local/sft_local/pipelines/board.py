@@ -32,6 +32,23 @@ class Board:
             path = tuple(detail.task_unique_name.split(".")) if detail.parent_task_id else ()
             self._places[path] = index
 
+    @property
+    def planned(self) -> bool:
+        """Whether the tasks are listed."""
+        return bool(self._places)
+
+    def state(self, path: Path) -> str:
+        """The state of the task at `path`; empty for one that is not listed."""
+        if path not in self._places:
+            return ""
+        detail = self._store.get(self._job).job_detail.task_details[self._places[path]]
+        return str(wire.types().PipelineTaskDetail.State(detail.state).name)
+
+    def entered(self) -> list[Path]:
+        """The graphs that run."""
+        graphs = {path[:-1] for path in self._places if path}
+        return [path for path in graphs if self.state(path) == "RUNNING"]
+
     def plan(self, tasks: Iterable[Path], inputs: Mapping[str, Any]) -> None:
         """Lists the pipeline itself as running and its `tasks`, parents first, as pending.
 
@@ -128,8 +145,7 @@ class Board:
     def close(self, state: str) -> None:
         """Ends what has not ended: what was running is `state`, the rest was not triggered."""
         for path in reversed(list(self._places)):
-            detail = self._store.get(self._job).job_detail.task_details[self._places[path]]
-            found = wire.types().PipelineTaskDetail.State(detail.state).name
+            found = self.state(path)
             if found not in ENDED:
                 running = found == "RUNNING" or not path
                 self.set(path, state if running else "NOT_TRIGGERED")

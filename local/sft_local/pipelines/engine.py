@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -27,6 +28,8 @@ from sft_local.pipelines.parameters import check_parameters
 from sft_local.pipelines.protocol import Broken, Ended, Event, Started, Work
 from sft_local.store import Store
 from sft_local.wire import ApiError
+
+log = logging.getLogger(__name__)
 
 CANCEL_SECONDS = 90.0
 """How long a cancelled run may take to end its step and run its exit handlers."""
@@ -59,12 +62,17 @@ class Engine:
         self._failed: dict[str, str] = {}
         self._broken = ""
         self._succeeded = False
+        self._over = False
+        """Whether the pipeline has come to its end, or is not to."""
 
     def run(self, cancel: threading.Event, stopping: threading.Event) -> None:
         """Runs it to its end.
 
+        A runner that dies fails the run; its exit tasks run all the same.
+
         Args:
-            cancel: Set when the run is to end in an orderly way.
+            cancel: Set when the run is to end in an orderly way; set at the beginning, only exit
+                tasks run.
             stopping: Set as well when nothing may be waited for.
 
         Raises:
@@ -75,8 +83,11 @@ class Engine:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         try:
-            board = self._prepare(work)
-            self._follow(work, board, cancel, stopping)
+            board, order = self._prepare(work)
+            self._follow(work, order, board, cancel, stopping)
+            if not self._over and not stopping.is_set():
+                order.interrupted = self._broken
+                self._follow(work, order, board, cancel, stopping)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         if self._broken:
@@ -92,13 +103,14 @@ class Engine:
             f"The DAG failed because some tasks failed. The failed tasks are: [{tasks}].{words}",
         )
 
-    def _prepare(self, work: Path) -> Board:
+    def _prepare(self, work: Path) -> tuple[Board, Work]:
         job = self._store.get(self._name)
         raw = json.loads((self._folder / SPEC).read_text(encoding="utf-8"))
         config = json_format.MessageToDict(type(job.runtime_config).pb(job.runtime_config))
         parameters = check_parameters(raw, config.get("parameterValues", {}))
         board = Board(self._store, self._name)
-        board.plan(spec.tasks(raw), parameters)
+        if not board.planned:
+            board.plan(spec.tasks(raw), parameters)
         scheduled = datetime.fromisoformat((self._folder / SCHEDULED).read_text())
         resolved = spec.resolve(
             raw,
@@ -129,14 +141,13 @@ class Engine:
             str(self._folder / "logs"),
             fast,
         )
-        (work / "work.json").write_bytes(msgspec.json.encode(order))
         self._artifacts = artifacts.Artifacts(
             self._store,
             self._storage,
             self._parent,
             f"{job.runtime_config.gcs_output_directory.rstrip('/')}/{self._number}",
         )
-        return board
+        return board, order
 
     @property
     def _parent(self) -> str:
@@ -147,11 +158,19 @@ class Engine:
         return self._name.rpartition("/")[2]
 
     def _follow(
-        self, work: Path, board: Board, cancel: threading.Event, stopping: threading.Event
+        self,
+        work: Path,
+        order: Work,
+        board: Board,
+        cancel: threading.Event,
+        stopping: threading.Event,
     ) -> None:
+        order.cancelled, order.entered = cancel.is_set(), board.entered()
+        (work / "work.json").write_bytes(msgspec.json.encode(order))
+        output = self._folder / "logs" / "run.log"
         process = lifeline.spawn(
             [sys.executable, "-m", "sft_local.pipelines.worker", str(work / "work.json")],
-            log=self._folder / "logs" / "run.log",
+            log=output,
             environment={
                 **os.environ,
                 **self._environment,
@@ -168,24 +187,28 @@ class Engine:
         )
         ended = threading.Event()
         threading.Thread(
-            target=self._watch, args=(process, cancel, stopping, ended), daemon=True
+            target=self._watch,
+            args=(process, order.cancelled, cancel, stopping, ended),
+            daemon=True,
         ).start()
         try:
             for event in self._events(process):
                 self._take(event, board)
             code = lifeline.reap(process)
+            words = f"The pipeline's runner ended with status {code}; its log is {output}."
+        except Exception as error:
+            log.exception("%s: what the runner told could not be taken in", self._name)
+            words = f"{type(error).__name__}: {error}"
         finally:
             ended.set()
             _end_tree(process)
-        if not self._succeeded and not self._failed and not cancel.is_set():
-            log = self._folder / "logs" / "run.log"
-            self._broken = self._broken or (
-                f"The pipeline's runner ended with status {code}; its log is {log}."
-            )
+        if not self._over and not cancel.is_set():
+            self._broken = self._broken or words
 
     def _watch(
         self,
         process: Any,
+        told: bool,
         cancel: threading.Event,
         stopping: threading.Event,
         ended: threading.Event,
@@ -193,17 +216,20 @@ class Engine:
         while not cancel.wait(0.2):
             if ended.is_set():
                 return
-        if not stopping.is_set():
+        if not told and not stopping.is_set():
             process.send_signal(signal.SIGTERM)
         until = time.monotonic() + CANCEL_SECONDS
         while not ended.wait(0.2):
             if stopping.is_set() or time.monotonic() > until:
+                self._over = True
                 _end_tree(process)
                 return
 
     def _events(self, process: Any) -> Iterator[Event]:
         decoder = msgspec.json.Decoder(Event)
         for line in process.stdout:
+            if not line.endswith(b"\n"):
+                return  # It was killed in the middle of a word.
             yield decoder.decode(line)
 
     def _take(self, event: Event, board: Board) -> None:
@@ -211,8 +237,11 @@ class Engine:
             self._broken = self._broken or event.message
         elif isinstance(event, Started):
             board.set(event.path, "RUNNING", inputs=event.inputs)
+        elif event.state == "NOT_TRIGGERED" and board.state(event.path) not in ("", "PENDING"):
+            pass  # An earlier runner had started it.
         elif event.path or event.state == "SUCCEEDED":
             self._end(event, board)
+        self._over = self._over or (isinstance(event, Ended) and not event.path)
 
     def _end(self, event: Ended, board: Board) -> None:
         folder = f"{event.path[-1]}_{board.task_id(event.path)}" if event.path else ""
@@ -233,15 +262,14 @@ class Engine:
 
 def _end_tree(process: Any) -> None:
     """Leaves neither the runner nor a step of it."""
-    steps: list[psutil.Process] = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        steps = psutil.Process(process.pid).children(recursive=True)
     # The runner ends its steps and itself when its standard input ends.
     with contextlib.suppress(OSError):
         process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(5.0)
     lifeline.end(process, 1.0)
-    for step in steps:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            step.kill()
+    # Those of a runner that was killed have lost their parent, but not its session.
+    for step in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getsid(step.pid) == process.pid:
+                step.kill()

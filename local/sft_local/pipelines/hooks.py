@@ -42,7 +42,7 @@ class Hooks:
         self._work = work
         self._steps = steps
         self._emit = emit
-        self._failed: list[str] = []
+        self._failed = [work.interrupted] if work.interrupted else []
         # The tasks of a loop run in several threads.
         self._task = threading.local()
         self._execute_task = orchestrator.execute_task
@@ -182,8 +182,10 @@ class Hooks:
         self._emit(Ended(path, "NOT_TRIGGERED"))
 
     def _must_not_start(self, path: protocol.Path) -> bool:
-        over = self._steps.cancelled.is_set() or (self._work.fail_fast and bool(self._failed))
-        return over and not self._steps.is_protected(path)
+        work = self._work
+        over = work.interrupted or self._steps.cancelled.is_set()
+        over = over or (work.fail_fast and bool(self._failed))
+        return bool(over) and not self._steps.is_protected(path) and path not in work.entered
 
     def _fail(self, path: protocol.Path, message: str) -> Result:
         self._steps.words[path] = message

@@ -27,6 +27,12 @@ class Work(msgspec.Struct):
     logs: str
     """Folder for what the steps print."""
     fail_fast: bool
+    cancelled: bool = False
+    """Whether it was cancelled before it begins: only exit tasks run."""
+    interrupted: str = ""
+    """Why an earlier process did not come to the end; if it did not, only exit tasks run."""
+    entered: list[Path] = []
+    """The graphs in which the earlier process was."""
 
     @property
     def job_id(self) -> str:

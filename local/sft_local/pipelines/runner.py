@@ -43,8 +43,8 @@ class PipelineRunner:
         Args:
             store: The resources.
             folder: Gets the jobs' files.
-            resume: Whether open jobs of the public legacy templates run again, now and after the
-                next start; else they fail, as those of other pipelines always do.
+            resume: Whether open jobs run again, now and after the next start; else they fail,
+                because whoever waited for them has ended with the server.
         """
         for work in folder.glob(f"*/*/*/{WORK}"):
             shutil.rmtree(work, ignore_errors=True)
@@ -78,8 +78,9 @@ class PipelineRunner:
             thread.start()
             self._threads.append(thread)
         for job in reversed(self._store.all("PipelineJob")):
-            if job.state.name == "PIPELINE_STATE_PENDING":
-                self._queues["legacy"].put(job.name)
+            if job.state.name not in ENDED:
+                legacy = legacy_template.NATIVE_LABEL in job.labels
+                self._queues["legacy" if legacy else "pipeline"].put(job.name)
 
     def submit(self, name: str, spec: Mapping[str, Any] | None, scheduled: datetime) -> None:
         """Queues the job `name`, which is in the store.
@@ -114,12 +115,14 @@ class PipelineRunner:
             with self._store.change(name) as job:
                 if job.state.name in ENDED:
                     return
-                if name not in self._cancels:
+                if not job.start_time:
                     job.state = "PIPELINE_STATE_CANCELLED"
                     job.end_time = now()
                     return
                 job.state = "PIPELINE_STATE_CANCELLING"
-            self._cancels[name].set()
+            # One that was interrupted waits to run its exit tasks.
+            if name in self._cancels:
+                self._cancels[name].set()
 
     def forget(self, name: str) -> None:
         """Removes the job `name`, which has ended, and its files."""
@@ -147,16 +150,15 @@ class PipelineRunner:
         for job in self._store.all("PipelineJob"):
             if job.state.name in ENDED:
                 continue
-            legacy = legacy_template.NATIVE_LABEL in job.labels
-            if legacy and job.state.name == "PIPELINE_STATE_CANCELLING":
-                self._end(job.name, "PIPELINE_STATE_CANCELLED", CANCELLED)
-            elif legacy and self._resume:
+            cancelling = job.state.name == "PIPELINE_STATE_CANCELLING"
+            if not self._resume:
+                state, error = ("CANCELLED", CANCELLED) if cancelling else ("FAILED", STOPPED)
+                self._end(job.name, f"PIPELINE_STATE_{state}", error)
+            elif not cancelling:
                 with self._store.change(job.name) as stored:
                     stored.state = "PIPELINE_STATE_PENDING"
                     # Its tasks are run and told anew.
                     stored.job_detail.task_details = []
-            else:
-                self._end(job.name, "PIPELINE_STATE_FAILED", STOPPED)
 
     def _work(
         self, waiting: "queue.Queue[str | None]", run: Callable[[str, threading.Event], None]
@@ -166,9 +168,12 @@ class PipelineRunner:
             with self._lock:
                 try:
                     with self._store.change(name) as job:
-                        if self._stopping.is_set() or job.state.name != "PIPELINE_STATE_PENDING":
+                        if self._stopping.is_set() or job.state.name in ENDED:
                             continue
-                        job.state = "PIPELINE_STATE_RUNNING"
+                        if job.state.name == "PIPELINE_STATE_CANCELLING":
+                            cancel.set()
+                        else:
+                            job.state = "PIPELINE_STATE_RUNNING"
                         # The moment of the first start stays.
                         job.start_time = job.start_time or now()
                 except ApiError:  # deleted while it waited

@@ -1,7 +1,8 @@
 """The process that runs one pipeline through kfp's local runner, step after step.
 
 Told to stop by SIGTERM, it ends the step that runs, starts no other, and still runs the exit
-handlers. When its server goes away, however that happens, it ends with every step.
+handlers. Where it dies before, another is started that runs nothing but these. When its server goes
+away, however that happens, it ends with every step.
 """
 
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from sft_local import lifeline
-from sft_local.pipelines.protocol import Broken, Ended, Event, Work
+from sft_local.pipelines.protocol import Broken, Event, Work
 from sft_local.pipelines.steps import Steps
 
 
@@ -31,6 +32,8 @@ def main() -> None:
 
     work = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Work)
     steps = Steps(Path(work.logs))
+    if work.cancelled:
+        steps.cancelled.set()
 
     def give_up() -> None:
         steps.kill()
@@ -43,8 +46,8 @@ def main() -> None:
     try:
         Hooks(work, steps, emit).run()
     except Exception as error:
+        # Without a word on the pipeline's end: its exit handlers have not run.
         emit(Broken(f"{type(error).__name__}: {error}"))
-        emit(Ended((), "FAILED"))
 
 
 if __name__ == "__main__":

@@ -34,17 +34,18 @@ def audit(machine: Machine, *, submitted: bool) -> Left:
             that a run that succeeded keeps its endpoint; else none may have one.
     """
     faults: list[str] = []
-    path = machine.state / "resources.sqlite"
+    state = machine.readable_state()
+    path = state / "resources.sqlite"
     with sqlite3.connect(path) as database:
         verdict = database.execute("PRAGMA integrity_check").fetchone()[0]
     if verdict != "ok":
         faults.append(f"resources.sqlite: {verdict}")
     store = Store(path)
     try:
-        summary = _records(store, machine.state, submitted, faults)
+        summary = _records(store, state, submitted, faults)
     finally:
         store.close()
-    objects = _objects(machine.state / "storage", faults)
+    objects = _objects(state / "storage", faults)
     _files(machine.state, faults)
     return Left(f"{summary}, {objects} objects", faults)
 

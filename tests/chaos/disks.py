@@ -30,7 +30,6 @@ class Disk:
         for tool in ("unshare", "nsenter"):
             if not shutil.which(tool):
                 raise NotPossibleError(f"there is no `{tool}`")
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._holder = subprocess.Popen(
             [

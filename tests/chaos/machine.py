@@ -2,6 +2,7 @@
 
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from tests.chaos.clocks import Clock
 from tests.chaos.disks import Disk
 from tests.end_to_end import sandbox
 from tests.end_to_end.sandbox import Sandbox, rows
@@ -115,11 +117,12 @@ class Attempt:
 
 
 class Machine(Sandbox):
-    """A sandbox whose folder may be on a disk of its own."""
+    """A sandbox whose folder may be on a disk of its own, or whose clock may jump."""
 
-    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
+    def __init__(self, folder: Path, part: Disk | Clock | None = None) -> None:
         super().__init__(folder)
-        self.disk = disk
+        self.disk = disk = part if isinstance(part, Disk) else None
+        self.clock = part if isinstance(part, Clock) else None
         self.outside = disk.path if disk else folder
         """The folder as this process sees it."""
         for name, first, count in (("training", 0, 40), ("held-out", 100, 6)):
@@ -127,6 +130,8 @@ class Machine(Sandbox):
         (self.outside / "tmp").mkdir()
         self.environment["TMPDIR"] = str(folder / "tmp")
         self.environment["PYTHONUNBUFFERED"] = "1"
+        if self.clock:
+            self.environment |= self.clock.environment
         self.server: control.LocalVertex | None = None
         self._count = 0
 
@@ -134,6 +139,17 @@ class Machine(Sandbox):
     def state(self) -> Path:
         """The state folder as this process sees it."""
         return self.outside / "home"
+
+    def readable_state(self) -> Path:
+        """The state folder, or a copy of it, where every library can read it.
+
+        SQLite resolves the path to a disk of its own, and looks for the result on the machine's.
+        """
+        if self.disk is None:
+            return self.state
+        copy = self.folder / "home"
+        shutil.copytree(self.state, copy)
+        return copy
 
     def begin(self, command: list[str], **environment: str) -> Attempt:
         """Starts a command."""

@@ -80,6 +80,16 @@ def test_sizes_below_text_config_are_read(bucket: Any, monkeypatch: pytest.Monke
     assert find(uri, GEMMA) == StartingWeights(uri=uri)
 
 
+def test_the_text_part_alone_fits_its_model(bucket: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(starting_weights, "is_loopback", lambda _: False)
+    config = {"model_type": "gemma3_text", "hidden_size": 2560, "num_hidden_layers": 34}
+    uri = put(bucket, "text-part", config, "model.safetensors")
+    assert find(uri, GEMMA) == StartingWeights(uri=uri)
+    larger = load_catalog().find("google/gemma3@gemma-3-12b-it")
+    with pytest.raises(UserError, match="hidden_size 2560, not 3840"):
+        find(uri, larger)
+
+
 def test_a_folder_that_is_not_there_is_refused(bucket: Any):
     with pytest.raises(UserError, match="holds no checkpoint"):
         find(f"gs://{BUCKET}/nothing-here")

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from sft_components.catalog import Catalog, ModelSpec, Serving, load_catalog
+from sft_components.catalog.machines import weights_fit
 
 CATALOG: Catalog = load_catalog()
 MODELS = list(CATALOG.models.values())
@@ -18,6 +19,7 @@ GROUPS = {
     "price",
     "regions",
     "serving",
+    "size",
     "status",
     "tokens",
     "weights",
@@ -41,6 +43,8 @@ def test_every_figure_has_a_source(model: ModelSpec) -> None:
         needed.add("weights")
     if model.architecture:
         needed.add("architecture")
+    if model.parameters is not None:
+        needed.add("size")
     if model.status == "retired":
         needed.add("status")
     assert needed <= model.sources.keys() <= GROUPS
@@ -72,6 +76,28 @@ def test_serving_machines_exist_with_their_accelerators(model: ModelSpec) -> Non
         machine = CATALOG.machines[serving.machine_type]
         assert machine.accelerator_type == serving.accelerator_type
         assert machine.accelerator_count == serving.accelerator_count
+        assert weights_fit(model, serving.accelerator_type, serving.accelerator_count)
+
+
+def test_the_memory_of_every_accelerator_is_known() -> None:
+    machines = CATALOG.machines.values()
+    assert {machine.accelerator_type for machine in machines} == CATALOG.accelerator_gb.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "accelerator", "count", "fits"),
+    [
+        ("qwen/qwen3-5@qwen3.5-9b", "NVIDIA_L4", 1, True),
+        ("google/gemma3@gemma-3-12b-it", "NVIDIA_L4", 1, False),
+        ("google/gemma4@gemma-4-26b-a4b-it", "NVIDIA_L4", 1, False),
+        ("google/gemma4@gemma-4-26b-a4b-it", "NVIDIA_RTX_PRO_6000", 1, True),
+        ("meta/llama3-3@llama-3.3-70b-instruct", "NVIDIA_L4", 4, False),
+        ("meta/llama3-3@llama-3.3-70b-instruct", "NVIDIA_B200", 1, True),  # nothing known of it
+        ("gemini-3.5-flash", "NVIDIA_L4", 1, True),
+    ],
+)
+def test_weights_fit_or_do_not(name: str, accelerator: str, count: int, fits: bool) -> None:
+    assert weights_fit(CATALOG.find(name), accelerator, count) is fits
 
 
 @each_model

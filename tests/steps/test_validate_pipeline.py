@@ -48,7 +48,25 @@ def test_good_settings_say_what_serving_costs():
         ),
         ({"max_new_tokens": 0}, "evaluation_max_new_tokens is 0"),
         ({"serving_machine_type": "g2-standard-12"}, "NVIDIA_L4"),
-        ({"base_model": "meta/llama3-3@llama-3.3-70b-instruct"}, "evaluates on one"),
+        ({"base_model": "meta/llama3-3@llama-3.3-70b-instruct"}, "template evaluates"),
+        (
+            {
+                "base_model": "meta/llama3-3@llama-3.3-70b-instruct",
+                "evaluation_uri": "",
+                "min_exact_match": 0,
+                "min_improvement": 0,
+                "serving_machine_type": "g2-standard-48",
+                "serving_accelerator_type": "NVIDIA_L4",
+                "serving_accelerator_count": 4,
+            },
+            "do not fit g2-standard-48 .* such as g2-standard-96",
+        ),
+        (
+            {"base_model": "qwen/qwen3@qwen3-14b", "evaluation_uri": "", "adapter_size": 0}
+            | {"min_exact_match": 0, "min_improvement": 0, "tuning_mode": "FULL"}
+            | {"serving_fallback_machines": ("g2-standard-8",)},
+            "do not fit g2-standard-8 ",
+        ),
         ({"base_model": "qwen/qwen3@qwen3-8b", "tuning_mode": "FULL"}, "set adapter_size to 0"),
     ],
 )

@@ -30,6 +30,8 @@ class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sources: dict[str, Source]
     token_estimate: TokenEstimate
     locations: dict[str, Location]
+    accelerator_gb: dict[str, int]
+    """Memory of one accelerator."""
     machines: dict[str, Machine]
     quotas: dict[str, Quota]
     legacy: Legacy
@@ -134,6 +136,7 @@ class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             usd_per_million_tokens=None,
             weights_uri="",
             architecture=None,
+            parameters=None,
             serving=None,
             serving_alternatives=(),
             sources={},

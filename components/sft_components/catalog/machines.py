@@ -62,6 +62,29 @@ def check_machine(
         )
 
 
+def weights_fit(model: ModelSpec, accelerator_type: str, accelerator_count: int) -> bool:
+    """Whether the weights, at two bytes a parameter, leave a tenth of the memory free.
+
+    True where the size of the model or the memory of the accelerator is not known.
+    """
+    each = load_catalog().accelerator_gb.get(accelerator_type)
+    if model.parameters is None or each is None:
+        return True
+    return 2 * model.parameters <= 0.9 * each * accelerator_count
+
+
+def too_small(model: ModelSpec, machine_type: str) -> str:
+    """What to tell of a machine that the model's weights do not fit, else nothing."""
+    machine = load_catalog().machines.get(machine_type)
+    if machine is None or weights_fit(model, machine.accelerator_type, machine.accelerator_count):
+        return ""
+    cure = f"such as {model.serving.machine_type}" if model.serving else "with more accelerators"
+    return (
+        f"The {model.parameters:g} billion parameters of {model.name} do not fit {machine_type} "
+        f"({machine.accelerator_count} x {machine.accelerator_type}): take a machine {cure}."
+    )
+
+
 def check_replicas(minimum: int, maximum: int) -> None:
     """Check how many machines are to serve; a minimum of 0 means scale to zero.
 

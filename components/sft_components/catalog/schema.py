@@ -77,8 +77,8 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the `config.json` of a checkpoint says that this model can be tuned on from."""
 
     model_type: str
-    hidden_size: int | None = None
-    num_hidden_layers: int | None = None
+    hidden_size: int
+    num_hidden_layers: int
 
 
 class Location(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,6 +132,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Cloud Storage folder of the base model's public weights, used as evaluation's baseline."""
     architecture: Architecture | None = None
     """Of an open model; None where it is not known."""
+    parameters: float | None = None
+    """Billions of parameters, resting experts counted too; None where it is not known."""
     serving: Serving | None = None
     serving_alternatives: tuple[Serving, ...] = ()
     """Other machines that the documentation names for this model."""

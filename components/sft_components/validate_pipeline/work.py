@@ -6,7 +6,14 @@ from typing import Literal
 
 from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.catalog.cost import serving_cost_per_hour
-from sft_components.catalog.machines import check_machine, check_replicas, known_machine, suggest
+from sft_components.catalog.machines import (
+    check_machine,
+    check_replicas,
+    known_machine,
+    suggest,
+    too_small,
+    weights_fit,
+)
 from sft_components.catalog.settings import check_settings
 from sft_components.catalog.tuning import TuningSettings
 from sft_components.datasets.version import data_version
@@ -159,11 +166,11 @@ def _check_gate(model: ModelSpec, settings: PipelineSettings, evaluation: Evalua
             f"The catalogue knows no public weights of {model.name} to compare with: set "
             "min_improvement to 0 and use min_exact_match."
         )
-    if model.serving and model.serving.accelerator_count > 1:
+    if not weights_fit(model, "NVIDIA_L4", 1):
         raise UserError(
-            f"{model.name} takes {model.serving.accelerator_count} x "
-            f"{model.serving.accelerator_type} to run, and this template evaluates on one "
-            "NVIDIA_L4: use a smaller model, or leave evaluation_data_uri empty."
+            f"The {model.parameters:g} billion parameters of {model.name} do not fit one "
+            "NVIDIA_L4, on which this template evaluates: use a smaller model, or leave "
+            "evaluation_data_uri empty."
         )
 
 
@@ -196,6 +203,9 @@ def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
         ignored = f"; serving_machine_type {machine} has no effect" if machine else ""
         return f", served by the service itself{ignored}"
     chosen = machine or suggest(model).machine_type
+    for name in (chosen, *settings.serving_fallback_machines):
+        if unfit := too_small(model, name):
+            raise UserError(unfit)
     known = chosen in load_catalog().machines
     hourly = serving_cost_per_hour(chosen) if known else None
     return f", served on {chosen}" + (f", ${hourly:.2f} an hour" if hourly else "")

@@ -181,6 +181,11 @@ def _facts(model: "ModelSpec") -> Iterator[tuple[str, str, str]]:
     others = "; ".join(machine(serving) for serving in model.serving_alternatives)
     yield "or served on", others, "serving"
     yield "public weights", model.weights_uri, "weights"
+    if model.parameters is not None:
+        yield "parameters", f"{model.parameters:g} billion", "size"
+    if shape := model.architecture:
+        sizes = f"hidden size {shape.hidden_size}, {shape.num_hidden_layers} layers"
+        yield "checkpoint", f"{shape.model_type}, {sizes}", "architecture"
 
 
 def _route(model: "ModelSpec") -> str:

@@ -60,6 +60,12 @@ def test_an_estimate_of_tuning_and_serving() -> None:
     assert told["serving"]["usd_per_hour"] == 2.30
 
 
+def test_an_estimate_warns_of_a_machine_that_is_too_small() -> None:
+    asked = ("--model", "google/gemma3@gemma-3-12b-it", "--tokens", "1000", "--machine")
+    assert "do not fit g2-standard-12" in run("estimate", *asked, "g2-standard-12").stderr
+    assert run("estimate", *asked, "g2-standard-24").stderr == ""
+
+
 def test_an_estimate_from_a_data_file(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     turns = [{"role": "user", "content": "a" * 600}, {"role": "assistant", "content": "b" * 400}]

@@ -118,7 +118,7 @@ def estimate(
         "hours": hours,
         "usd": hourly * hours if hourly is not None else None,
     }
-    for warning in _warnings(spec, given, long):
+    for warning in _warnings(spec, given, long, served_on):
         typer.echo(f"Warning: {warning}", err=True)
     if as_json:
         print_json(
@@ -148,7 +148,11 @@ def _total(cost: "CostEstimate", serving_usd: Any) -> dict[str, float | None]:
     }
 
 
-def _warnings(spec: "ModelSpec", given: "TrainingSet", long: "Length") -> list[str]:
+def _warnings(
+    spec: "ModelSpec", given: "TrainingSet", long: "Length", machine_type: str
+) -> list[str]:
+    from sft_components.catalog.machines import too_small
+
     found = list(long.warnings)
     if given.errors:
         found.append(
@@ -160,6 +164,8 @@ def _warnings(spec: "ModelSpec", given: "TrainingSet", long: "Length") -> list[s
     elif spec.status == "retired":
         successor = f"; its successor is {spec.successor}" if spec.successor else ""
         found.append(f"{spec.name} is retired{successor}.")
+    if unfit := too_small(spec, machine_type):
+        found.append(unfit)
     return found
 
 

@@ -83,9 +83,12 @@ class StorageGuard:
 
 def _answers(server: socket.socket, client: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        while piece := server.recv(PIECE):
-            client.sendall(piece)
-        client.shutdown(socket.SHUT_WR)
+        try:
+            while piece := server.recv(PIECE):
+                client.sendall(piece)
+        finally:
+            # Also when the server resets the connection: a client that is not told waits in vain.
+            client.shutdown(socket.SHUT_WR)
 
 
 class _Reader:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from sft_local.storage import StorageServer
+from sft_local.storage_guard import StorageGuard
 
 META = {"name": "a"}
 
@@ -106,6 +108,21 @@ def test_web_pages_and_foreign_hosts_are_refused(server: StorageServer) -> None:
     with socket.create_connection(("127.0.0.1", int(host.rpartition(":")[2])), 5) as raw:
         raw.sendall(both.encode())
         assert raw.recv(1000).startswith(b"HTTP/1.1 400")
+
+
+def test_a_connection_that_the_server_resets_is_ended_for_the_client_too() -> None:
+    guard = StorageGuard()
+    with socket.create_server(("127.0.0.1", 0)) as inner:
+        guard.serve(*inner.getsockname())
+        with socket.create_connection(("127.0.0.1", guard.port), timeout=20) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            server, _ = inner.accept()
+            assert server.recv(100)
+            # Closed at once and with a reset.
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            server.close()
+            assert client.recv(100) == b""
+    guard.stop()
 
 
 def test_a_killed_server_comes_back_with_what_it_had(server: StorageServer, bucket: Any) -> None:

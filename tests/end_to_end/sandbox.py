@@ -79,8 +79,9 @@ class Sandbox:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get(HOME_VARIABLE) == str(self.home):
+                ours = process.environ().get(HOME_VARIABLE) == str(self.home)
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except psutil.Error:
                 continue
-        return [p for p in found if p.status() != psutil.STATUS_ZOMBIE]
+        return found

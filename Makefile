@@ -7,6 +7,7 @@ DATA := data/misspellings
 CHAOS_RUNS ?= 12
 CHAOS_SEED ?= 1
 CHAOS_TOGETHER ?= 2
+TEST_WORKERS ?= 2
 
 .PHONY: help setup run test chaos compile docs lint audit typecheck clean
 
@@ -32,8 +33,8 @@ run: $(INSTALLED) $(DATA)/training.jsonl ## Rehearse the compiled Llama pipeline
 	$(BIN)/vertex-sft run compiled/pipelines/tune-llama-model.yaml --local \
 		--parameters-file examples/misspellings/parameters.yaml
 
-test: $(INSTALLED) ## Run all tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED) ## Run all tests, two files at once: TEST_WORKERS=2
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 chaos: $(INSTALLED) ## Rehearse under faults: CHAOS_RUNS=12 CHAOS_SEED=1 CHAOS_TOGETHER=2
 	$(BIN)/python -m tests.chaos --runs $(CHAOS_RUNS) --seed $(CHAOS_SEED) --together $(CHAOS_TOGETHER)

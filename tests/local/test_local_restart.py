@@ -96,6 +96,7 @@ def contents() -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_jobs_survive_the_death_of_the_server_at_any_stage(machine: Machine) -> None:
     far = machine.far
     uri = far.put("open/train.jsonl", rows(8))

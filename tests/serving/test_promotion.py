@@ -145,6 +145,7 @@ promote_model(Promotion(endpoint=sys.argv[1], run_name="stopped", model=sys.argv
 """
 
 
+@pytest.mark.slow
 def test_a_promotion_that_is_stopped_or_killed_is_undone(
     serve: Serve, endpoints: Any, registered: str
 ) -> None:

@@ -1,6 +1,7 @@
 """What every step does at its start and end."""
 
 import contextlib
+import errno
 import signal
 import sys
 import threading
@@ -21,7 +22,10 @@ def log(message: str) -> None:
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """End the step with a sentence, no traceback, on a `UserError` or a refusal of the service."""
+    """End the step with a sentence, no traceback, where a person can mend what is wrong.
+
+    That is a `UserError`, a refusal of the service, or a disk that is full.
+    """
     try:
         yield
     except UserError as error:
@@ -29,6 +33,11 @@ def user_errors() -> Iterator[None]:
         sys.exit(1)
     except (GoogleAPIError, GoogleAuthError) as error:
         log(f"ERROR: {explain(str(error))}")
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        log(f"ERROR: The disk of this step's machine is full ({error}): make room on it.")
         sys.exit(1)
 
 

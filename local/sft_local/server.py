@@ -187,7 +187,10 @@ def run(folder: Path, name: str, *, tied: bool) -> None:
         server = StorageServer(folder / "storage", folder / "logs" / "storage.log")
         cleanup.callback(server.stop)
         storage = Storage(server.url)
-        store = Store(folder / "resources.sqlite")
+        # Jobs whose end cannot be recorded would seem to run for ever.
+        store = Store(
+            folder / "resources.sqlite", on_failure=lambda: os.kill(os.getpid(), signal.SIGTERM)
+        )
         cleanup.callback(store.close)
         ids = Operations(store)
         stand_in = StandIn(model, storage, server.url)

@@ -3,10 +3,11 @@
 import base64
 import binascii
 import contextlib
+import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 from sft_local import wire
 from sft_local.filters import compile_filter, sort
 from sft_local.wire import ApiError
+
+log = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS resources (
@@ -46,8 +49,9 @@ def now() -> datetime:
 class Store:
     """All resources of one local Vertex AI. Safe to use from several threads."""
 
-    def __init__(self, path: Path) -> None:
-        """Opens or creates the file `path`."""
+    def __init__(self, path: Path, on_failure: Callable[[], None] = lambda: None) -> None:
+        """Opens or creates the file `path`; `on_failure` is called when the disk takes no more."""
+        self._on_failure = on_failure
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -60,6 +64,15 @@ class Store:
         with self._lock:
             self._database.close()
 
+    def _write(self, query: str, values: Sequence[Any] = ()) -> None:
+        try:
+            self._database.execute(query, values)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                log.critical("The resources cannot be written: %s", error)
+                self._on_failure()
+            raise
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """What the block writes is there after it as a whole, or not at all.
@@ -70,13 +83,15 @@ class Store:
             if self._database.in_transaction:
                 yield
                 return
-            self._database.execute("BEGIN IMMEDIATE")
+            self._write("BEGIN IMMEDIATE")
             try:
                 yield
+                self._write("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                # A disk that is full may have ended it already.
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
     def create(self, name: str, message: Any) -> None:
         """Adds the resource `name`.
@@ -88,7 +103,7 @@ class Store:
         row = (name, parent, type(message).__name__, wire.dump(message))
         with self._lock:
             try:
-                self._database.execute(
+                self._write(
                     "INSERT INTO resources (name, parent, kind, body) VALUES (?, ?, ?, ?)", row
                 )
             except sqlite3.IntegrityError:
@@ -126,14 +141,12 @@ class Store:
             yield message
             if hasattr(message, "update_time"):
                 message.update_time = now()
-            self._database.execute(
-                "UPDATE resources SET body = ? WHERE name = ?", (wire.dump(message), name)
-            )
+            self._write("UPDATE resources SET body = ? WHERE name = ?", (wire.dump(message), name))
 
     def delete(self, name: str) -> None:
         """Removes the resource `name`, if there is one."""
         with self._lock:
-            self._database.execute("DELETE FROM resources WHERE name = ?", (name,))
+            self._write("DELETE FROM resources WHERE name = ?", (name,))
 
     def all(self, kind: str, parent: str | None = None) -> list[Any]:
         """Every resource of type `kind` (below `parent`), newest first."""
@@ -166,7 +179,7 @@ class Store:
     def add_point(self, job: str, metric: str, step: int, value: float) -> None:
         """Records that `metric` of the tuning job `job` had `value` at `step`."""
         with self._lock:
-            self._database.execute(
+            self._write(
                 "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?)",
                 (job, metric, step, value, time.time()),
             )
@@ -174,7 +187,7 @@ class Store:
     def drop_points(self, job: str) -> None:
         """Forgets the metrics of `job`, which begins anew."""
         with self._lock:
-            self._database.execute("DELETE FROM points WHERE job = ?", (job,))
+            self._write("DELETE FROM points WHERE job = ?", (job,))
 
     def metrics(self, job: str) -> list[str]:
         """The names of the metrics of the tuning job `job`, in alphabetical order."""
@@ -191,9 +204,7 @@ class Store:
     def keep(self, kind: str, key: str, body: str) -> None:
         """Keeps a text that belongs to no resource, in the place of an older one."""
         with self._lock:
-            self._database.execute(
-                "INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (kind, key, body)
-            )
+            self._write("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (kind, key, body))
 
     def note(self, kind: str, key: str) -> str | None:
         """What `keep` was given, or None."""
@@ -211,7 +222,7 @@ class Store:
     def forget(self, kind: str, key: str) -> None:
         """Removes what `keep` was given, if it is there."""
         with self._lock:
-            self._database.execute("DELETE FROM notes WHERE kind = ? AND key = ?", (kind, key))
+            self._write("DELETE FROM notes WHERE kind = ? AND key = ?", (kind, key))
 
 
 def paginate(items: list[Any], size: int, token: str) -> tuple[list[Any], str]:

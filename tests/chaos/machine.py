@@ -20,8 +20,8 @@ from sft_local import control
 from sft_local.gcs import Storage
 
 PROJECT, LOCATION, BUCKET = "rehearsal", "us-central1", "vertex-sft-rehearsal"
-ATTEMPT_S = 400.0
-"""How long a command may take; a rehearsal alone takes one minute."""
+ATTEMPT_S = 900.0
+"""How long a command may take; a rehearsal alone takes one minute, on a busy machine five."""
 SETTLE_S = 45.0
 """How long processes may take to end after the command has."""
 TIMELINE = {

@@ -111,6 +111,29 @@ def test_stale_state_of_a_killed_server_is_recognised(tmp_path: Path) -> None:
         parent.wait()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of another process is Linux's")
+def test_a_server_that_cannot_record_its_resources_ends(tmp_path: Path) -> None:
+    local = control.start(state_dir=tmp_path, base_model="tiny", detach=True)
+    server = psutil.Process(local.pid)
+    family = [local.pid, *(p.pid for p in server.children(recursive=True))]
+    try:
+        # As on a disk that is full: no file of its grows any more.
+        server.rlimit(psutil.RLIMIT_FSIZE, (1, 1))
+        answer = requests.post(
+            f"{local.api_url}/v1/projects/p/locations/us-central1/endpoints",
+            json={"displayName": "one too many"},
+            timeout=30,
+        )
+        assert answer.status_code == 500
+        assert "OperationalError" in answer.json()["error"]["message"]
+        assert gone(family, 30)
+        again = control.start(state_dir=tmp_path, base_model="tiny", detach=True)
+        url = f"{again.api_url}/v1/projects/p/locations/us-central1/endpoints"
+        assert requests.get(url, timeout=30).json() == {}
+    finally:
+        control.stop(tmp_path)
+
+
 def test_second_start_adopts_or_refuses(local_vertex: control.LocalVertex, tmp_path: Path) -> None:
     folder = local_vertex.state_dir
     assert control.start(state_dir=folder, base_model="tiny", detach=False) == local_vertex

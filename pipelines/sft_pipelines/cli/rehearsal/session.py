@@ -34,6 +34,8 @@ UNREAD_CONDITION = re.compile(
     r"Could not resolve CEL parameter: (\S+)|Condition evaluation failed.*"
 )
 """kfp's local runner takes a condition that it cannot read for false, and the run for a success."""
+LITTLE_ROOM = 1 << 20
+"""Bytes: with fewer the local Vertex AI cannot go on."""
 STOP_S = 45.0
 """How long an interrupted run may take to cancel its job and run its exit handler."""
 
@@ -202,9 +204,11 @@ def _run(
             # Without it every step would wait for minutes before it gives up.
             if not local.alive():
                 _end_group(worker)
+                full = shutil.disk_usage(local.state_dir).free < LITTLE_ROOM
                 result.error = (
                     "The local Vertex AI has ended in the middle of the run; its log is "
-                    f"{local.state_dir / 'server.log'}. Run it again."
+                    f"{local.state_dir / 'server.log'}. "
+                    f"{'The disk is full: make room and run' if full else 'Run'} it again."
                 )
                 break
         if pump.failure is not None:

@@ -69,6 +69,7 @@ def test_refused_with_the_cure(model: str, changes: dict[str, Any], cure: str):
     [
         ("gemini-9.0-flash", {"allow_unlisted": True}, "not in the catalogue"),
         (TEXT, {}, "is retired"),
+        (GEMINI, {}, "refuses projects that are new"),
         (TEXT, {"epochs": 1, "train_steps": 300}, "train_steps 300 is not used"),
         (LLAMA, {"accelerator_type": "GPU"}, "accelerator_type has no effect"),
         (TEXT, {"learning_rate": 1e-3}, "is deprecated"),

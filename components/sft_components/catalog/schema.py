@@ -140,6 +140,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     limits: Limits = Limits()
     sources: dict[str, str]
     """Source id by group of figures (`limits`, `price`, `serving`, ...)."""
+    warning: str = ""
+    """What whoever tunes it must know before, said whenever settings for it are checked."""
     notes: tuple[str, ...] = ()
     """What is uncertain or contradictory in the sources."""
     unlisted: bool = False

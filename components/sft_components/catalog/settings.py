@@ -46,6 +46,8 @@ def check_settings(settings: TuningSettings) -> Checked:
             f"{model.name} is retired: the service may no longer tune it; "
             f"its successor is {model.successor}."
         )
+    if model.warning:
+        warnings.append(f"{model.name}: {model.warning}")
     _check_numbers(settings)
     if settings.epochs and settings.train_steps:
         # Not refused: a request made for a legacy template has a number of steps by default.

@@ -164,6 +164,8 @@ def _warnings(
     elif spec.status == "retired":
         successor = f"; its successor is {spec.successor}" if spec.successor else ""
         found.append(f"{spec.name} is retired{successor}.")
+    if spec.warning:
+        found.append(f"{spec.name}: {spec.warning}")
     if unfit := too_small(spec, machine_type):
         found.append(unfit)
     return found

@@ -135,6 +135,8 @@ def _print_one(catalog: "Catalog", model: "ModelSpec") -> None:
             table.add_row(label, Text(value), key)
             used.update({key: None} if key else {})
     out.print(table)
+    if model.warning:
+        out.print(Text(f"Warning: {model.warning}"))
     for note in model.notes:
         out.print(Text(f"Note: {note}"))
     for key in used:

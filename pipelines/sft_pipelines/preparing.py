@@ -1,16 +1,18 @@
 """All that `run` and `schedule create` do before anything is sent."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sft_components.catalog import load_catalog
 from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.storage import join_uri
 from sft_pipelines.checking import check_values
 from sft_pipelines.defaults import default_project, default_region
-from sft_pipelines.parameters import peek, read_parameters
+from sft_pipelines.parameters import Template, peek, read_parameters
 from sft_pipelines.request_files import PipelineRequest, read_request
 from sft_pipelines.sources import Source, find_source
 from sft_pipelines.submitting import JobOptions, check_options
@@ -71,6 +73,7 @@ def prepare(wanted: Wanted, say: Callable[[str], None]) -> Prepared:
     values = read_values(
         wanted, request, source, {"project": project, "location": location or region}, say
     )
+    values = _with_tuning_region(source.template, values, region)
     root = wanted.pipeline_root or (request.pipeline_root if request else "")
     root = root or str(source.template.spec.get("defaultPipelineRoot", ""))
     if not root and str(values.get("output_uri", "")).startswith("gs://"):
@@ -126,6 +129,18 @@ def read_values(
         request_place=request.place if request else "",
         warn=say,
     )
+
+
+def _with_tuning_region(template: Template, values: dict[str, Any], region: str) -> dict[str, Any]:
+    """`values`, with the run's region for a legacy tuning, which always ran where its run did."""
+    if "tuning_location" not in template.parameters or values.get("tuning_location"):
+        return values
+    reference = template.parameters["large_model_reference"].default
+    with contextlib.suppress(UserError):  # the check of the values says what is wrong with it
+        model = load_catalog().find(values.get("large_model_reference", reference))
+        if model.route == "pipeline-job" and region != values.get("location"):
+            return {**values, "tuning_location": region}
+    return values
 
 
 def _given(wanted: Wanted, request: PipelineRequest | None, name: str) -> str:

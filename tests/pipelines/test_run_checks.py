@@ -72,6 +72,30 @@ def test_a_request_for_a_public_template_is_run_as_ours(template: str, model: st
     assert "'accelerator_type:' has a stray character" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("model", "given", "region"),
+    [
+        ("codechat-bison@002", {}, "us-central1"),
+        ("codechat-bison@002", {"tuning_location": "us-west1"}, "us-west1"),
+        ("gemini-2.5-flash", {}, None),
+    ],
+)
+def test_a_legacy_tuning_is_in_the_region_of_the_run(
+    model: str, given: dict[str, str], region: str | None, tmp_path: Path
+):
+    board = "projects/p/locations/us-central1/tensorboards/1" if region == "us-central1" else ""
+    file = request(
+        tmp_path,
+        "tune-large-chat-model/v3.0.0",
+        large_model_reference=model,
+        location="europe-west4",
+        tensorboard_resource_id=board,
+    )
+    done = run("--request", file, "--region", "us-central1", **given)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["parameters"].get("tuning_location") == region
+
+
 def test_the_public_template_takes_its_own_inputs_only(tmp_path: Path):
     file = request(tmp_path, "tune-large-model/v2.0.0", large_model_reference="text-bison@002")
     sent = json.loads(run("--request", file, "--public-template").stdout)

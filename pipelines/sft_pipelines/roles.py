@@ -95,6 +95,7 @@ STEPS = (
             "aiplatform.models.upload",
             "aiplatform.models.get",
             "aiplatform.models.list",
+            "aiplatform.models.update",
             "aiplatform.endpoints.create",
             "aiplatform.endpoints.deploy",
             "aiplatform.endpoints.get",

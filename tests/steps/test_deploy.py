@@ -19,7 +19,7 @@ from sft_components.release_endpoint.work import release_endpoint
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.deployments import find_deployment
 from sft_components.vertex.endpoints import get_endpoint
-from sft_components.vertex.keys import endpoint_id, model_id
+from sft_components.vertex.keys import RUN_LABEL, endpoint_id, model_id
 from sft_local import base_model
 from sft_local.control import LocalVertex
 from sft_local.gcs import Storage
@@ -103,6 +103,8 @@ def test_where_there_is_no_machine_the_next_is_tried(checkpoint: str, faults: An
     assert found is not None
     resources = found.deployed_models[0].dedicated_resources
     assert resources.machine_spec.machine_type == "a3-highgpu-1g"
+    model = CONNECTION.client(ModelServiceClient).get_model(name=result.model)
+    assert found.labels[RUN_LABEL] == model.labels[RUN_LABEL] == "short"
     # A retry adopts what serves and says what that is.
     assert deploy("short", checkpoint, lines) == result
     release("short", lines)
@@ -151,7 +153,14 @@ def test_a_deployment_that_fails_leaves_no_endpoint(vertex: LocalVertex, output_
     assert "The run left no endpoint." in lines
 
 
-def test_a_run_is_released_in_the_middle_of_its_deployment(checkpoint: str, faults: Any):
+def test_a_run_is_released_in_the_middle_of_its_deployment(
+    checkpoint: str, faults: Any, vertex: LocalVertex
+):
+    # Its metadata is of a type that the clients of v1beta1 cannot read.
+    endpoints = f"{vertex.api_url}/v1/{CONNECTION.parent}/endpoints"
+    url = f"{endpoints}?endpointId=of-another-version"
+    assert "v1.Create" in requests.post(url, json={"displayName": "v1"}, timeout=30).text
+    requests.delete(f"{endpoints}/of-another-version", timeout=30).raise_for_status()
     faults({"kind": "stockout", "path": ":deploy$", "seconds": 60})
     garden = CONNECTION.client(ModelGardenServiceClient)
     run_name = "killed-while-deploying"
@@ -166,9 +175,9 @@ def test_a_run_is_released_in_the_middle_of_its_deployment(checkpoint: str, faul
         ),
         retry=None,
     )
-    assert find_deployment(garden, CONNECTION.parent, model_id(run_name))
+    assert find_deployment(CONNECTION, model_id(run_name))
     release(run_name, [])
-    assert find_deployment(garden, CONNECTION.parent, model_id(run_name)) == ""
+    assert find_deployment(CONNECTION, model_id(run_name)) == ""
     assert endpoint(run_name) is None
 
 

@@ -1,4 +1,4 @@
-"""The labels that say which run an endpoint belongs to, and that the run has taken it."""
+"""The labels that say which run an endpoint and its model belong to, and that it has taken them."""
 
 from typing import Any
 
@@ -30,6 +30,26 @@ def label_endpoint(
         return
     endpoints.update_endpoint(
         endpoint=types.Endpoint(name=endpoint.name, labels={**endpoint.labels, **wanted}),
+        update_mask=field_mask_pb2.FieldMask(paths=["labels"]),
+        retry=reading(),
+        timeout=CALL_TIMEOUT_S,
+    )
+
+
+def label_model(models: Any, model: str, run_name: str) -> None:
+    """Put the run's label on a model: Model Garden's deployment takes none for what it registers.
+
+    Args:
+        models: A `ModelServiceClient`.
+        model: `projects/…/models/…`, perhaps with its version.
+        run_name: Name of the pipeline run.
+    """
+    found = models.get_model(name=model, retry=reading(), timeout=CALL_TIMEOUT_S)
+    wanted = {RUN_LABEL: label_value(run_name)}
+    if wanted.items() <= dict(found.labels).items():
+        return
+    models.update_model(
+        model=types.Model(name=model, labels={**found.labels, **wanted}),
         update_mask=field_mask_pb2.FieldMask(paths=["labels"]),
         retry=reading(),
         timeout=CALL_TIMEOUT_S,

@@ -11,11 +11,12 @@ from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointSe
 from google.cloud.aiplatform_v1beta1.services.model_garden_service import (
     ModelGardenServiceClient,
 )
+from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
 from google.rpc import code_pb2
 
 from sft_components.catalog import load_catalog
 from sft_components.deploy_model.adoption import adopt_endpoint
-from sft_components.deploy_model.labels import label_endpoint
+from sft_components.deploy_model.labels import label_endpoint, label_model
 from sft_components.deploy_model.own import deploy_by_hand
 from sft_components.deploy_model.plan import Replicas, described, machines
 from sft_components.deploy_model.shortage import explain, is_shortage
@@ -139,6 +140,7 @@ def deploy_model(
         endpoint, machine = deployment.first_that_is_to_be_had(choices)
     label_endpoint(deployment.endpoints, endpoint, run_name, endpoint_ttl_hours)
     deployed = endpoint.deployed_models[0]
+    label_model(deployment.connection.client(ModelServiceClient), deployed.model, run_name)
     log(f"Endpoint {endpoint.name} serves {deployed.model}")
     return DeployResult(
         endpoint=endpoint.name,
@@ -161,7 +163,7 @@ class _Deployment:
     ) -> None:
         self.endpoints: Any = connection.client(EndpointServiceClient)
         self._garden: Any = connection.client(ModelGardenServiceClient)
-        self._connection = connection
+        self.connection = connection
         self._run_name = run_name
         self._checkpoint_uri = checkpoint_uri
         self._display_name = display_name
@@ -182,7 +184,7 @@ class _Deployment:
         Raises:
             UserError: None is to be had, or the service refuses for another reason.
         """
-        running = find_deployment(self._garden, self._connection.parent, model_id(self._run_name))
+        running = find_deployment(self.connection, model_id(self._run_name))
         if running:
             # An attempt before had begun it; which machine it asked for, its endpoint will say.
             self._log(f"Adopted deployment {running}")
@@ -199,7 +201,7 @@ class _Deployment:
             code, message = error
             if not is_shortage(code, message):
                 raise UserError(f"The deployment failed: {failures.explain(message)}")
-            advice = explain(message, machine, self._connection.location, tried)
+            advice = explain(message, machine, self.connection.location, tried)
             if machine is choices[-1]:
                 raise UserError(f"No machine could be had ({', '.join(tried)}). {advice}")
             self._log(f"WARNING: {advice}")
@@ -211,7 +213,7 @@ class _Deployment:
         self._clear()
         self._log(f"Deploying {self._checkpoint_uri} on {described(machine)}")
         request = types.DeployRequest(
-            destination=self._connection.parent,
+            destination=self.connection.parent,
             custom_model=types.DeployRequest.CustomModel(gcs_uri=self._checkpoint_uri),
             model_config=types.DeployRequest.ModelConfig(
                 model_user_id=model_id(self._run_name),
@@ -255,8 +257,8 @@ class _Deployment:
 
     def _clear(self) -> None:
         delete_endpoint(self.endpoints, self._name, self._log)
-        model = f"{self._connection.parent}/models/{model_id(self._run_name)}"
-        delete_model(self._connection, model, self._log)
+        model = f"{self.connection.parent}/models/{model_id(self._run_name)}"
+        delete_model(self.connection, model, self._log)
 
 
 def _cancel(garden: Any, operation: str, log: Callable[[str], None]) -> None:

@@ -141,10 +141,9 @@ def _take_down_tuned(jobs: RunJobs, keep: str, log: Callable[[str], None]) -> Re
 def _take_down(
     connection: Connection, endpoints: Any, name: str, run_name: str, log: Callable[[str], None]
 ) -> None:
-    garden = connection.client(ModelGardenServiceClient)
-    operation = find_deployment(garden, connection.parent, model_id(run_name))
+    operation = find_deployment(connection, model_id(run_name))
     if operation:
-        cancel_deployment(garden, operation, log)
+        cancel_deployment(connection.client(ModelGardenServiceClient), operation, log)
     if not delete_endpoint(endpoints, name, log):
         log("The run left no endpoint.")
     delete_model(connection, f"{connection.parent}/models/{model_id(run_name)}", log)

@@ -6,40 +6,48 @@ from collections.abc import Callable
 from typing import Any
 
 from google.api_core import exceptions as api
-from google.cloud.aiplatform_v1beta1 import types
 from google.longrunning import operations_pb2
 
+from sft_components.vertex.connection import Connection
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, TRANSIENT, backoff, reading
 
 DEPLOY_TIMEOUT_S = 3600.0
 CANCEL_TIMEOUT_S = 600.0
 
 
-def find_deployment(garden: Any, parent: str, model_id: str) -> str:
+def find_deployment(connection: Connection, model_id: str) -> str:
     """Name of the running deployment that uploads the model `model_id`; empty if there is none.
 
     Args:
-        garden: A `ModelGardenServiceClient`.
-        parent: `projects/{project}/locations/{location}`.
+        connection: Project and location of the deployment.
         model_id: The id that the deployment was asked to give its model.
 
     The operation's metadata carries that id in the local Vertex AI; that the service puts it there
     too is inferred from the field's description.
     """
+    session = connection.session()
+    url = f"{connection.base_url}/v1beta1/{connection.parent}/operations"
+
+    def page(token: str) -> Any:
+        # As JSON: a client cannot read a page with an operation of a type that it does not know,
+        # such as one that was begun through another version of the API.
+        response = session.get(url, params={"pageToken": token}, timeout=CALL_TIMEOUT_S)
+        if response.status_code >= 400:
+            raise api.from_http_response(response)
+        return response.json()
+
     token = ""
     while True:
-        page = garden.list_operations(
-            {"name": parent, "page_token": token}, retry=reading(), timeout=CALL_TIMEOUT_S
-        )
-        for operation in page.operations:
-            metadata = types.DeployOperationMetadata.pb(types.DeployOperationMetadata())
+        found = reading()(page)(token)
+        for operation in found.get("operations", []):
+            metadata = operation.get("metadata", {})
             if (
-                not operation.done
-                and operation.metadata.Unpack(metadata)
-                and metadata.model_id.rpartition("/")[2] == model_id
+                not operation.get("done")
+                and metadata.get("@type", "").endswith(".DeployOperationMetadata")
+                and metadata.get("modelId", "").rpartition("/")[2] == model_id
             ):
-                return str(operation.name)
-        token = page.next_page_token
+                return str(operation["name"])
+        token = found.get("nextPageToken", "")
         if not token:
             return ""
 

@@ -15,6 +15,7 @@ from google_crc32c import value as crc32c
 from sft_components.datasets.columns import Columns, columns_of
 from sft_components.datasets.findings import Finding
 from sft_components.datasets.length import Lengths
+from sft_components.datasets.line import Problem
 from sft_components.datasets.media import modality
 from sft_components.datasets.repeats import Repeats
 from sft_components.datasets.rows import (
@@ -26,7 +27,7 @@ from sft_components.datasets.rows import (
 from sft_components.datasets.rules import RULES
 from sft_components.datasets.source import MAX_ROW_BYTES, Source
 from sft_components.datasets.statistics import LONGEST, SAMPLE, Shape, Statistics
-from sft_components.datasets.walk import Locate, Problem, walk
+from sft_components.datasets.walk import Locate, walk
 
 Row = msgspec.Struct | Conversation | None
 """A checked row: as the typed decoder gave it, as read by hand, or None when it is left out."""

@@ -3,13 +3,13 @@
 Only rows that the typed decoder refuses, or that carry media, come here.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from sft_components.datasets import media
+from sft_components.datasets.line import Problem, decode, json_type, show
 from sft_components.datasets.rows import Conversation, Media, Turn, detect
 from sft_components.errors import UserError
 
@@ -27,21 +27,8 @@ class Located:
 Locate = Callable[[str], Located | None]
 """Finds the file that a row names by a path; None when there is no such file."""
 
-_EXCERPT = 80
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,", re.ASCII)
 _GS_URI = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/.+", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A breach of a rule inside one row."""
-
-    code: str
-    message: str
-    path: str = ""
-    column: int = 0
-    excerpt: str = ""
 
 
 @dataclass
@@ -54,20 +41,6 @@ class Walked:
     answer_roles: frozenset[str] = frozenset()
 
 
-def excerpt(text: str, around: int = 0) -> str:
-    """A short piece of `text` on one line, with dots where it was cut."""
-    start = max(0, around - _EXCERPT // 2) if around > _EXCERPT // 2 else 0
-    piece = text[start : start + _EXCERPT]
-    dots = "…" if start else ""
-    piece = "".join(c if c.isprintable() else _escape(c) for c in piece)[:_EXCERPT]
-    return dots + piece + ("…" if start + _EXCERPT < len(text) else "")
-
-
-def _escape(character: str) -> str:
-    number = ord(character)
-    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
-
-
 def walk(line: bytes, expected: str = "", locate: Locate | None = None) -> Walked:
     """Read one line.
 
@@ -78,12 +51,12 @@ def walk(line: bytes, expected: str = "", locate: Locate | None = None) -> Walke
             paths are wrong.
     """
     walked = Walked()
-    row = _decode(line, walked)
+    row = decode(line, walked.problems)
     if walked.problems:
         return walked
     if not isinstance(row, dict):
         walked.problems.append(
-            Problem("not-an-object", f"the row is {_kind(row)}", "$", excerpt=_show(row))
+            Problem("not-an-object", f"the row is {json_type(row)}", "$", excerpt=show(row))
         )
         return walked
     walked.format = detect(row)
@@ -93,127 +66,20 @@ def walk(line: bytes, expected: str = "", locate: Locate | None = None) -> Walke
                 "mixed-formats",
                 f"a {walked.format} row in a {expected} data set",
                 "$",
-                excerpt=_show(row),
+                excerpt=show(row),
             )
         )
         return walked
     if not walked.format:
         names = ", ".join(map(repr, list(row)[:5])) or "none"
         walked.problems.append(
-            Problem("unknown-format", f"the row's keys are: {names}", "$", excerpt=_show(row))
+            Problem("unknown-format", f"the row's keys are: {names}", "$", excerpt=show(row))
         )
         return walked
     conversation = _Reader(walked, locate).read(row, walked.format)
     if not any(p.code != "unknown-key" for p in walked.problems):
         walked.conversation = conversation
     return walked
-
-
-def _decode(line: bytes, walked: Walked) -> Any:
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        column = len(line[: error.start].decode("utf-8", "replace")) + 1
-        shown = excerpt(line.decode("utf-8", "replace"), column)
-        walked.problems.append(
-            Problem(
-                "bad-utf8",
-                f"byte 0x{line[error.start]:02x} is not UTF-8",
-                column=column,
-                excerpt=shown,
-            )
-        )
-        return None
-    text = text.rstrip("\r\n")
-    try:
-        row = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
-    except RecursionError:
-        walked.problems.append(Problem("too-deep", "more than 1,000 levels", excerpt=excerpt(text)))
-        return None
-    except json.JSONDecodeError as error:
-        shown = excerpt(text, error.pos)
-        message = error.msg[0].lower() + error.msg[1:]
-        if text[error.pos :].strip() == ",":
-            message = "a comma stands after the object"
-        elif "\r" in text:
-            message += "; lines end with a carriage return alone, where a line feed is needed"
-        walked.problems.append(Problem("bad-json", message, column=error.pos + 1, excerpt=shown))
-        return None
-    except ValueError as error:  # an integer of thousands of digits, NaN or Infinity
-        walked.problems.append(Problem("bad-json", str(error), excerpt=excerpt(text)))
-        return None
-    if "\\ud" in text or "\\uD" in text:
-        for path, value in _values(row, "$"):
-            if isinstance(value, str) and (found := _SURROGATE.search(value)):
-                walked.problems.append(
-                    Problem(
-                        "lone-surrogate",
-                        f"the escape \\u{ord(found[0]):04x} stands alone",
-                        path,
-                        excerpt=excerpt(value, found.start()),
-                    )
-                )
-    for path, key in _repeated_keys(row):
-        walked.problems.append(Problem("repeated-key", f"{key!r} stands twice here", path))
-    return row
-
-
-class _Repeating(dict[str, Any]):
-    """An object in which keys stand twice."""
-
-    keys_twice: tuple[str, ...] = ()
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) == len(pairs):
-        return value
-    names = [key for key, _ in pairs]
-    value = _Repeating(pairs)
-    value.keys_twice = tuple(key for key in value if names.count(key) > 1)
-    return value
-
-
-def _repeated_keys(row: Any) -> Iterator[tuple[str, str]]:
-    for path, item in _values(row, "$"):
-        if isinstance(item, _Repeating):
-            yield from ((path, key) for key in item.keys_twice)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Everything in a row, in order, with its path; a key has the path of its object."""
-    stack = [(path, value)]
-    while stack:
-        where, item = stack.pop()
-        yield where, item
-        if isinstance(item, list):
-            stack += [(f"{where}[{i}]", v) for i, v in enumerate(item)][::-1]
-        elif isinstance(item, dict):
-            stack += [(_join(where, k), v) for k, v in item.items()][::-1]
-            stack += [(where, k) for k in item]
-
-
-def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if key.isidentifier() else f"{path}[{json.dumps(key)}]"
-
-
-def _kind(value: Any) -> str:
-    names = {
-        dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number",
-        float: "a number", type(None): "null",
-    }  # fmt: skip
-    return next(name for kind, name in names.items() if isinstance(value, kind))
-
-
-def _show(value: Any) -> str:
-    try:
-        return excerpt(json.dumps(value, ensure_ascii=False))
-    except (ValueError, RecursionError):
-        return ""
 
 
 _Message = tuple[str, str, tuple[str | Media, ...]]
@@ -228,8 +94,11 @@ class _Reader:
         self._locate = locate
 
     def _say(self, code: str, message: str, path: str, value: Any = None) -> None:
-        shown = "" if value is None else _show(value)
+        shown = "" if value is None else show(value)
         self._walked.problems.append(Problem(code, message, path, excerpt=shown))
+
+    def _expected(self, what: str, found: Any, path: str, value: Any = None) -> None:
+        self._say("wrong-type", f"expected {what}, found {json_type(found)}", path, value)
 
     def read(self, row: dict[str, Any], form: str) -> Conversation | None:
         if form in ("prompt-completion", "text-to-text"):
@@ -257,7 +126,7 @@ class _Reader:
         context = row.get("context") if author else None
         if context is not None:
             if not isinstance(context, str):
-                self._say("wrong-type", f"expected a string, found {_kind(context)}", "$.context")
+                self._expected("a string", context, "$.context")
             elif context:
                 system = (context,)
         messages = self._list(row, "messages", "$", "no-messages")
@@ -269,7 +138,7 @@ class _Reader:
         for i, message in enumerate(messages):
             path = f"$.messages[{i}]"
             if not isinstance(message, dict):
-                self._say("wrong-type", f"expected an object, found {_kind(message)}", path)
+                self._expected("an object", message, path)
                 continue
             self._keys(message, path, (who, "content"), ())
             role = self._role(message, who, path, roles)
@@ -289,21 +158,23 @@ class _Reader:
             self._keys(part, path, ("type", "text"), ())
             return self._text(part, "text", path)
         if kind != "image_url":
-            self._say("bad-part", f"the type is {_show(kind)}, not text or image_url", path, part)
+            self._say("bad-part", f"the type is {show(kind)}, not text or image_url", path, part)
             return None
         self._keys(part, path, ("type", "image_url"), ())
         image = part.get("image_url")
         if not isinstance(image, dict):
             if "image_url" in part:
-                self._say(
-                    "wrong-type", f"expected an object, found {_kind(image)}", f"{path}.image_url"
+                self._expected(
+                    "an object",
+                    image,
+                    f"{path}.image_url",
                 )
             return None
         path = f"{path}.image_url"
         self._keys(image, path, ("url",), ("detail",))
         detail = image.get("detail", "")
         if not isinstance(detail, str):
-            self._say("wrong-type", f"expected a string, found {_kind(detail)}", f"{path}.detail")
+            self._expected("a string", detail, f"{path}.detail")
             detail = ""
         url = self._text(image, "url", path)
         if url is None:
@@ -331,7 +202,7 @@ class _Reader:
                 if (parts := self._list(instruction, "parts", path, "empty-parts")) is not None:
                     system = self._parts(parts, f"{path}.parts", self._content_part) or ()
             else:
-                self._say("wrong-type", f"expected an object, found {_kind(instruction)}", path)
+                self._expected("an object", instruction, path)
         contents = self._list(row, "contents", "$", "no-messages")
         if contents is None:
             return None
@@ -340,7 +211,7 @@ class _Reader:
         for i, content in enumerate(contents):
             path = f"$.contents[{i}]"
             if not isinstance(content, dict):
-                self._say("wrong-type", f"expected an object, found {_kind(content)}", path)
+                self._expected("an object", content, path)
                 continue
             self._keys(content, path, ("role", "parts"), ())
             role = self._role(content, "role", path, ("user", "assistant", "model"))
@@ -369,7 +240,7 @@ class _Reader:
         path = f"{path}.{kind}"
         value = part[kind]
         if not isinstance(value, dict):
-            self._say("wrong-type", f"expected an object, found {_kind(value)}", path)
+            self._expected("an object", value, path)
             return None
         inline = kind.startswith("inline")
         mime_key = "mime_type" if "mime_type" in value else "mimeType"
@@ -434,7 +305,7 @@ class _Reader:
         result: list[str | Media] = []
         for i, part in enumerate(parts):
             if not isinstance(part, dict):
-                self._say("wrong-type", f"expected an object, found {_kind(part)}", f"{path}[{i}]")
+                self._expected("an object", part, f"{path}[{i}]")
             elif (value := read(part, f"{path}[{i}]")) is not None:
                 result.append(value)
         return tuple(result) if len(result) == len(parts) else None
@@ -455,9 +326,7 @@ class _Reader:
             return None
         text = value[key]
         if not isinstance(text, str):
-            self._say(
-                "wrong-type", f"expected a string, found {_kind(text)}", f"{path}.{key}", text
-            )
+            self._expected("a string", text, f"{path}.{key}", text)
             return None
         if not text or text.isspace():
             self._say("empty-content", "no text", f"{path}.{key}")
@@ -469,7 +338,7 @@ class _Reader:
             return None
         items = value[key]
         if not isinstance(items, list):
-            self._say("wrong-type", f"expected an array, found {_kind(items)}", f"{path}.{key}")
+            self._expected("an array", items, f"{path}.{key}")
             return None
         if not items:
             self._say(empty, "the array is empty", f"{path}.{key}")
@@ -481,7 +350,7 @@ class _Reader:
             return ""
         role = value[key]
         if not isinstance(role, str):
-            self._say("wrong-type", f"expected a string, found {_kind(role)}", f"{path}.{key}")
+            self._expected("a string", role, f"{path}.{key}")
             return ""
         if role not in roles:
             names = ", ".join(roles)

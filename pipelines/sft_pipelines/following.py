@@ -9,7 +9,7 @@ from typing import Any, Literal
 from google.api_core import exceptions as api
 from google.cloud.aiplatform_v1 import types
 from google.cloud.aiplatform_v1.services.pipeline_service import PipelineServiceClient
-from google.protobuf import field_mask_pb2
+from google.protobuf import field_mask_pb2, json_format
 
 from sft_components.vertex.connection import Connection, is_loopback
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, TRANSIENT, backoff, reading
@@ -180,10 +180,11 @@ def never_ran(task: Task) -> Task:
 
 def _outputs(detail: types.PipelineTaskDetail) -> dict[str, Any]:
     """Output parameters, which the service keeps in the metadata of the task's execution."""
-    metadata = detail.execution.metadata
+    # As plain values: what holds a list in a message cannot be printed as JSON.
+    metadata = json_format.MessageToDict(types.Execution.pb(detail.execution).metadata)
     return {
         key.removeprefix("output:"): value
-        for key, value in (metadata.items() if metadata else ())
+        for key, value in metadata.items()
         if key.startswith("output:")
     }
 

@@ -182,7 +182,13 @@ def test_a_snapshot_merges_the_plan_with_what_the_service_tells():
     assert next(task for task in planned if task.name == "what-costs-money").graph
     details = [
         {"task_id": 1, "task_name": "tune-llama-model", "state": "FAILED"},
-        {"task_id": 2, "task_name": "validate-pipeline", "parent_task_id": 1, "state": "SUCCEEDED"},
+        {
+            "task_id": 2,
+            "task_name": "validate-pipeline",
+            "parent_task_id": 1,
+            "state": "SUCCEEDED",
+            "execution": {"metadata": {"input:a": 1, "output:list": [{"of": [1, "x"]}]}},
+        },
         {"task_id": 3, "task_name": "what-costs-money", "parent_task_id": 1, "state": "FAILED"},
         {
             "task_id": 4,
@@ -205,6 +211,9 @@ def test_a_snapshot_merges_the_plan_with_what_the_service_tells():
     assert "tune-llama-model" not in by_name
     assert by_name["launch-sft"].error == "over budget"
     assert by_name["deploy-model"].state == "skipped"
+    assert json.loads(json.dumps(by_name["validate-pipeline"].outputs)) == {
+        "list": [{"of": [1, "x"]}]
+    }
     assert by_name["unplanned"].depth == 1
 
 

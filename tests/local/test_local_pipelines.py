@@ -370,6 +370,8 @@ def test_a_runner_that_dies_fails_the_run_and_the_exit_handler_is_told(
     assert path.read_text() == f"FAILED|{job.error.message}|{name}"
     found = states(job)
     assert found["exit-handler-1.work"] == "FAILED"
+    (work,) = [d for d in job.job_detail.task_details if d.task_name == "work"]
+    assert work.error.message == job.error.message
     assert found["exit-handler-1.quiet"] == "NOT_TRIGGERED"
     assert found["clean-up"] == "SUCCEEDED"
     assert not step.is_running() or step.status() == psutil.STATUS_ZOMBIE

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sft_local.control import LocalVertex
 from sft_local.paths import HOME_VARIABLE
+from sft_pipelines.cli.rehearsal import session
 from sft_pipelines.cli.rehearsal.screen import Screen
 from sft_pipelines.cli.rehearsal.session import Rehearsal, rehearse
 from sft_pipelines.parameters import read_template
@@ -63,6 +64,13 @@ def test_a_full_disk_does_not_stop_the_reading_of_what_a_run_prints(tmp_path: Pa
 def test_a_failure_is_told_without_a_log(tmp_path: Path) -> None:
     result = run(tmp_path, tmp_path / "no-such-folder" / "log", io.StringIO(), 0)
     assert (result.failed_step, result.error) == ("talk", "ValueError: nothing to say")
+
+
+def test_a_failure_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "LITTLE_ROOM", 1 << 60)
+    error = run(tmp_path, tmp_path / "log", io.StringIO(), 0).error
+    assert error.startswith("ValueError: nothing to say\nThe disk of /")
+    assert error.endswith(" is full: make room on it.")
 
 
 @pytest.mark.timeout(100)

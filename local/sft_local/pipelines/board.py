@@ -142,10 +142,15 @@ class Board:
         details = self._store.get(self._job).job_detail.task_details
         return int(details[self._places[path]].task_id)
 
-    def close(self, state: str) -> None:
-        """Ends what has not ended: what was running is `state`, the rest was not triggered."""
+    def close(self, state: str, error: ApiError | None) -> None:
+        """Ends what has not ended: what was running is `state`, the rest was not triggered.
+
+        `error`: why it ended before its time.
+        """
         for path in reversed(list(self._places)):
             found = self.state(path)
             if found not in ENDED:
-                running = found == "RUNNING" or not path
-                self.set(path, state if running else "NOT_TRIGGERED")
+                if found == "RUNNING" or not path:
+                    self.set(path, state, error=error)
+                else:
+                    self.set(path, "NOT_TRIGGERED")

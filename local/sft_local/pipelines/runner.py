@@ -203,7 +203,7 @@ class PipelineRunner:
         with self._lock:
             self._cancels.pop(name, None)
             # First the tasks: whoever sees the job ended sees them ended too.
-            Board(self._store, name).close(state.removeprefix("PIPELINE_STATE_"))
+            Board(self._store, name).close(state.removeprefix("PIPELINE_STATE_"), error)
             with self._store.change(name) as job:
                 job.state = state
                 job.end_time = now()

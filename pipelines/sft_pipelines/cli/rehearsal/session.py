@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -34,8 +35,8 @@ UNREAD_CONDITION = re.compile(
     r"Could not resolve CEL parameter: (\S+)|Condition evaluation failed.*"
 )
 """kfp's local runner takes a condition that it cannot read for false, and the run for a success."""
-LITTLE_ROOM = 1 << 20
-"""Bytes: with fewer the local Vertex AI cannot go on."""
+LITTLE_ROOM = 16 << 20
+"""Bytes: a run that fails with fewer has most likely failed for want of room."""
 STOP_S = 45.0
 """How long an interrupted run may take to cancel its job and run its exit handler."""
 
@@ -204,11 +205,9 @@ def _run(
             # Without it every step would wait for minutes before it gives up.
             if not local.alive():
                 _end_group(worker)
-                full = shutil.disk_usage(local.state_dir).free < LITTLE_ROOM
                 result.error = (
                     "The local Vertex AI has ended in the middle of the run; its log is "
-                    f"{local.state_dir / 'server.log'}. "
-                    f"{'The disk is full: make room and run' if full else 'Run'} it again."
+                    f"{local.state_dir / 'server.log'}. Run it again."
                 )
                 break
         if pump.failure is not None:
@@ -233,8 +232,18 @@ def _run(
         # A disk that is full holds files that are cut off.
         result.succeeded = False
         result.error = result.error or f"The results in {steps} cannot be read: {error}"
+    if not result.succeeded:
+        result.error += _want_of_room(local.state_dir, folder, Path(tempfile.gettempdir()))
     result.seconds = {s.name: s.seconds for s in screen.steps.values() if s.seconds}
     return result
+
+
+def _want_of_room(*folders: Path) -> str:
+    """What to add to an error where there is none left: a step's own words may not say so."""
+    for folder in folders:
+        if shutil.disk_usage(folder).free < LITTLE_ROOM:
+            return f"\nThe disk of {folder} is full: make room on it."
+    return ""
 
 
 class _Pump(threading.Thread):

@@ -2,11 +2,13 @@
 
 Every request is read up to its body and refused if a web page may have sent it (a foreign `Host`,
 an `Origin`, another site's `Sec-Fetch-Site`) or if it names an object that would lie outside the
-bucket's folder (`..`). Bodies and answers pass as they are, in large pieces.
+bucket's folder (`..`). Bodies and answers pass as they are, in large pieces, but for one: where the
+server answers a deletion with `null`, Cloud Storage answers with nothing, which gcloud insists on.
 """
 
 import contextlib
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -70,10 +72,11 @@ class StorageGuard:
         with contextlib.suppress(OSError), client, socket.create_connection(self._server) as server:
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            back = threading.Thread(target=_answers, args=(server, client), daemon=True)
+            deleting = threading.Event()
+            back = threading.Thread(target=_answers, args=(server, client, deleting), daemon=True)
             back.start()
             try:
-                _requests(_Reader(client), server)
+                _requests(_Reader(client), server, deleting)
                 server.shutdown(socket.SHUT_WR)
                 back.join()
             except _RefusedError as error:
@@ -81,14 +84,23 @@ class StorageGuard:
                 client.shutdown(socket.SHUT_WR)
 
 
-def _answers(server: socket.socket, client: socket.socket) -> None:
+def _answers(server: socket.socket, client: socket.socket, deleting: threading.Event) -> None:
     with contextlib.suppress(OSError):
         try:
             while piece := server.recv(PIECE):
+                if deleting.is_set():
+                    deleting.clear()
+                    piece = _DELETED.sub(rb"HTTP/1.1 204 No Content\1\2", piece)
                 client.sendall(piece)
         finally:
             # Also when the server resets the connection: a client that is not told waits in vain.
             client.shutdown(socket.SHUT_WR)
+
+
+# So short an answer comes in one piece.
+_DELETED = re.compile(
+    rb"\AHTTP/1\.1 200 OK(\r\n.*?)\r\nContent-Length: 5(.*?\r\n\r\n)null\n\Z", re.DOTALL
+)
 
 
 class _Reader:
@@ -119,10 +131,12 @@ class _Reader:
         return piece
 
 
-def _requests(reader: _Reader, server: socket.socket) -> None:
+def _requests(reader: _Reader, server: socket.socket, deleting: threading.Event) -> None:
     while head := reader.until(b"\r\n\r\n", MAX_HEAD):
         kind, fields = _read_head(head)
         body = _body(reader, fields)
+        if head.startswith(b"DELETE "):
+            deleting.set()
         # The head goes first: a client that expects "100 Continue" waits for the server's answer.
         server.sendall(head)
         for piece in _checked(kind, fields, body):

@@ -50,6 +50,15 @@ def test_what_is_allowed_passes_whole(bucket: Any, size: int) -> None:
     assert bucket.get_blob(blob.name) is None
 
 
+def test_a_deletion_is_answered_with_nothing(server: StorageServer, bucket: Any) -> None:
+    bucket.blob("gone").upload_from_string("there")
+    with requests.Session() as session:
+        url = f"{server.url}/storage/v1/b/guarded/o"
+        answers = [session.delete(f"{url}/gone", timeout=5) for _ in range(2)]
+        assert [(a.status_code, bool(a.content)) for a in answers] == [(204, False), (404, True)]
+        assert session.get(url, timeout=5).status_code == 200
+
+
 def test_names_that_leave_the_bucket_are_refused(
     server: StorageServer, tmp_path: Path, bucket: Any
 ) -> None:

@@ -35,6 +35,7 @@ from sft_local.api import (
     operations,
     pipeline_jobs,
     prediction,
+    publisher_models,
     registry,
     schedules,
     tuning_jobs,
@@ -92,6 +93,7 @@ def make_app(vertex: Vertex, *, dedicated: bool) -> ASGIApp:
             endpoints,
             deployments,
             models,
+            publisher_models,
             experiments,
         ):
             app.include_router(module.router)

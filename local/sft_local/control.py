@@ -60,6 +60,7 @@ class LocalVertex:
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": f"{self.api_url}/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{self.storage_url}/storage/v1/",
             "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
+            "CLOUDSDK_CORE_PROJECT": PROJECT,
             "GOOGLE_CLOUD_PROJECT": PROJECT,
             "VERTEX_SFT_REGISTRY": self.registry_url,
             # A proxy that the environment names must not see what stays on this machine.

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _ENDED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 _NOTE = "tuning-job"
+_CANCELLED = ApiError("CANCELLED", "The job was cancelled.")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -106,8 +107,7 @@ class JobRunner:
                 if job.state.name in _ENDED:
                     return
                 if name not in self._cancels:
-                    job.state = "JOB_STATE_CANCELLED"
-                    job.end_time = now()
+                    _close(job, "JOB_STATE_CANCELLED", _CANCELLED)
                     return
                 job.state = "JOB_STATE_CANCELLING"
             self._cancels[name].set()
@@ -124,7 +124,7 @@ class JobRunner:
             if job.state.name in _ENDED:
                 continue
             if job.state.name == "JOB_STATE_CANCELLING":
-                self._end(job.name, "JOB_STATE_CANCELLED", None)
+                self._end(job.name, "JOB_STATE_CANCELLED", _CANCELLED)
             elif self._resume and self._store.note(_NOTE, job.name) is not None:
                 with self._store.transaction(), self._store.change(job.name) as stored:
                     stored.state = "JOB_STATE_PENDING"
@@ -143,7 +143,7 @@ class JobRunner:
             try:
                 self._run(name, cancel)
             except OperationCancelledError:
-                self._end(name, "JOB_STATE_CANCELLED", None)
+                self._end(name, "JOB_STATE_CANCELLED", _CANCELLED)
             except ApiError as error:
                 if error is STOPPED:
                     # Its state is for `stop` to settle.
@@ -203,16 +203,28 @@ class JobRunner:
         output = plan.spec.output_uri.rstrip("/")
         title = job.tuned_model_display_name or f"tuned-{number}"
         name_of_model = plan.version_of or f"{parent}/models/{number}"
-        added = add_version(
-            self._store,
-            results.registry_model(
-                name_of_model,
-                display_name=title,
-                description=job.description,
-                weights_uri=f"{output}/{FINAL}",
-                labels=dict(job.labels),
-            ),
+        labels = dict(job.labels)
+        if plan.endpoints:
+            base = job.base_model or job.pre_tuned_model.base_model
+            labels |= results.tuning_labels(base, number)
+        made = results.registry_model(
+            name_of_model,
+            display_name=title,
+            description=job.description,
+            weights_uri=f"{output}/{FINAL}",
+            labels=labels,
+            deployed_by_service=plan.endpoints,
         )
+        # The service lists checkpoints only where the intermediate ones are wanted.
+        listed = [
+            {"checkpoint_id": c.id, "epoch": c.epoch, "step": c.step}
+            for c in checkpoints
+            if not plan.spec.last_checkpoint_only
+        ]
+        if plan.endpoints and listed:
+            made.checkpoints = listed
+            made.default_checkpoint_id = checkpoints[-1].id
+        added = add_version(self._store, made)
         model = f"{name_of_model}@{added.version_id}"
         endpoints = [""] * len(checkpoints)
         if plan.endpoints:
@@ -224,31 +236,32 @@ class JobRunner:
                     model=model,
                     weights_uri=f"{output}/{CHECKPOINTS}/{folder}",
                     display_name=title,
-                    labels=dict(job.labels),
+                    labels=labels,
                     description=job.description,
                     surface="gemini",
                 )
                 for endpoint_id, folder in [*places, (number, "final")]
             ]
-        # The service lists checkpoints only where the intermediate ones are wanted.
-        listed = [] if plan.spec.last_checkpoint_only else zip(checkpoints, endpoints, strict=True)
         with self._store.change(name) as job:
             job.tuned_model = {
                 "model": model,
                 "endpoint": endpoints[-1],
                 "checkpoints": [
-                    {"checkpoint_id": c.id, "epoch": c.epoch, "step": c.step, "endpoint": endpoint}
-                    for c, endpoint in listed
+                    {**found, "endpoint": endpoint}
+                    for found, endpoint in zip(listed, endpoints, strict=False)
                 ],
             }
             job.state = "JOB_STATE_SUCCEEDED"
             job.end_time = now()
 
-    def _end(self, name: str, state: str, error: ApiError | None) -> None:
+    def _end(self, name: str, state: str, error: ApiError) -> None:
         with self._lock, self._store.change(name) as job:
             self._cancels.pop(name, None)
-            job.state = state
-            job.end_time = now()
-            if error is not None:
-                job.error = {"code": error.number, "message": error.message}
-        log.info("%s: %s%s", name, state, f" ({error.message})" if error else "")
+            _close(job, state, error)
+        log.info("%s: %s (%s)", name, state, error.message)
+
+
+def _close(job: Any, state: str, error: ApiError) -> None:
+    job.state = state
+    job.end_time = now()
+    job.error = {"code": error.number, "message": error.message}

@@ -16,7 +16,7 @@ from sft_components.catalog.tuning import TuningSettings
 from sft_local import legacy_plan
 from sft_local.legacy_plan import CHAT_TEMPLATE
 from sft_local.operations import OperationCancelledError
-from sft_local.results import registry_model
+from sft_local.results import BASE_MODEL_LABEL, registry_model
 from sft_local.stand_in import LABEL
 from sft_local.trainer.protocol import FINAL, Metrics, Statistics
 from sft_local.trainings import STOPPED
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from sft_local.vertex import Vertex
 
 Report = Callable[[str, str, dict[str, Any]], None]
-BASE_MODEL_LABEL = "google-vertex-llm-tuning-base-model-id"
-"""Label of a tuned model, by which the Vertex AI SDK finds what it was tuned from."""
 _ENCODERS = ("dataset-encoder", "evaluation-dataset-encoder")
 
 
@@ -193,6 +191,7 @@ def _run(
                         LABEL: vertex.stand_in.model.label,
                         BASE_MODEL_LABEL: base.name.replace("@", "-"),
                     },
+                    deployed_by_service=True,
                 ),
             )
             vertex.hosting.host(

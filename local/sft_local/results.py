@@ -6,9 +6,33 @@ from sft_local import wire
 from sft_local.store import now
 from sft_local.trainer.protocol import Distribution, Statistics
 
+BASE_MODEL_LABEL = "google-vertex-llm-tuning-base-model-id"
+"""Label of a tuned model, by which the SDKs know what it was tuned from."""
+
+
+def tuning_labels(base: str, job: str) -> dict[str, str]:
+    """The labels that the service gives to a tuned Gemini model and to its endpoints.
+
+    Args:
+        base: The base model's name.
+        job: The tuning job's id.
+    """
+    return {
+        # No dot may be in a label.
+        BASE_MODEL_LABEL: base.replace(".", "_"),
+        "google-vertex-llm-tuning-job-id": job,
+        "tune-type": "sft",
+    }
+
 
 def registry_model(
-    name: str, *, display_name: str, description: str, weights_uri: str, labels: dict[str, str]
+    name: str,
+    *,
+    display_name: str,
+    description: str,
+    weights_uri: str,
+    labels: dict[str, str],
+    deployed_by_service: bool,
 ) -> Any:
     """The registry's entry for a tuned model; `add_version` makes it a version."""
     moment = now()
@@ -20,6 +44,10 @@ def registry_model(
         version_create_time=moment,
         version_update_time=moment,
         labels=labels,
+        # Of models that the service deploys by itself this is inferred.
+        supported_deployment_resources_types=[
+            "AUTOMATIC_RESOURCES" if deployed_by_service else "DEDICATED_RESOURCES"
+        ],
         create_time=moment,
         update_time=moment,
     )

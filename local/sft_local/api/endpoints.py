@@ -47,7 +47,8 @@ def create(
         labels=wanted.labels,
         dedicated=wanted.dedicated_endpoint_enabled,
     )
-    made.encryption_spec = wanted.encryption_spec
+    if "encryption_spec" in wanted:
+        made.encryption_spec = wanted.encryption_spec
     vertex.store.create(name, made)
 
     def work(cancel: threading.Event) -> Any:

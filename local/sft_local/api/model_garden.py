@@ -50,6 +50,7 @@ def deploy(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
         artifact_uri=gcs_uri,
         version_id="1",
         version_aliases=["default"],
+        supported_deployment_resources_types=["DEDICATED_RESOURCES"],
         create_time=moment,
         update_time=moment,
     )
@@ -121,5 +122,5 @@ def _accept(request: Any, place: Place) -> str:
         check_id("endpointConfig.endpointUserId", endpoint_id, ENDPOINT_ID)
     if model_id := request.model_config.model_user_id:
         check_id("modelConfig.modelUserId", model_id, MODEL_ID)
-    check_machine(request.deploy_config.dedicated_resources)
+    check_machine(request.deploy_config.dedicated_resources, accelerated=True)
     return gcs_uri

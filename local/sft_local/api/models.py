@@ -49,7 +49,12 @@ def upload(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
             raise ApiError("ALREADY_EXISTS", f"The Model {name!r} already exists.")
     model.name = name
     model.create_time = model.update_time = model.version_create_time = now()
+    model.version_update_time = model.create_time
     model.deployed_models = []
+    # Without weights there is nothing to serve here.
+    model.supported_deployment_resources_types = (
+        ["DEDICATED_RESOURCES"] if model.artifact_uri else []
+    )
 
     def work(cancel: threading.Event) -> Any:
         made = add_version(vertex.store, model)
@@ -103,11 +108,12 @@ def patch(
     body: Body,
     place: PlaceHere,
     vertex: VertexHere,
-    mask: str = Query(..., alias="updateMask"),
+    mask: str = Query("", alias="updateMask"),
 ) -> Response:
-    """Changes the fields that `updateMask` names."""
+    """Changes the fields that `updateMask` names, or as google-genai sends none, those given."""
     wanted = wire.parse("Model", body, place.version)
     fields = [field.strip() for field in mask.split(",") if field.strip()]
+    fields = fields or sorted(name for name in set(_PATCHABLE.values()) if name in wanted)
     unknown = [field for field in fields if field not in _PATCHABLE]
     if unknown or not fields:
         raise ApiError(

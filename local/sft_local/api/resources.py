@@ -58,22 +58,24 @@ def check_folder(field: str, uri: str) -> None:
         raise _refuse(f"{field}: {error}") from None
 
 
-def check_machine(resources: Any) -> None:
+def check_machine(resources: Any, *, accelerated: bool = False) -> None:
     """Checks a deployment's dedicated resources.
+
+    Args:
+        resources: They.
+        accelerated: Whether the machine needs an accelerator, as Model Garden's do.
 
     Raises:
         ApiError: The machine is named by half, or the numbers of replicas do not fit.
     """
     machine = resources.machine_spec
-    given = [
-        bool(machine.machine_type),
-        bool(machine.accelerator_type),
-        bool(machine.accelerator_count),
-    ]
-    if any(given) and not all(given):
+    accelerator = [bool(machine.accelerator_type), bool(machine.accelerator_count)]
+    if accelerated and len({bool(machine.machine_type), *accelerator}) > 1:
         raise _refuse(
             "machineSpec must have machineType, acceleratorType and acceleratorCount, or none."
         )
+    if len(set(accelerator)) > 1:
+        raise _refuse("machineSpec must have acceleratorType and acceleratorCount, or neither.")
     if resources.max_replica_count and resources.max_replica_count < resources.min_replica_count:
         raise _refuse("maxReplicaCount must not be below minReplicaCount.")
 

@@ -9,7 +9,6 @@ import pytest
 import yaml
 from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import aiplatform
 from google.cloud import aiplatform_v1 as v1
 from kfp import compiler
 from tests.local import small_pipeline
@@ -299,30 +298,6 @@ def test_a_legacy_template_is_checked_and_its_misprint_read(pipelines: Pipelines
     job = pipelines.until(job.name)
     assert job.state.name == "PIPELINE_STATE_FAILED"
     assert "nothing-there.jsonl" in job.error.message
-
-
-def test_sdk_submits_and_reads(pipelines: Pipelines) -> None:
-    aiplatform.init(
-        project="test-project",
-        location="us-central1",
-        api_transport="rest",
-        api_endpoint=pipelines.local.api_url,
-        credentials=AnonymousCredentials(),
-    )
-    job = aiplatform.PipelineJob(
-        display_name="from the SDK",
-        template_path=str(pipelines.compiled("apart")),
-        pipeline_root="gs://sdk-makes-this/root",
-        parameter_values={"word": "x"},
-    )
-    # The SDK asks Google's Resource Manager about a bucket that is there, or without an account.
-    started = time.monotonic()
-    job.submit(service_account="steps@test-project.iam.gserviceaccount.com")
-    assert time.monotonic() - started < 5
-    assert pipelines.until(job.resource_name).state.name == "PIPELINE_STATE_SUCCEEDED"
-    again = aiplatform.PipelineJob.get(job.resource_name)
-    assert {d.task_name for d in again.task_details} >= {"quiet", "quiet-2"}
-    assert again.to_dict()["serviceAccount"].startswith("steps@")
 
 
 def test_a_killed_server_leaves_no_step_and_no_job_that_seems_to_run(

@@ -10,7 +10,6 @@ import pytest
 import requests
 from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import aiplatform
 from google.cloud import aiplatform_v1 as v1
 from kfp.registry import RegistryClient
 from kfp.registry.registry_client import DEFAULT_REGISTRY_CONTEXT
@@ -196,28 +195,6 @@ def test_no_more_active_runs_than_allowed(schedules: Schedules) -> None:
     assert skipped.started_run_count == 1
     for made in (skipping, queueing):
         schedules.client.delete_schedule(name=made.name)
-
-
-def test_sdk_makes_a_schedule(schedules: Schedules, tmp_path: Path) -> None:
-    template = tmp_path / "empty.json"
-    template.write_text(json.dumps(SPEC))
-    aiplatform.init(
-        project="test-project",
-        location="us-central1",
-        api_transport="rest",
-        api_endpoint=schedules.url,
-        credentials=AnonymousCredentials(),
-    )
-    job = aiplatform.PipelineJob(
-        display_name="x", template_path=str(template), pipeline_root=ROOT, parameter_values={"n": 2}
-    )
-    made = job.create_schedule(cron="TZ=Asia/Tokyo 0 9 * * *", display_name="from the SDK")
-    found = schedules.client.get_schedule(name=made.resource_name)
-    schedules.advance_to(found.next_run_time)
-    schedules.until(made.resource_name, 1)
-    (run,) = made.list_jobs(enable_simple_view=False)
-    assert run.gca_resource.schedule_name == made.resource_name
-    made.delete()
 
 
 def test_registry_keeps_versions_and_tags_and_jobs_take_its_addresses(

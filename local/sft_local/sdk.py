@@ -7,6 +7,8 @@ from typing import Any
 from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession
 
+from sft_components.errors import UserError
+
 _GOOGLE = re.compile(r"https://[\w.-]+\.googleapis\.com(?=/)")
 
 
@@ -19,10 +21,19 @@ class LocalSession(AuthorizedSession):  # type: ignore[misc]
     """
 
     def __init__(self) -> None:
-        """Needs no account."""
+        """Needs no account.
+
+        Raises:
+            UserError: The environment names no local Vertex AI.
+        """
         super().__init__(AnonymousCredentials())
+        self._url = os.environ.get("GOOGLE_VERTEX_BASE_URL", "")
+        if not self._url:
+            raise UserError(
+                'GOOGLE_VERTEX_BASE_URL is not set: run `eval "$(vertex-sft local env)"` first.'
+            )
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         """The answer from this machine."""
-        here = _GOOGLE.sub(os.environ["GOOGLE_VERTEX_BASE_URL"], url)
-        return super().request(method, here.replace("https://", "http://", 1), *args, **kwargs)
+        here = _GOOGLE.sub(self._url, url).replace("https://", "http://", 1)
+        return super().request(method, here, *args, **kwargs)

@@ -14,6 +14,8 @@ PROJECT = "clients"
 LOCATION = "us-central1"
 PARENT = f"projects/{PROJECT}/locations/{LOCATION}"
 BUCKET = "clients-tests"
+EXPERIMENTAL = "ignore:The SDK's tuning implementation is experimental"
+"""What google-genai warns of at each tuning."""
 
 
 @dataclass

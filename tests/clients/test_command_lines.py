@@ -8,8 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.clients.support import BUCKET, LOCATION, PARENT, PROJECT, Here, gemini_rows, until
+from tests.clients.support import (
+    BUCKET,
+    EXPERIMENTAL,
+    LOCATION,
+    PARENT,
+    PROJECT,
+    Here,
+    gemini_rows,
+    until,
+)
 
+pytestmark = pytest.mark.filterwarnings(EXPERIMENTAL)
 JSON = "Content-Type: application/json; charset=utf-8"
 IMAGE = "us-docker.pkg.dev/vertex-ai/vertex-vision-model-garden-dockers/pytorch-vllm-serve"
 
@@ -113,11 +123,11 @@ def test_gcloud_deploys_asks_and_removes(here: Here, tmp_path: Path) -> None:
         assert "number 3" in answer
     finally:
         read = gcloud("ai", "endpoints", "describe", "for-gcloud", "--format=json")
-        (deployed,) = json.loads(read)["deployedModels"]
-        gcloud(
-            *("ai", "endpoints", "undeploy-model", "for-gcloud"),
-            f"--deployed-model-id={deployed['id']}",
-        )
+        for deployed in json.loads(read).get("deployedModels", []):
+            gcloud(
+                *("ai", "endpoints", "undeploy-model", "for-gcloud"),
+                f"--deployed-model-id={deployed['id']}",
+            )
         gcloud("ai", "endpoints", "delete", "for-gcloud")
     gcloud("ai", "models", "delete", "by-gcloud")
     assert "by-gcloud" not in gcloud("ai", "models", "list")

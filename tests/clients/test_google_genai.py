@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from google import genai
 from google.genai import errors
-from tests.clients.support import Here, gemini_rows, until
+from tests.clients.support import EXPERIMENTAL, Here, gemini_rows, until
 
-pytestmark = pytest.mark.filterwarnings("ignore:The SDK's tuning implementation is experimental")
+pytestmark = pytest.mark.filterwarnings(EXPERIMENTAL)
 ANSWER = {"max_output_tokens": 6, "temperature": 0}
 
 

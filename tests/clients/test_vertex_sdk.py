@@ -14,7 +14,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform
 from google.cloud.aiplatform import pipeline_jobs
 from kfp import compiler
-from tests.clients.support import BUCKET, LOCATION, PROJECT, Here, until
+from tests.clients.support import BUCKET, EXPERIMENTAL, LOCATION, PROJECT, Here, until
 from tests.local import small_pipeline
 from tests.local.far_side import rows
 from vertexai.generative_models import GenerativeModel
@@ -24,13 +24,17 @@ from vertexai.tuning import SourceModel, sft
 
 from sft_local.sdk import LocalSession
 
-pytestmark = pytest.mark.filterwarnings("ignore:This feature is deprecated")
+pytestmark = pytest.mark.filterwarnings(
+    EXPERIMENTAL, "ignore:This feature is deprecated", "ignore:The 'warn' method is deprecated"
+)
 IMAGE = "us-docker.pkg.dev/vertex-ai/vertex-vision-model-garden-dockers/pytorch-vllm-serve"
 QUESTION = {"prompt": "number 3", "max_tokens": 5, "temperature": 0, "raw_response": True}
 
 
 @pytest.fixture(autouse=True)
-def sdk(here: Here) -> None:
+def sdk(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Seconds between two looks at a pipeline job: five for a job of hours.
+    monkeypatch.setattr(pipeline_jobs, "_JOB_WAIT_TIME", 0.2)
     vertexai.init(
         project=PROJECT,
         location=LOCATION,
@@ -55,10 +59,7 @@ def endpoint(here: Here) -> Iterator[aiplatform.Endpoint]:
     made.delete(force=True)
 
 
-def test_pipeline_job_is_submitted_and_waited_for(
-    template: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline_jobs, "_JOB_WAIT_TIME", 0.2)
+def test_pipeline_job_is_submitted_and_waited_for(template: str) -> None:
     job = aiplatform.PipelineJob(
         display_name="from the SDK",
         template_path=template,

@@ -22,6 +22,7 @@ from sft_components.reports import (
     tiles,
     verdict,
 )
+from sft_components.reports.drawing import Axis
 
 EVIL = """<script>alert(1)</script><img src=x onerror="alert(2)">'&"""
 
@@ -114,3 +115,31 @@ def test_a_bar_is_as_high_as_its_value() -> None:
 )
 def test_numbers_for_people(value: float, text: str) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ((5.371, 5.386), ["5.370", "5.375", "5.380", "5.385", "5.390"]),
+        ((10_000, 10_004), ["10.000k", "10.001k", "10.002k", "10.003k", "10.004k"]),
+        ((0, 2_000_000), ["0", "500k", "1.0M", "1.5M", "2.0M"]),
+        ((0, 3e-7), ["0", "1e-07", "2e-07", "3e-07"]),
+    ],
+)
+def test_ticks_that_are_near_each_other_are_told_apart(
+    values: tuple[float, float], texts: list[str]
+) -> None:
+    axis = Axis.over(values, 0, 1, nice=True)
+    assert [text for _, text in axis.ticks()] == texts
+
+
+def test_where_whole_numbers_were_counted_no_others_are_marked() -> None:
+    chart = histogram([(1.5, 2.5, 7)], x_label="turns", whole=True)
+    assert re.findall(r'y="246" text-anchor="middle">([^<]*)', chart) == ["2"]
+
+
+def test_a_table_of_long_texts_names_the_column_in_each_cell() -> None:
+    stacked = table(["place", "count", "what"], [["line 1", 3, None]], wrap=["what"])
+    assert '<td class="num" data-title="count">3</td>' in stacked
+    assert '<td class="text" data-title="what"></td>' in stacked
+    assert "data-title" not in table(["place", "count", "what"], [["line 1", 3, None]])

@@ -89,9 +89,9 @@ def report_page(sets: Sequence[DataSet], job: Job, findings: Findings) -> str:
 
 
 def _findings(findings: Findings) -> str:
-    body = verdict(
-        not findings.errors, f"{findings.errors:,} errors, {findings.warnings:,} warnings."
-    )
+    counts = {"error": findings.errors, "warning": findings.warnings}
+    said = ", ".join(f"{n:,} {word}{'' if n == 1 else 's'}" for word, n in counts.items())
+    body = verdict(not findings.errors, f"{said}.")
     groups = findings.grouped("error", 60) + findings.grouped("warning", 30)
     if groups:
         body += table(
@@ -125,11 +125,12 @@ def _data_set(one: DataSet, job: Job, findings: Findings) -> str:
     marked = {"limit": lengths.max_tokens} if lengths.max_tokens else {}
     if longest and lengths.max_tokens and lengths.max_tokens > 4 * longest:
         marked = {}  # the line would press all bars into the left edge
-    body += histogram(bins(counts), x_label="estimated tokens of a row", limits=marked)
+    body += histogram(bins(counts), x_label="estimated tokens of a row", limits=marked, whole=True)
     turns = limits.turns(statistics)
     body += histogram(
         [(n - 0.5, n + 0.5, rows) for n, rows in sorted(turns.items())][:60],
         x_label="turns of a row",
+        whole=True,
     )
     total = sum(size * rows for size, rows in statistics.sizes.items())
     ratio = statistics.chars * lengths.tokens_per_char / max(1, total)

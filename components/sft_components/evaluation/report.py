@@ -194,7 +194,7 @@ def _metric_table(comparisons: Mapping[str, Comparison], task: str, compared: bo
 def _estimate(found: Estimate | None, form: str = ".3f") -> str:
     if found is None:
         return "–"
-    return Markup('{} <small class="ends">{} to {}</small>').format(
+    return Markup('{} <small class="ends">{}&nbsp;to {}</small>').format(
         format(found.value, form), format(found.low, form), format(found.high, form)
     )
 

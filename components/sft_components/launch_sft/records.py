@@ -8,7 +8,7 @@ from pathlib import Path
 from sft_components.launch_sft.event_files import write_events
 from sft_components.launch_sft.metrics import Point
 from sft_components.reports.charts import line_chart
-from sft_components.reports.elements import Cell, table, verdict
+from sft_components.reports.elements import Cell, number, table, verdict
 from sft_components.reports.page import Section, page
 
 CURVES = (
@@ -54,9 +54,18 @@ class Records:
         sections = [
             Section("", verdict(passed, sentence)),
             *_curves(points),
-            Section("The job", table(["", "value"], list(facts.items()), wrap=["value"])),
+            Section("The job", _facts(facts)),
         ]
         self.html.write_text(page(title, sections), encoding="utf-8")
+
+
+def _facts(facts: Mapping[str, Cell]) -> str:
+    # Texts all of them: a column of texts and figures lines up with neither.
+    rows = [
+        (name, number(value) if isinstance(value, int | float) else value)
+        for name, value in facts.items()
+    ]
+    return table(["fact", "value"], rows, wrap=["fact", "value"])
 
 
 def _curves(points: Sequence[Point]) -> list[Section]:

@@ -95,6 +95,7 @@ def histogram(
     x_label: str,
     y_label: str = "rows",
     limits: Mapping[str, float] | None = None,
+    whole: bool = False,
 ) -> Markup:
     """Counts by value.
 
@@ -103,6 +104,7 @@ def histogram(
         x_label: What was measured, with its unit.
         y_label: What was counted.
         limits: Named values marked by a vertical line, such as a model's token limit.
+        whole: Only whole numbers were counted, so that only these are marked on the axis.
     """
     if not bins:
         return nothing(0)
@@ -134,7 +136,7 @@ def histogram(
     low, high, _ = max(bins, key=lambda item: item[2])
     return figure(
         f"{y_label} by {x_label}, most often {_span(low, high)}",
-        [*frame(x_axis, y_axis, x_label, y_label), *marks],
+        [*frame(x_axis, y_axis, x_label, y_label, 1.0 if whole else 0.0), *marks],
         {},
         0,
     )

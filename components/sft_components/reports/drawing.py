@@ -8,6 +8,8 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 560, 280
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 22, 54
+MOST_DIGITS = 4
+"""After the point, for which there is room beside an axis."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,11 @@ class Axis:
     def __call__(self, value: float) -> float:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
-    def ticks(self) -> list[float]:
-        step = nice_step((self.high - self.low) / 5)
+    def ticks(self, least: float = 0.0) -> list[tuple[float, str]]:
+        """Values and their texts, at steps of `least` or more."""
+        step = max(least, nice_step((self.high - self.low) / 5))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [i * step for i in range(first, last + 1)]
+        return [(i * step, tick_text(i * step, step)) for i in range(first, last + 1)]
 
 
 def nice_step(raw: float) -> float:
@@ -60,8 +63,8 @@ def y_ticks(axis: Axis, label: str) -> list[Markup]:
         Markup(
             '<line class="grid" x1="{0}" x2="{1}" y1="{2:.1f}" y2="{2:.1f}"/>'
             '<text x="{3}" y="{4:.1f}" text-anchor="end">{5}</text>'
-        ).format(LEFT, WIDTH - RIGHT, axis(tick), LEFT - 6, axis(tick) + 4, tick_text(tick))
-        for tick in axis.ticks()
+        ).format(LEFT, WIDTH - RIGHT, axis(tick), LEFT - 6, axis(tick) + 4, text)
+        for tick, text in axis.ticks()
     ]
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(
@@ -73,15 +76,18 @@ def y_ticks(axis: Axis, label: str) -> list[Markup]:
     return parts
 
 
-def frame(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str) -> list[Markup]:
+def frame(
+    x_axis: Axis, y_axis: Axis, x_label: str, y_label: str, least: float = 0.0
+) -> list[Markup]:
+    """The axes; `least` is the least step of the lower one."""
     floor = HEIGHT - BOTTOM
     return [
         *y_ticks(y_axis, y_label),
         *(
             Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
-                min(x_axis(tick), WIDTH - RIGHT - 8), floor + 20, tick_text(tick)
+                min(x_axis(tick), WIDTH - RIGHT - 8), floor + 20, text
             )
-            for tick in x_axis.ticks()
+            for tick, text in x_axis.ticks(least)
         ),
         Markup('<text class="label" x="{:.0f}" y="{}" text-anchor="middle">{}</text>').format(
             (LEFT + WIDTH - RIGHT) / 2, floor + 44, x_label
@@ -89,10 +95,12 @@ def frame(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str) -> list[Markup
     ]
 
 
-def tick_text(value: float) -> str:
-    if abs(value) >= 10_000:
-        return f"{value / 1000:,.4g}k" if abs(value) < 1e6 else f"{value / 1e6:,.4g}M"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+def tick_text(value: float, step: float) -> str:
+    """`value` with as many digits as tell it from a tick that is `step` away."""
+    size = abs(value)
+    scale, unit = (1e6, "M") if size >= 1e6 else (1e3, "k") if size >= 10_000 else (1.0, "")
+    digits = max(0, math.ceil(-math.log10(step / scale) - 1e-9))
+    return f"{value:.3g}" if digits > MOST_DIGITS else f"{value / scale:,.{digits}f}{unit}"
 
 
 def figure(said: str, marks: Iterable[Markup], legend: Mapping[int, str], lost: int) -> Markup:

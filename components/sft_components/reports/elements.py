@@ -8,9 +8,8 @@ from markupsafe import Markup, escape
 Cell = str | int | float | None
 """What a table cell may hold; a `Markup`, which is a str, is HTML, any other text is escaped."""
 
-
-_CELL = Markup("<td>{}</td>")
-_TEXT_CELL = Markup('<td class="text">{}</td>')
+STACKED = 3
+"""Columns from which on a table of long texts is a list of its cells on a narrow screen."""
 
 
 def number(value: float) -> str:
@@ -33,7 +32,7 @@ def table(
     caption: str = "",
     wrap: Collection[str] = (),
 ) -> Markup:
-    """A table that scrolls sideways on a narrow screen.
+    """A table. On a narrow screen it scrolls sideways, or its rows become lists of their cells.
 
     Args:
         headers: The column titles.
@@ -52,25 +51,38 @@ def table(
         )
         for at, title in enumerate(headers)
     )
+    stacked = any(wrapped) and len(headers) >= STACKED
+    titles = headers if stacked else [""] * len(headers)
     body = Markup("").join(
         Markup("<tr>{}</tr>\n").format(
-            Markup("").join(_cell(cell, wide) for cell, wide in zip(row, wrapped, strict=True))
+            Markup("").join(_cell(*parts) for parts in zip(row, wrapped, titles, strict=True))
         )
         for row in rows
     )
     title = Markup("<caption>{}</caption>").format(caption) if caption else Markup("")
     return Markup(
-        '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table>{}'
+        '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table{}>{}'
         "<thead><tr>{}</tr></thead>\n<tbody>{}</tbody></table></div>"
-    ).format(caption or ", ".join(headers), title, head, body)
+    ).format(
+        caption or ", ".join(headers),
+        Markup(' class="stack"') if stacked else "",
+        title,
+        head,
+        body,
+    )
 
 
-def _cell(cell: Cell, wide: bool) -> Markup:
-    if cell is None:
-        return Markup("<td></td>")
-    if isinstance(cell, str):
-        return (_TEXT_CELL if wide else _CELL).format(cell)
-    return Markup('<td class="num">{}</td>').format(number(cell))
+def _cell(cell: Cell, wide: bool, title: str) -> Markup:
+    kind, text = "", cell
+    if isinstance(cell, int | float):
+        kind, text = "num", number(cell)
+    elif wide:
+        kind = "text"
+    return Markup("<td{}{}>{}</td>").format(
+        Markup(' class="{}"').format(kind) if kind else "",
+        Markup(' data-title="{}"').format(title) if title else "",
+        "" if text is None else text,
+    )
 
 
 def tiles(figures: Mapping[str, Cell]) -> Markup:

@@ -1,5 +1,9 @@
 """Deployments that are short of machines, fail, or are ended in the middle."""
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -176,6 +180,38 @@ def test_a_run_is_released_in_the_middle_of_its_deployment(
         retry=None,
     )
     assert find_deployment(CONNECTION, model_id(run_name))
+    release(run_name, [])
+    assert find_deployment(CONNECTION, model_id(run_name)) == ""
+    assert endpoint(run_name) is None
+
+
+PROGRAM = """
+import sys
+from sft_components.deploy_model.work import deploy_model
+from sft_components.steps import log
+deploy_model(project=sys.argv[1], location=sys.argv[2], run_name=sys.argv[3],
+             base_model=sys.argv[4], checkpoint_uri=sys.argv[5], model_display_name="stopped",
+             machine_type="", accelerator_type="", accelerator_count=0, log=log)
+"""
+
+
+def test_a_step_that_is_stopped_while_its_request_is_under_way_leaves_nothing(
+    vertex: LocalVertex, checkpoint: str, faults: Any
+):
+    run_name = "stopped-while-asking"
+    faults({"kind": "delay", "path": ":deploy$", "seconds": 3})
+    step = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, PROJECT, LOCATION, run_name, MODEL, checkpoint],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while not requests.get(f"{vertex.api_url}/faults", timeout=5).json()[0]["used"]:
+        assert step.poll() is None, "It ended before it asked."
+        time.sleep(0.05)
+    step.send_signal(signal.SIGTERM)
+    said, _ = step.communicate(timeout=60)
+    assert step.returncode == 128 + signal.SIGTERM, said
+    assert "Cancelling projects/" in said
     release(run_name, [])
     assert find_deployment(CONNECTION, model_id(run_name)) == ""
     assert endpoint(run_name) is None

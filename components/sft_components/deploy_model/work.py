@@ -1,6 +1,7 @@
 """Deploy a tuned checkpoint: find the run's endpoint or create it, wait until it serves."""
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,9 @@ from sft_components.vertex.deployments import (
 from sft_components.vertex.endpoints import delete_endpoint, delete_model, get_endpoint
 from sft_components.vertex.expiry import check_ttl
 from sft_components.vertex.keys import endpoint_id, model_id
+
+SETTLE_S = 10.0
+"""How long a deployment that was asked for may stay out of sight."""
 
 
 @dataclass(frozen=True)
@@ -227,11 +231,23 @@ class _Deployment:
                 dedicated_resources=self._replicas.resources(machine)
             ),
         )
-        try:
-            started = self._garden.deploy(request=request, retry=None, timeout=120)
-        except api.TooManyRequests as error:
-            return code_pb2.RESOURCE_EXHAUSTED, error.message
-        return self._wait(started.operation.name)
+        with on_stop(self._cancel_asked_for):
+            try:
+                started = self._garden.deploy(request=request, retry=None, timeout=120)
+            except api.TooManyRequests as error:
+                return code_pb2.RESOURCE_EXHAUSTED, error.message
+            return self._wait(started.operation.name)
+
+    def _cancel_asked_for(self) -> None:
+        """Cancel a deployment whose request is under way, once it has begun."""
+        until = time.monotonic() + SETTLE_S
+        operation = ""
+        while not operation and time.monotonic() < until:
+            time.sleep(0.5)
+            with contextlib.suppress(api.GoogleAPIError, OSError):
+                operation = find_deployment(self.connection, model_id(self._run_name))
+        if operation:
+            _cancel(self._garden, operation, self._log)
 
     def _wait(self, operation: str) -> tuple[int, str] | None:
         """Wait for a deployment; one that fails or never ends leaves nothing that costs money."""

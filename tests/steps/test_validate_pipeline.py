@@ -1,9 +1,12 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.steps.conftest import BUCKET
 
 from sft_components.errors import UserError
 from sft_components.validate_pipeline.work import PipelineSettings, validate_pipeline
+from sft_local.control import LocalVertex
 
 GOOD: dict[str, Any] = {
     "location": "us-central1",
@@ -114,3 +117,16 @@ def test_what_is_left_open_is_resolved(changes: dict[str, Any], expected: tuple[
     }
     result = validate_pipeline(PipelineSettings(**chosen))
     assert (result.base_model, result.tuning_mode, result.output_uri, result.evaluation) == expected
+
+
+def test_a_wrong_file_of_prompts_is_refused_before_the_tuning(vertex: LocalVertex, tmp_path: Path):
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text("- prompt: Which city?\n  contain: Paris\n")
+    settings = {
+        **GOOD,
+        "project": "p",
+        "output_uri": f"gs://{BUCKET}/out",
+        "smoke_test_prompts_uri": str(prompts),
+    }
+    with pytest.raises(UserError, match="prompt 1 has an unknown key 'contain'"):
+        validate_pipeline(PipelineSettings(**settings))

@@ -20,6 +20,7 @@ from sft_components.datasets.version import data_version
 from sft_components.errors import UserError
 from sft_components.evaluation.gate import check_gate_expression
 from sft_components.promote_model.shares import check_promoted_endpoint, check_promotion
+from sft_components.smoke_test_endpoint.cases import read_cases
 from sft_components.smoke_test_endpoint.settings import check_smoke_test
 from sft_components.vertex.buckets import check_bucket
 from sft_components.vertex.expiry import check_ttl
@@ -107,7 +108,9 @@ def validate_pipeline(
     if settings.project and settings.output_uri:
         check_bucket(settings.project, settings.output_uri, settings.region, log)
     log(f"{model.title}: {checked.tuning_mode} in {settings.region}{_serving(model, settings)}")
-    # Last, because it asks Cloud Storage: a wrong setting is told at once.
+    # Last, because these ask Cloud Storage: a wrong setting is told at once.
+    if settings.project and settings.smoke_test_prompts_uri:
+        read_cases(settings.smoke_test_prompts_uri, settings.project, schemas=False)
     version = settings.project and data_version(
         settings.project,
         settings.dataset_uri,

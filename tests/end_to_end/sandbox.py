@@ -4,13 +4,24 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
+
+from sft_local import control
+from sft_local.gcs import Storage
+from sft_pipelines.template_yaml import load_documents
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "compiled" / "pipelines" / "tune-llama-model.yaml"
 HOME_VARIABLE = "VERTEX_SFT_HOME"
+BUCKET = "vertex-sft-rehearsal"
+QUICK = {"epochs": 1, "learning_rate": 0.001, "evaluation_max_new_tokens": 8}
+"""Parameters of a run that is soon over."""
 
 
 def rows(first: int, count: int) -> str:
@@ -42,14 +53,8 @@ class Sandbox:
         return [sys.executable, "-m", "sft_pipelines.cli", *arguments]
 
     def run_command(self, **parameters: object) -> list[str]:
-        values = {
-            "dataset_uri": "training.jsonl",
-            "evaluation_data_uri": "held-out.jsonl",
-            "epochs": 1,
-            "learning_rate": 0.001,
-            "evaluation_max_new_tokens": 8,
-            **parameters,
-        }
+        files = {"dataset_uri": "training.jsonl", "evaluation_data_uri": "held-out.jsonl"}
+        values = {**files, **QUICK, **parameters}
         assignments = [part for k, v in values.items() for part in ("-p", f"{k}={v}")]
         return self.command("run", str(TEMPLATE), "--local", "--base-model", "tiny", *assignments)
 
@@ -85,3 +90,84 @@ class Sandbox:
             except psutil.Error:
                 continue
         return found
+
+
+class Server(Sandbox):
+    """A user's machine on which a local Vertex AI goes on running, which can be asked."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        up = self.run(self.command("local", "up", "--base-model", "tiny"))
+        assert up.returncode == 0, up.stderr
+        found = control.running(self.home)
+        assert found is not None
+        self.local = found
+        self._http = httpx.Client(
+            base_url=f"{found.api_url}/v1beta1/projects/rehearsal/locations/us-central1",
+            timeout=30,
+            trust_env=False,
+        )
+
+    def down(self) -> None:
+        """Stop it."""
+        self._http.close()
+        control.stop(self.home)
+
+    def get(self, path: str) -> Any:
+        """A resource, or the list of them."""
+        found = self._http.get(path).raise_for_status().json()
+        return found.get(path, []) if "/" not in path else found
+
+    def post(self, path: str, body: object = None, **query: str) -> None:
+        """Ask for something to be done or made."""
+        self._http.post(path, json=body or {}, params=query).raise_for_status()
+
+    def order(self, *faults: dict[str, Any]) -> None:
+        """Order faults in the place of all that were."""
+        url = f"{self.local.api_url}/faults"
+        self._http.delete(url).raise_for_status()
+        self._http.post(url, json=faults).raise_for_status()
+
+    def submit(self, job_id: str, **parameters: object) -> None:
+        """Submit the template as a pipeline job."""
+        control.ensure_bucket(self.local, BUCKET)
+        rows = f"gs://{BUCKET}/{job_id}/training.jsonl"
+        Storage(self.local.storage_url).upload(self.folder / "training.jsonl", rows)
+        values = {
+            "project": "rehearsal",
+            "location": "us-central1",
+            "model_display_name": job_id,
+            "dataset_uri": rows,
+            "output_uri": f"gs://{BUCKET}/{job_id}",
+            **QUICK,
+            **parameters,
+        }
+        config = {"gcsOutputDirectory": f"gs://{BUCKET}/root", "parameterValues": values}
+        spec = load_documents(TEMPLATE.read_text())[0]
+        job = {"displayName": job_id, "pipelineSpec": spec, "runtimeConfig": config}
+        self.post("pipelineJobs", job, pipelineJobId=job_id)
+
+    def open_operations(self) -> list[str]:
+        """Operations that have not ended."""
+        return [o["name"] for o in self.get("operations") if not o.get("done")]
+
+    def left(self) -> list[str]:
+        """Endpoints, models but the results of tunings, and what has not ended."""
+        tunings = self.get("tuningJobs")
+        jobs = tunings + self.get("pipelineJobs")
+        ended = ("_SUCCEEDED", "_FAILED", "_CANCELLED")
+        results = {job.get("tunedModel", {}).get("model", "").partition("@")[0] for job in tunings}
+        return [
+            *(endpoint["name"] for endpoint in self.get("endpoints")),
+            *(model["name"] for model in self.get("models") if model["name"] not in results),
+            *self.open_operations(),
+            *(job["name"] for job in jobs if not job["state"].endswith(ended)),
+        ]
+
+
+def until(reached: Callable[[], object], seconds: float = 240) -> None:
+    """Wait until `reached` is true."""
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, "It did not come to that."
+        time.sleep(0.2)

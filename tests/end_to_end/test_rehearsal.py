@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from tests.end_to_end.sandbox import Sandbox
+from tests.end_to_end.sandbox import Sandbox, Server, until
 
 from sft_local.store import Store
 
@@ -38,18 +38,48 @@ def test_the_whole_way(sandbox: Sandbox):
     match = re.search(r"exact match [\d.]+ -> [\d.]+ on 6 held-out rows", done.stdout)
     assert match, done.stdout
     assert "smoke-test-endpoint succeeded" in done.stdout
-    report = re.search(r"report: (\S+evaluate\S*\.html)", done.stdout)
-    assert report
-    assert "loss over step: training ends at" in Path(report[1]).read_text()
+    for step in ("evaluate", "launch-sft"):
+        report = re.search(rf"report: (\S+{step}\S*\.html)", done.stdout)
+        assert report
+        assert "loss over step: training ends at" in Path(report[1]).read_text()
     assert wait_until_gone(sandbox, 5) == []
 
 
-def test_a_model_that_fails_the_gate_gets_no_endpoint(sandbox: Sandbox):
-    done = sandbox.run(sandbox.run_command(min_exact_match=1.0))
+def test_a_model_that_fails_the_gate_gets_no_endpoint(server: Server):
+    done = server.run(server.run_command(min_exact_match=1.0))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "deploy-model" not in done.stdout
     assert "The run serves nothing" in done.stdout
-    assert wait_until_gone(sandbox, 5) == []
+    assert "gate not passed, so nothing was deployed: The tuned model's exact match" in done.stdout
+    assert server.left() == []
+
+
+def test_an_endpoint_that_fails_its_smoke_test_is_taken_down(server: Server):
+    (server.folder / "prompts.yaml").write_text("- prompt: Which city?\n  contains: Paris\n")
+    done = server.run(
+        server.run_command(evaluation_data_uri="", smoke_test_prompts_uri="prompts.yaml")
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "deploy-model succeeded" in done.stdout
+    assert "The answer to 'Which city?' lacks 'Paris'" in done.stderr
+    assert re.search(r"release-endpoint \| Deleted projects/\S+/endpoints/", done.stdout)
+    assert server.left() == []
+
+
+def test_runs_that_are_stopped_during_their_deployment_leave_nothing(server: Server):
+    server.order({"kind": "stockout", "path": ":deploy$", "seconds": 600})
+    server.submit("stopped")
+    process = server.start(server.run_command(evaluation_data_uri=""))
+    until(lambda: process.poll() is not None or len(server.open_operations()) == 2)
+    assert process.poll() is None, process.communicate()
+    assert len(server.get("endpoints")) == 2
+    server.post("pipelineJobs/stopped:cancel")
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 130, output
+    assert re.search(r"deploy-model \| Cancelling projects/", output), output
+    until(lambda: server.get("pipelineJobs/stopped")["state"] == "PIPELINE_STATE_CANCELLED")
+    assert server.left() == []
 
 
 def test_a_bad_row_is_named_before_anything_is_launched(sandbox: Sandbox):

@@ -126,7 +126,9 @@ def _summary(console: "Console", result: "Rehearsal") -> None:
             "held-out rows",
             highlight=False,
         )
-        console.print(f"gate: {evaluation['reason']}", highlight=False, markup=False)
+        verdict = "passed" if evaluation["passed"] else "not passed, so nothing was deployed"
+        gate = f"gate {verdict}: {evaluation['reason']}"
+        console.print(gate, highlight=False, markup=False, soft_wrap=True)
     for report in result.reports:
         console.print(f"report: {report}", highlight=False, soft_wrap=True)
 

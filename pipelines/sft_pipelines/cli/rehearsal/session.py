@@ -37,6 +37,8 @@ UNREAD_CONDITION = re.compile(
 """kfp's local runner takes a condition that it cannot read for false, and the run for a success."""
 LITTLE_ROOM = 16 << 20
 """Bytes: a run that fails with fewer has most likely failed for want of room."""
+PAGES = ("report", "loss_curve")
+"""Names of the steps' outputs that are HTML."""
 STOP_S = 45.0
 """How long an interrupted run may take to cancel its job and run its exit handler."""
 
@@ -335,7 +337,8 @@ def _collect(steps: Path, result: Rehearsal) -> None:
     outputs = steps / "outputs.json"
     if outputs.is_file():
         result.outputs = json.loads(outputs.read_text(encoding="utf-8"))
-    for path in sorted(steps.glob("*/*/report"), reverse=True):
+    pages = [page for name in PAGES for page in steps.glob(f"*/*/{name}")]
+    for path in sorted(pages, reverse=True):
         name = path.parent.name.removesuffix("-dataset").removesuffix("-model")
         report = result.folder / f"{name}.html"
         shutil.copyfile(path, report)

@@ -28,6 +28,7 @@ COMPONENTS = (
     "record_success",
     "release_endpoint",
 )
+GRAPHS = ("tuning", "evaluation", "deployment")
 PIPELINES = (
     "tune_large_model",
     "tune_large_chat_model",
@@ -75,6 +76,10 @@ def compile_all(target: Path) -> Iterator[Path]:
     for name in COMPONENTS:
         module = importlib.import_module(f"sft_components.{name}.component")
         yield _write(getattr(module, name), target / "components" / _file_name(name))
+    for name in GRAPHS:
+        # Not by the import of a pipeline: kfp inspects the whole stack for each limit of a task,
+        # and each import that is under way adds milliseconds to that.
+        importlib.import_module(f"sft_pipelines.graphs.{name}")
     for name in PIPELINES:
         module = importlib.import_module(f"sft_pipelines.{name}")
         yield _write(getattr(module, name), target / "pipelines" / _file_name(name))

@@ -97,8 +97,10 @@ class Forks:
                     read_output=True,
                 )
             channel: Any = self._process
-            channel.stdin.write(order.encode())
-            channel.stdin.flush()
+            # One that has just ended does not answer either.
+            with contextlib.suppress(BrokenPipeError):
+                channel.stdin.write(order.encode())
+                channel.stdin.flush()
             answer = channel.stdout.readline()
         if not answer:
             raise OSError(f"The process of the model servers has ended; its log is {self._log}.")

@@ -258,5 +258,8 @@ def carry_out(case: Case, seed: int, folder: Path) -> Case:
         (folder / "traceback").write_text(traceback.format_exc())
     finally:
         if machine is not None:
-            machine.end()
+            try:
+                machine.end()
+            except Exception as error:
+                case.faults.append(f"it cannot be ended: {type(error).__name__}: {error}")
     return case

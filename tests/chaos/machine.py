@@ -1,5 +1,6 @@
 """A machine that is mistreated: the command line on it, its processes by role, its timeline."""
 
+import contextlib
 import random
 import re
 import shutil
@@ -263,7 +264,8 @@ class Machine(Sandbox):
     def end(self) -> None:
         """Leaves no process, and takes the disk away."""
         for process in self.processes():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(self.processes(), 10)
         if self.disk is not None:
             self.disk.end()

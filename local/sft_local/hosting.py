@@ -39,6 +39,8 @@ class Deployment(msgspec.Struct, frozen=True):
     undo: list[str] = []
     """The resources to delete should the server be killed before the deployment is complete."""
     complete: bool = True
+    max_model_len: int = 0
+    """vLLM's, where the container names one."""
 
 
 class NotServedError(ApiError):
@@ -127,7 +129,9 @@ class Hosting:
             ),
         )
         deployed_id = self._operations.next_id()
-        self.begin(deployed_id, Deployment(name, model, weights_uri, surface, [name], False))
+        self.begin(
+            deployed_id, Deployment(name, model, weights_uri, surface, undo=[name], complete=False)
+        )
         try:
             self.attach(deployed_id, {"display_name": display_name}, {"0": 100})
         except BaseException:
@@ -267,10 +271,12 @@ class Hosting:
             NotServedError: The model is not deployed, or not any more.
             ApiError: It cannot be served.
         """
+        found = self.find(deployed_id)
         try:
-            server = self._servers.acquire(deployed_id, self.find(deployed_id).weights)
+            server = self._servers.acquire(deployed_id, found.weights)
         except OperationCancelledError:
             raise NotServedError(deployed_id) from None
+        server.max_model_len = found.max_model_len
         if self._store.note(_KIND, deployed_id) is None:
             # Undeployed while its server was being started: nothing would ever end that.
             self._servers.release(server)

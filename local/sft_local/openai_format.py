@@ -1,12 +1,14 @@
 """vLLM's formats: the instances of Model Garden's image, and OpenAI's chat completions."""
 
 import json
+from asyncio import to_thread
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from sft_local.generation import Asked, Sampling, StopFilter, chunks, complete, several
 from sft_local.serving import ModelServer
+from sft_local.vllm_container import fitted
 from sft_local.wire import ApiError
 
 INSTANCE_TOKENS = 16
@@ -127,7 +129,9 @@ async def answer_instances(server: ModelServer, instances: Sequence[Any]) -> Any
         if found is None:
             predictions.append(await answer_chat(server, instance, instance.get("model") or ""))
             continue
-        text = (await complete(server, *found)).text
+        question, sampling = found
+        sampling = await to_thread(fitted, server, question, sampling, named=True)
+        text = (await complete(server, question, sampling)).text
         if instance.get("raw_response") is not True:
             text = f"Prompt:\n{instance['prompt'].strip()}\nOutput:\n{text}"
         predictions.append(text)
@@ -160,13 +164,21 @@ def _read_chat(body: Mapping[str, Any]) -> tuple[Asked, Sampling, int]:
     return {"messages": asked}, sampling, choices
 
 
+async def _read_fitting_chat(
+    server: ModelServer, body: Mapping[str, Any]
+) -> tuple[Asked, Sampling, int]:
+    asked, sampling, choices = _read_chat(body)
+    named = any(body.get(key) is not None for key in ("max_tokens", "max_completion_tokens"))
+    return asked, await to_thread(fitted, server, asked, sampling, named=named), choices
+
+
 async def answer_chat(server: ModelServer, body: Mapping[str, Any], model: str) -> Any:
     """The chat completion for `body`, under the name `model`.
 
     Raises:
         ApiError: The request is wrong, or the model server refuses it.
     """
-    asked, sampling, count = _read_chat(body)
+    asked, sampling, count = await _read_fitting_chat(server, body)
     answers = await several(server, asked, sampling, count)
     choices = []
     for index, answer in enumerate(answers):
@@ -186,7 +198,7 @@ async def stream_chat(
     Raises:
         ApiError: The request is wrong, or the model server refuses it.
     """
-    asked, sampling, count = _read_chat(body)
+    asked, sampling, count = await _read_fitting_chat(server, body)
     told = (body.get("stream_options") or {}).get("include_usage") is True
     used = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     chunk: dict[str, Any] = {}

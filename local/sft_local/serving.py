@@ -55,6 +55,8 @@ class ModelServer:
     """When it last began or ended to answer."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the question whose turn it is."""
+    max_model_len: int = 0
+    """Longest question with its answer, in tokens, that its container is to take; 0: no limit."""
 
     @property
     def alive(self) -> bool:

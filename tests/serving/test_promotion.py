@@ -238,7 +238,8 @@ def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
     # The weights became a version of the model, on vLLM's image with the settings of a catalogue.
     model = CONNECTION.client(ModelServiceClient).get_model(name=result["model"])
     assert model.name == registered
-    assert f"--model={weights}" in model.container_spec.args
+    assert model.artifact_uri == weights
+    assert "--model=$(AIP_STORAGE_URI)" in model.container_spec.args
     assert result["traffic"] == {**dict.fromkeys(before, 70), result["deployed_model"]: 30}
     # The same again adopts the version and the deployed model.
     assert json.loads(command(*options).stdout) == result

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import requests
+from google.api_core import exceptions as api
 from google.cloud.aiplatform_v1beta1 import types
 from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 from google.cloud.aiplatform_v1beta1.services.model_garden_service import ModelGardenServiceClient
@@ -24,6 +25,7 @@ from sft_components.vertex.connection import Connection
 from sft_components.vertex.deployments import find_deployment
 from sft_components.vertex.endpoints import get_endpoint
 from sft_components.vertex.keys import RUN_LABEL, endpoint_id, model_id
+from sft_components.vertex.prediction import EndpointSession
 from sft_local import base_model
 from sft_local.control import LocalVertex
 from sft_local.gcs import Storage
@@ -113,6 +115,57 @@ def test_where_there_is_no_machine_the_next_is_tried(checkpoint: str, faults: An
     assert deploy("short", checkpoint, lines) == result
     release("short", lines)
     assert endpoint("short") is None
+
+
+def test_vllms_arguments_are_sent_and_the_context_is_kept(checkpoint: str, faults: Any):
+    faults({"kind": "stockout", "path": ":deploy$", "times": 1})
+    lines: list[str] = []
+    result = deploy(
+        "arguments",
+        checkpoint,
+        lines,
+        container_args=["--max_model_len=128", "--enable-prefix-caching"],
+        fallback_machines=["g2-standard-24"],
+    )
+    model = CONNECTION.client(ModelServiceClient).get_model(name=result.model)
+    args = list(model.container_spec.args)
+    # The catalogue's where nothing else is given; all accelerators of the machine that was had.
+    for expected in (
+        "--model=$(AIP_STORAGE_URI)",
+        "--max-model-len=128",
+        "--gpu-memory-utilization=0.95",
+        "--tensor-parallel-size=2",
+        "--enable-prefix-caching",
+    ):
+        assert args.count(expected) == 1
+    assert model.container_spec.image_uri == load_catalog().vllm.image
+    found = endpoint("arguments")
+    assert found is not None
+    # The local Vertex AI keeps the context, and tells what it does not keep.
+    assert "--max-model-len=128 counts here" in found.description
+    assert "--gpu-memory-utilization=0.95" in found.description
+    session = EndpointSession(CONNECTION, found.name)
+    message = {"messages": [{"role": "user", "content": "b" * 60}]}
+    with pytest.raises(api.BadRequest, match="maximum context length is 128 tokens"):
+        session.ask("/chat/completions", {**message, "max_tokens": 60})
+    with pytest.raises(api.BadRequest, match="maximum context length"):
+        session.ask(":predict", {"instances": [{"prompt": "a" * 200}]})
+    greedy = {"temperature": 0, "min_tokens": 60}
+    answer = session.ask("/chat/completions", {**message, **greedy})
+    assert answer["usage"]["total_tokens"] == 128
+    asked = {"prompt": "a" * 120, "max_tokens": 60, "raw_response": True, **greedy}
+    cut = session.ask(":predict", {"instances": [asked]})["predictions"][0]
+    # The tiny model's tokens are bytes.
+    assert 0 < len(cut) <= 8
+    release("arguments", lines)
+
+
+def test_the_choice_is_left_to_model_garden_where_that_is_wanted(checkpoint: str):
+    lines: list[str] = []
+    result = deploy("garden", checkpoint, lines, container_image_uri="model-garden")
+    model = CONNECTION.client(ModelServiceClient).get_model(name=result.model)
+    assert model.container_spec.image_uri == ""
+    release("garden", lines)
 
 
 def test_a_key_and_an_account_take_another_way_and_are_adopted_too(checkpoint: str, faults: Any):
@@ -237,6 +290,15 @@ def test_an_endpoint_that_does_not_exist_is_not_adopted(vertex: LocalVertex):
         ({"fallback_machines": ["g2-standard-13"]}, "Unknown machine 'g2-standard-13'"),
         ({"min_replica_count": 2}, "max_replica_count is 1: give at least 2"),
         ({"min_replica_count": -1}, "min_replica_count is -1"),
+        ({"container_args": ["--max-model-len", "8"]}, "--max-model-len is a whole number"),
+        ({"container_args": ["max-model-len=8"]}, "write each argument with its value"),
+        ({"container_args": ["--gpu-memory-utilization=95"]}, "share above 0 and up to 1"),
+        ({"container_args": ["--model=gs://other"]}, "--model, which is set by itself"),
+        ({"container_args": ["--tensor-parallel-size=2"]}, "the machine has 1 accelerator"),
+        (
+            {"container_args": ["--max-num-seqs=1"], "container_image_uri": "model-garden"},
+            "leaves them to Model Garden",
+        ),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused(changes: dict[str, Any], message: str):

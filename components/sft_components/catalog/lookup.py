@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from sft_components.catalog.schema import (
+    Container,
     Legacy,
     Location,
     Machine,
@@ -33,6 +34,7 @@ class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accelerator_gb: dict[str, int]
     """Memory of one accelerator."""
     machines: dict[str, Machine]
+    vllm: Container
     quotas: dict[str, Quota]
     legacy: Legacy
     models: dict[str, ModelSpec]

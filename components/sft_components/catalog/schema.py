@@ -73,6 +73,14 @@ class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_num_seqs: int | None = None
 
 
+class Container(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A public image that serves weights."""
+
+    image: str
+    """With its tag."""
+    source: str
+
+
 class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the `config.json` of a checkpoint says that this model can be tuned on from."""
 

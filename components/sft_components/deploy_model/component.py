@@ -35,6 +35,8 @@ def deploy_model(
     endpoint_ttl_hours: int = 0,
     service_account: str = "",
     encryption_spec_key_name: str = "",
+    container_args: list = [],  # noqa: B006
+    container_image_uri: str = "",
 ) -> NamedTuple("DeployOutputs", [("endpoint_resource_name", str), ("model_resource_name", str)]):
     """Deploy tuned weights to an endpoint and wait until it serves.
 
@@ -64,6 +66,10 @@ def deploy_model(
         service_account: Account that the container runs as; empty: the service's own. With it or a
             key Model Garden's deployment, which has neither, is not used.
         encryption_spec_key_name: Customer-managed key of the endpoint and the model; may be empty.
+        container_args: vLLM's arguments in the place of the catalogue's, such as
+            ["--max-model-len=16384"].
+        container_image_uri: vLLM's image; empty: the catalogue's; model-garden: Model Garden
+            chooses image and arguments.
 
     Returns:
         Resource names of the endpoint and the model.
@@ -93,6 +99,8 @@ def deploy_model(
             endpoint_ttl_hours=endpoint_ttl_hours,
             service_account=service_account,
             encryption_spec_key_name=encryption_spec_key_name,
+            container_args=container_args,
+            container_image_uri=container_image_uri,
             log=log,
         )
     for artifact, name in ((endpoint, result.endpoint), (model, result.model)):

@@ -29,6 +29,8 @@ def deploy_by_hand(
     resources: Sequence[types.DedicatedResources],
     service_account: str,
     encryption_key: str,
+    container_args: Sequence[str],
+    container_image: str,
     log: Callable[[str], None],
 ) -> types.Endpoint:
     """Find or make the run's endpoint, its model and its deployment; wait until it serves.
@@ -42,6 +44,8 @@ def deploy_by_hand(
         resources: What it is served on, in the order in which it is tried.
         service_account: Account that the container runs as; may be empty.
         encryption_key: Customer-managed key of endpoint and model; may be empty.
+        container_args: vLLM's arguments in the place of the catalogue's.
+        container_image: vLLM's image; empty: the catalogue's.
         log: Called with lines of progress.
 
     Raises:
@@ -74,7 +78,10 @@ def deploy_by_hand(
         parent_model="",
         display_name=display_name,
         encryption_key=encryption_key,
+        # The first machine's: one that is fallen back on may leave accelerators unused.
         accelerators=resources[0].machine_spec.accelerator_count,
+        container_args=container_args,
+        container_image=container_image,
     )
     challenger = Challenger(
         endpoints=endpoints,

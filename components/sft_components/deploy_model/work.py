@@ -16,7 +16,9 @@ from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceC
 from google.rpc import code_pb2
 
 from sft_components.catalog import load_catalog
+from sft_components.catalog.vllm import MODEL_GARDEN, needs_container
 from sft_components.deploy_model.adoption import adopt_endpoint
+from sft_components.deploy_model.container import container
 from sft_components.deploy_model.labels import label_endpoint, label_model
 from sft_components.deploy_model.own import deploy_by_hand
 from sft_components.deploy_model.plan import Replicas, described, machines
@@ -71,6 +73,8 @@ def deploy_model(
     endpoint_ttl_hours: int = 0,
     service_account: str = "",
     encryption_spec_key_name: str = "",
+    container_args: Sequence[str] = (),
+    container_image_uri: str = "",
     log: Callable[[str], None] = print,
 ) -> DeployResult:
     """Deploy `checkpoint_uri` with Model Garden's custom-weights deployment.
@@ -98,11 +102,14 @@ def deploy_model(
         service_account: Account that the container runs as. This and the next are not in Model
             Garden's deployment: with one of them endpoint and model are made one by one.
         encryption_spec_key_name: Customer-managed key of the endpoint and the model.
+        container_args: vLLM's arguments in the place of the catalogue's.
+        container_image_uri: vLLM's image; empty: the catalogue's, where it or `container_args` has
+            arguments; `model-garden`: Model Garden's own choice of both.
         log: Called with lines of progress.
 
     Raises:
-        UserError: The machine is not complete or does not fit, the service refused it, or there
-            is no such endpoint to adopt.
+        UserError: The machine is not complete, it or an argument does not fit, the service refused
+            it, or there is no such endpoint to adopt.
     """
     check_ttl(endpoint_ttl_hours)
     if tuned_endpoint:
@@ -115,13 +122,21 @@ def deploy_model(
     if place is not None and not place.deployment:
         raise UserError(f"An endpoint needs a region such as us-central1, not {location!r}.")
     replicas = Replicas(min_replica_count, max_replica_count, spot)
+    model_spec = catalog.find(base_model, allow_unlisted=True)
     choices = machines(
-        catalog.find(base_model, allow_unlisted=True),
+        model_spec,
         machine_type,
         accelerator_type,
         accelerator_count,
         fallback_machines,
     )
+    containers: list[types.ModelContainerSpec | None] = [None] * len(choices)
+    if needs_container(model_spec, container_image_uri, container_args):
+        counts = [choice.accelerator_count for choice in choices]
+        containers = [
+            container(model_spec.name, count, container_args, container_image_uri)
+            for count in counts
+        ]
     deployment = _Deployment(
         Connection(project, location), run_name, checkpoint_uri, model_display_name, replicas, log
     )
@@ -138,10 +153,13 @@ def deploy_model(
             resources=[replicas.resources(choice) for choice in choices],
             service_account=service_account,
             encryption_key=encryption_spec_key_name,
+            container_args=container_args,
+            # Without Model Garden there is no choice of its own.
+            container_image="" if container_image_uri == MODEL_GARDEN else container_image_uri,
             log=log,
         )
     else:
-        endpoint, machine = deployment.first_that_is_to_be_had(choices)
+        endpoint, machine = deployment.first_that_is_to_be_had(choices, containers)
     label_endpoint(deployment.endpoints, endpoint, run_name, endpoint_ttl_hours)
     deployed = endpoint.deployed_models[0]
     label_model(deployment.connection.client(ModelServiceClient), deployed.model, run_name)
@@ -181,9 +199,15 @@ class _Deployment:
         return endpoint if endpoint is not None and endpoint.deployed_models else None
 
     def first_that_is_to_be_had(
-        self, choices: Sequence[types.MachineSpec]
+        self,
+        choices: Sequence[types.MachineSpec],
+        containers: Sequence[types.ModelContainerSpec | None],
     ) -> tuple[types.Endpoint, str]:
         """Deploy on the first of `choices` that there is; the endpoint, and the machine in words.
+
+        Args:
+            choices: Machines in order.
+            containers: The container on each; None: Model Garden's own choice.
 
         Raises:
             UserError: None is to be had, or the service refuses for another reason.
@@ -197,9 +221,9 @@ class _Deployment:
                 return self._served(), ""
             self._log(f"It failed: {error[1]}")
         tried: list[str] = []
-        for machine in choices:
+        for machine, contained in zip(choices, containers, strict=True):
             tried.append(machine.machine_type)
-            error = self._deploy(machine)
+            error = self._deploy(machine, contained)
             if error is None:
                 return self._served(), described(machine)
             code, message = error
@@ -211,17 +235,23 @@ class _Deployment:
             self._log(f"WARNING: {advice}")
         raise AssertionError("unreachable")
 
-    def _deploy(self, machine: types.MachineSpec) -> tuple[int, str] | None:
+    def _deploy(
+        self, machine: types.MachineSpec, contained: types.ModelContainerSpec | None
+    ) -> tuple[int, str] | None:
         """Deploy on `machine`; code and message of what went wrong, if anything."""
         # What an attempt that failed had left: the ids are ours, a new deployment needs them.
         self._clear()
         self._log(f"Deploying {self._checkpoint_uri} on {described(machine)}")
+        if contained is not None:
+            options = " ".join(arg for arg in contained.args if arg.startswith("--"))
+            self._log(f"vLLM {contained.image_uri.rpartition(':')[2]}: {options}")
         request = types.DeployRequest(
             destination=self.connection.parent,
             custom_model=types.DeployRequest.CustomModel(gcs_uri=self._checkpoint_uri),
             model_config=types.DeployRequest.ModelConfig(
                 model_user_id=model_id(self._run_name),
                 model_display_name=self._display_name[:128],
+                container_spec=contained,
             ),
             endpoint_config=types.DeployRequest.EndpointConfig(
                 endpoint_user_id=endpoint_id(self._run_name),

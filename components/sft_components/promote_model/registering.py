@@ -1,12 +1,12 @@
 """The registry's entry of a model that is to be promoted: adopted, or registered as a version."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from google.api_core import exceptions as api
 from google.cloud.aiplatform_v1beta1 import types
 from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
 
-from sft_components.catalog import load_catalog
+from sft_components.deploy_model.container import container
 from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.endpoints import OPERATION_TIMEOUT_S
@@ -14,13 +14,7 @@ from sft_components.vertex.keys import RUN_LABEL, label_value
 from sft_components.vertex.keys import model_id as run_model_id
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, reading
 
-VLLM_IMAGE = (
-    "us-docker.pkg.dev/vertex-ai/vertex-vision-model-garden-dockers/pytorch-vllm-serve:latest"
-)
-PORT = 8080
 PREVIOUS_ALIAS = "previous-champion"
-SHARED_MEMORY_MB = 16 * 1024
-START_TIMEOUT_S = 7200
 
 
 class Registry:
@@ -53,6 +47,8 @@ class Registry:
         display_name: str,
         encryption_key: str = "",
         accelerators: int = 0,
+        container_args: Sequence[str] = (),
+        container_image: str = "",
     ) -> types.Model:
         """The run's own version, found by the run's label or else uploaded.
 
@@ -65,6 +61,8 @@ class Registry:
             display_name: Name of the model.
             encryption_key: Customer-managed key; may be empty.
             accelerators: Of the machine that it is served on; 0: as the catalogue says.
+            container_args: vLLM's arguments in the place of the catalogue's.
+            container_image: vLLM's image; empty: the catalogue's.
         """
         parent_model = parent_model.partition("@")[0]
         found = self._registered(parent_model)
@@ -78,7 +76,7 @@ class Registry:
             artifact_uri=weights,
             container_spec=given
             if given and given.image_uri
-            else container(weights, base_model, accelerators),
+            else container(base_model, accelerators, container_args, container_image),
             labels={RUN_LABEL: label_value(self._run)},
         )
         if encryption_key:
@@ -157,41 +155,3 @@ class Registry:
 def versioned(model: types.Model) -> str:
     """`projects/…/models/ID@VERSION`."""
     return f"{model.name.partition('@')[0]}@{model.version_id}"
-
-
-def container(weights: str, base_model: str, accelerators: int = 0) -> types.ModelContainerSpec:
-    """Model Garden's vLLM image on `weights`, with the catalogue's settings for `base_model`.
-
-    Inferred from public deployments of that image, not seen in an answer of Model Garden: how its
-    own deployments declare their container is in the models that they register, and those are
-    taken over as they are where there is one.
-
-    Raises:
-        UserError: Unknown model.
-    """
-    serving = None
-    if base_model:
-        serving = load_catalog().find(base_model, allow_unlisted=True).serving
-    settings = {
-        "tensor-parallel-size": accelerators or (serving.accelerator_count if serving else 1),
-        "max-model-len": serving.max_model_len if serving else None,
-        "gpu-memory-utilization": serving.gpu_memory_utilization if serving else None,
-        "max-num-seqs": serving.max_num_seqs if serving else None,
-    }
-    return types.ModelContainerSpec(
-        image_uri=VLLM_IMAGE,
-        command=["python", "-m", "vllm.entrypoints.api_server"],
-        args=[
-            "--host=0.0.0.0",
-            f"--port={PORT}",
-            f"--model={weights}",
-            *(f"--{name}={value}" for name, value in settings.items() if value is not None),
-            "--disable-log-stats",
-        ],
-        env=[types.EnvVar(name="MODEL_ID", value=weights)],
-        ports=[types.Port(container_port=PORT)],
-        predict_route="/generate",
-        health_route="/ping",
-        shared_memory_size_mb=SHARED_MEMORY_MB,
-        deployment_timeout={"seconds": START_TIMEOUT_S},
-    )

@@ -15,6 +15,7 @@ from sft_local.api.resources import (
 from sft_local.hosting import Deployment
 from sft_local.versions import version_row
 from sft_local.vertex import PLACE, Body, PlaceHere, VertexHere
+from sft_local.vllm_container import max_model_len
 from sft_local.wire import ApiError
 
 router = APIRouter()
@@ -42,6 +43,7 @@ def deploy(endpoint: str, body: Body, place: PlaceHere, vertex: VertexHere) -> R
             "UNIMPLEMENTED", "Each checkpoint has an endpoint of its own: see tunedModel."
         )
     surface = vertex.hosting.surface_of(model.name)
+    length = max_model_len(model.container_spec)
     # The service serves what it tuned itself without being told on what; here that is hosted.
     hosted = surface != "vllm" and "dedicated_resources" not in wanted
     if not hosted and not ("dedicated_resources" in wanted or "automatic_resources" in wanted):
@@ -61,6 +63,7 @@ def deploy(endpoint: str, body: Body, place: PlaceHere, vertex: VertexHere) -> R
             model.artifact_uri,
             surface,
             complete=False,
+            max_model_len=length,
         ),
     )
     try:

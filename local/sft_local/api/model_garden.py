@@ -18,6 +18,7 @@ from sft_local.api.resources import (
 from sft_local.hosting import Deployment
 from sft_local.store import now
 from sft_local.vertex import PLACE, Body, Place, PlaceHere, VertexHere
+from sft_local.vllm_container import kept, max_model_len
 from sft_local.wire import ApiError
 
 router = APIRouter()
@@ -35,7 +36,10 @@ def deploy(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
     deployed_id = vertex.operations.next_id()
     endpoint_name, model_name = place.name("endpoints", endpoint_id), place.name("models", model_id)
     machine = machine_title(request.deploy_config.dedicated_resources)
+    container = wanted_model.container_spec
+    length = max_model_len(container)
     sentence = f"Served on this machine's CPU by transformers serve instead of {machine}."
+    sentence = f"{sentence} {kept(container)}".strip()
     moment = now()
     endpoint = vertex.hosting.endpoint(
         endpoint_name,
@@ -48,6 +52,7 @@ def deploy(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
         display_name=wanted_model.model_display_name or model_id,
         description=sentence,
         artifact_uri=gcs_uri,
+        container_spec=container,
         version_id="1",
         version_aliases=["default"],
         supported_deployment_resources_types=["DEDICATED_RESOURCES"],
@@ -69,6 +74,7 @@ def deploy(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
             "vllm",
             undo=[endpoint_name, model_name],
             complete=False,
+            max_model_len=length,
         ),
     )
 

@@ -10,6 +10,7 @@ from sft_local.api.resources import MODEL_ID, check_folder, check_id
 from sft_local.store import now, paginate
 from sft_local.versions import add_version, check_aliases, move_aliases, version_row, version_rows
 from sft_local.vertex import PLACE, Body, PlaceHere, VertexHere, check_labels
+from sft_local.vllm_container import kept
 from sft_local.wire import ApiError
 
 router = APIRouter()
@@ -34,6 +35,8 @@ def upload(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
         raise ApiError("INVALID_ARGUMENT", "model.displayName must have 1 to 128 characters.")
     check_labels(model.labels)
     check_aliases(model.version_aliases)
+    # Nothing is ignored in secret.
+    model.description = f"{model.description} {kept(model.container_spec)}".strip()
     if model.artifact_uri:
         check_folder("model.artifactUri", model.artifact_uri)
     if request.parent_model:

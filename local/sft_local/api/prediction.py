@@ -1,5 +1,6 @@
 """Online prediction as Model Garden's vLLM image answers, and as the PaLM API did."""
 
+from asyncio import to_thread
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -14,6 +15,7 @@ from sft_local.api.asking import HeldStream, begun, leased, leased_base, read_ob
 from sft_local.hosting import Surface
 from sft_local.serving import ModelServer
 from sft_local.vertex import PLACE, Place, PlaceHere, Vertex, VertexHere
+from sft_local.vllm_container import fitted
 from sft_local.wire import ApiError
 
 router = APIRouter()
@@ -97,6 +99,7 @@ async def stream_raw_predict(
             pieces = openai_format.stream_chat(server, {**body, "stream": True}, deployed.model)
         else:
             asked, sampling = openai_format.read_instance(body, "the body")
+            sampling = await to_thread(fitted, server, asked, sampling, named=True)
             pieces = _texts(generation.stream(server, asked, sampling))
         answer = HeldStream(await begun(pieces), held.pop_all())
         answer.headers.update(_headers(endpoint, deployed))

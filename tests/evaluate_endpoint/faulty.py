@@ -23,6 +23,8 @@ class Faulty:
         self.fault: Fault = lambda number, text: None
         self.says: Callable[[str, str], str] = lambda path, text: text
         self.lock = threading.Lock()
+        self.unwell = 0
+        """How many more times the endpoint fails to describe itself."""
 
 
 @contextmanager
@@ -33,7 +35,10 @@ def faulty() -> Iterator[Faulty]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self._send(200, {"name": "it", "deployedModels": [{"id": "1"}]})
+            with state.lock:
+                state.unwell -= 1
+                well = state.unwell < 0
+            self._send(200 if well else 503, {"name": "it", "deployedModels": [{"id": "1"}]})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -47,6 +47,7 @@ def test_what_may_pass_is_asked_again_and_the_order_is_kept(
 ) -> None:
     faults = {0: 503, 5: 429, 9: 0, 13: 500, 20: 503}
     server.fault = lambda number, text: faults.get(number)
+    server.unwell = 1
     said: list[str] = []
     result = evaluate(tmp_path, rows, log=said.append)
     assert result.metrics["exact_match"] == 1

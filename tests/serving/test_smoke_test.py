@@ -1,5 +1,6 @@
 """The smoke test: expectations, variants, load, and whose weights are served."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceC
 from tests.serving.conftest import BUCKET, CONNECTION, PROJECT, Serve
 
 from sft_components.errors import UserError
+from sft_components.smoke_test_endpoint import work
 from sft_components.smoke_test_endpoint.cases import Case, read_cases
 from sft_components.smoke_test_endpoint.load import percentiles
 from sft_components.smoke_test_endpoint.settings import check_smoke_test
@@ -24,7 +26,7 @@ MODEL = "meta/llama3_1@llama-3.1-8b-instruct"
 
 
 def test_every_surface_answers_under_load_and_the_report_says_so(
-    serve: Serve, vertex: LocalVertex, tmp_path: Path
+    serve: Serve, vertex: LocalVertex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint = serve("smoked", "1").name
     uri = f"gs://{BUCKET}/prompts.jsonl"
@@ -41,9 +43,13 @@ def test_every_surface_answers_under_load_and_the_report_says_so(
     text = "\n".join(map(json.dumps, cases))
     storage_client(PROJECT).bucket(BUCKET).blob("prompts.jsonl").upload_from_string(text)
     report = tmp_path / "report.html"
-    # One failed request passes, as a retry of it does.
-    rule = {"kind": "status", "path": "chat/completions$", "status": 503, "times": 1}
-    requests.post(f"{vertex.api_url}/faults", json=[rule], timeout=30).raise_for_status()
+    # Failed requests pass, as a retry of them does.
+    rules = [
+        {"kind": "drop", "path": "chat/completions$", "times": 6},
+        {"kind": "status", "method": "GET", "path": "endpoints/smoked$", "times": 1},
+    ]
+    monkeypatch.setattr(work, "backoff", lambda *waits: itertools.repeat(0.01))
+    requests.post(f"{vertex.api_url}/faults", json=rules, timeout=30).raise_for_status()
     try:
         result = examine_endpoint(
             endpoint=endpoint,

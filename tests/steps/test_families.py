@@ -184,6 +184,8 @@ def test_what_the_run_did_not_take_is_taken_down(family: str, tuned: dict[str, T
     result = tuned[family].result
     endpoints = Connection(PROJECT, LOCATION).client(EndpointServiceClient)
 
+    lines: list[str] = []
+
     def release(succeeded: bool) -> ReleaseResult:
         return release_endpoint(
             project=PROJECT,
@@ -191,11 +193,13 @@ def test_what_the_run_did_not_take_is_taken_down(family: str, tuned: dict[str, T
             tuning_location=LOCATION,
             run_name=f"run-{family}",
             succeeded=succeeded,
+            log=lines.append,
         )
 
     adopt_endpoint(result.endpoint, result.tuned_model, f"run-{family}", print)
     assert release(succeeded=True) == ReleaseResult(result.tuned_model, result.endpoint)
     assert get_endpoint(endpoints, result.endpoint)
+    assert "only the tokens that it is asked cost money" in lines[-1]
     assert release(succeeded=False) == ReleaseResult("", "")
     assert get_endpoint(endpoints, result.endpoint) is None
     assert not [c for c in result.checkpoints if get_endpoint(endpoints, c["endpoint"])]

@@ -14,7 +14,7 @@ from sft_components.evaluation.kept import Answer, KeptAnswers, key
 from sft_components.evaluation.rows import EvaluationRow
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.prediction import EndpointSession, endpoint_connection
-from sft_components.vertex.retrying import TRANSIENT, backoff
+from sft_components.vertex.retrying import TRANSIENT, backoff, reading
 
 PROGRESS_SECONDS = 5.0
 ANSWER_TIMEOUT_S = 300.0
@@ -87,13 +87,13 @@ def endpoint_model(name: str, endpoint: str) -> Model:
     connection = endpoint_connection(endpoint)
     session = EndpointSession(connection, endpoint)
     try:
-        found = session.describe()
+        found = reading()(session.describe)()
     except api.NotFound as error:
         raise UserError(f"There is no endpoint {endpoint}.") from error
     served = [str(deployed.get("id")) for deployed in found.get("deployedModels", [])]
     return Model(
         connection,
-        f"{session.host}/v1beta1/{endpoint}",
+        f"{reading()(lambda: session.host)()}/v1beta1/{endpoint}",
         name=name,
         identity=f"{endpoint} {' '.join(sorted(served))}",
     )

@@ -118,10 +118,19 @@ def _keep(
         if not kept.endpoint and found:
             kept = ReleaseResult(model=found[1], endpoint=found[0])
     if kept.endpoint:
-        log(f"{kept.endpoint} stays up. It costs money until you delete it.")
+        log(f"{kept.endpoint} stays up. {_price(kept.endpoint)}")
     else:
         log("The run serves nothing: there is nothing to release.")
     return kept
+
+
+def _price(endpoint: str) -> str:
+    """What an endpoint that stays up costs: machines while they run, or tokens where there are none
+    of ours, as with tuned Gemini models."""
+    found = get_endpoint(endpoint_connection(endpoint).client(EndpointServiceClient), endpoint)
+    if found is not None and not any("dedicated_resources" in d for d in found.deployed_models):
+        return "It has no machine of its own: only the tokens that it is asked cost money."
+    return "It costs money until you delete it."
 
 
 def _take_down_tuned(jobs: RunJobs, keep: str, log: Callable[[str], None]) -> ReleaseResult:

@@ -9,14 +9,16 @@ from google.api_core import exceptions as api
 from sft_components.errors import UserError
 from sft_components.prompting.asking import ABSENT, Answer, UnlikeError
 from sft_components.smoke_test_endpoint.cases import Case, read_cases
-from sft_components.smoke_test_endpoint.load import ATTEMPTS, put_under_load
+from sft_components.smoke_test_endpoint.load import put_under_load
 from sft_components.smoke_test_endpoint.outcome import Given, SmokeTestResult
 from sft_components.smoke_test_endpoint.proof import prove
 from sft_components.smoke_test_endpoint.settings import check_smoke_test
 from sft_components.smoke_test_endpoint.ways import Way, ways
 from sft_components.vertex.prediction import EndpointSession, endpoint_connection
-from sft_components.vertex.retrying import TRANSIENT, backoff
+from sft_components.vertex.retrying import TRANSIENT, backoff, reading
 
+PATIENCE_S = 120.0
+"""How long one question is asked again where the fault may pass, once there was an answer."""
 PROMPTS = (
     "What is a car?",
     "Name three colours.",
@@ -163,7 +165,7 @@ class _Test:
         self._log = log
         self.result = SmokeTestResult(session.endpoint)
         try:
-            self.result.address = session.host
+            self.result.address = reading(log=log)(lambda: session.host)()
         except api.NotFound as error:
             raise UserError(f"There is no endpoint {session.endpoint}.") from error
         log(f"Asking {session.endpoint} at {session.host}")
@@ -249,7 +251,8 @@ class _Test:
 
     def _ask(self, way: Way, case: Case) -> Answer | None:
         """One answer; None where the endpoint does not have this way, which is then dropped."""
-        for attempt, wait in zip(range(ATTEMPTS), backoff(1.0, 10.0, 2.0), strict=False):
+        started = time.monotonic()
+        for wait in backoff(1.0, 10.0, 2.0):
             try:
                 answer = way.ask(self._session, case)
             except (*ABSENT, UnlikeError) as error:
@@ -258,7 +261,7 @@ class _Test:
                 self._ways = [other for other in self._ways if other is not way]
                 return None
             except TRANSIENT as error:
-                if attempt == ATTEMPTS - 1:
+                if time.monotonic() - started > PATIENCE_S:
                     raise UserError(f"{self._session.endpoint} does not answer: {error}") from error
                 self._log(f"{way.name} failed, trying again: {error}")
                 time.sleep(wait)

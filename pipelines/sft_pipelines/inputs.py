@@ -128,6 +128,12 @@ INPUTS: dict[str, Input] = {
         str, "auto", "How the judge judges: pairwise (in both orders), scores (1 to 5) or auto."
     ),
     "judge_max_rows": Input(int, 100, "Rows the judge is asked about."),
+    "evaluation_baseline_endpoint": Input(
+        str,
+        "",
+        "projects/P/locations/L/endpoints/ID of the model now in production: what the tuned model "
+        "is compared with instead of its base model; empty: the base model.",
+    ),
     "min_exact_match": Input(
         float, 0.0, "Gate: least exact match (0 to 1) of the tuned model on the held-out rows."
     ),
@@ -158,10 +164,30 @@ INPUTS: dict[str, Input] = {
         "Machine types to try in order when there is none of the first, a JSON list such as "
         '["g2-standard-24"].',
     ),
+    "serving_container_args": Input(
+        list,
+        [],
+        "vLLM's arguments in the place of the catalogue's, a JSON list such as "
+        '["--max-model-len=16384", "--max-num-seqs=64"].',
+    ),
+    "serving_container_image_uri": Input(
+        str,
+        "",
+        "vLLM's image; empty: the catalogue's; model-garden: Model Garden's own choice of image "
+        "and arguments.",
+    ),
+    "serving_service_account": Input(
+        str,
+        "",
+        "Account that the serving container runs as; empty: the service's own.",
+    ),
     "endpoint_ttl_hours": Input(
         int,
         0,
         "Hours after which `vertex-sft endpoints reap` takes the endpoint down; 0: never.",
+    ),
+    "endpoint_labels": Input(
+        dict, {}, 'Labels of the endpoint, a JSON object such as {"team": "search"}.'
     ),
     "smoke_test_prompts": Input(
         list, [], "Texts the new endpoint is asked, a JSON list; empty: built-in ones."
@@ -176,6 +202,12 @@ INPUTS: dict[str, Input] = {
         int, 0, "Ask the endpoint so many more times, several at once, and measure; 0: none."
     ),
     "smoke_test_concurrency": Input(int, 8, "How many of those requests at once."),
+    "smoke_test_base_endpoint": Input(
+        str,
+        "",
+        "projects/P/locations/L/endpoints/ID of the base model: an answer unlike its own proves "
+        "that the tuned weights are served; empty: a Gemini model is asked by its name.",
+    ),
     "promote_to_endpoint": Input(
         str,
         "",
@@ -190,6 +222,14 @@ INPUTS: dict[str, Input] = {
         "",
         "projects/P/locations/L/models/ID that the tuned model becomes a version of; empty: none.",
     ),
+    "promote_settle_s": Input(
+        float,
+        60.0,
+        "Seconds that the old model stays deployed without traffic, while the endpoint is watched.",
+    ),
+    "promote_version_aliases": Input(
+        list, ["champion"], "What the Model Registry calls the version that serves, a JSON list."
+    ),
     "max_latency_s": Input(
         float,
         0.0,
@@ -199,8 +239,8 @@ INPUTS: dict[str, Input] = {
     "encryption_spec_key_name": Input(
         str,
         "",
-        "Customer-managed encryption key of the tuning job, "
-        "projects/P/locations/L/keyRings/R/cryptoKeys/K; empty: Google's.",
+        "Customer-managed encryption key of the tuning job, and of the endpoint and the model of "
+        "open weights, projects/P/locations/L/keyRings/R/cryptoKeys/K; empty: Google's.",
     ),
     "service_account": Input(
         str, "", "Account that the tuning job runs as; empty: the service's own."

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sft_pipelines.templates import LEGACY, OPEN_MODEL, models_of, template
+from sft_pipelines.templates import LEGACY, OPEN_MODEL, accelerators_of, models_of, template
 
 
 def legacy_template(name: str, kind: str, default: str, families: tuple[str, str]) -> Any:
@@ -42,4 +42,5 @@ def legacy_template(name: str, kind: str, default: str, families: tuple[str, str
             "to 250 rows. Held-out rows that the gate compares the tuned and the base model on. "
             "gs:// JSON Lines; empty: no evaluation.",
         },
+        accelerators_of("llama", "gemma", "qwen"),
     )

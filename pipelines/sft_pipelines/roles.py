@@ -17,6 +17,7 @@ Place = Literal[
 ]
 
 AIPLATFORM_USER = "roles/aiplatform.user"
+AIPLATFORM_VIEWER = "roles/aiplatform.viewer"
 OBJECT_USER = "roles/storage.objectUser"
 OBJECT_VIEWER = "roles/storage.objectViewer"
 ACT_AS = "roles/iam.serviceAccountUser"
@@ -81,6 +82,13 @@ STEPS = (
     ),
     Need("evaluate-model", "output bucket", OBJECT_USER, _WRITE),
     Need(
+        "evaluate-model",
+        "project",
+        AIPLATFORM_VIEWER,
+        ("aiplatform.endpoints.get", "aiplatform.models.get"),
+        "with evaluation_baseline_endpoint",
+    ),
+    Need(
         "evaluate-endpoint",
         "project",
         AIPLATFORM_USER,
@@ -103,6 +111,13 @@ STEPS = (
             "aiplatform.endpoints.update",
             "aiplatform.endpoints.undeploy",
         ),
+    ),
+    Need(
+        "deploy-model",
+        "service account",
+        ACT_AS,
+        ("iam.serviceAccounts.actAs",),
+        "with serving_service_account",
     ),
     Need(
         "smoke-test-endpoint",

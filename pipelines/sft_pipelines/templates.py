@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from kfp import dsl
 
 from sft_components.catalog import load_catalog
+from sft_components.catalog.machines import EVALUATED_ON, weights_fit
+from sft_pipelines.graphs.evaluation import MACHINES, evaluation_graph
 from sft_pipelines.graphs.stages import stages
 from sft_pipelines.inputs import INPUTS, REQUIRED
 
@@ -50,6 +52,7 @@ OPEN_MODEL = (
     "judge_prompt",
     "judge_mode",
     "judge_max_rows",
+    "evaluation_baseline_endpoint",
     "min_exact_match",
     "min_improvement",
     "serving_machine_type",
@@ -59,14 +62,21 @@ OPEN_MODEL = (
     "serving_max_replica_count",
     "serving_spot",
     "serving_fallback_machines",
+    "serving_container_args",
+    "serving_container_image_uri",
+    "serving_service_account",
     "endpoint_ttl_hours",
+    "endpoint_labels",
     "smoke_test_prompts",
     "smoke_test_prompts_uri",
     "smoke_test_requests",
     "smoke_test_concurrency",
+    "smoke_test_base_endpoint",
     "promote_to_endpoint",
     "promote_traffic_share",
     "promote_parent_model",
+    "promote_settle_s",
+    "promote_version_aliases",
     "max_latency_s",
     "encryption_spec_key_name",
     "service_account",
@@ -113,7 +123,7 @@ def template(
     inputs: Sequence[str],
     defaults: Mapping[str, Any],
     descriptions: Mapping[str, str],
-    fixed: Mapping[str, Any] | None = None,
+    evaluation_accelerators: int = 1,
 ) -> Any:
     """A pipeline with our stages.
 
@@ -123,13 +133,18 @@ def template(
         inputs: Names in `INPUTS`, in the order in which they are shown.
         defaults: Other defaults than the table's.
         descriptions: Other descriptions than the table's.
-        fixed: Values of stages' inputs that this template does not offer.
+        evaluation_accelerators: The most that one of its models is evaluated on.
     """
+
+    # Before the pipeline itself: kfp makes no graph inside another.
+    graph = evaluation_graph(evaluation_accelerators)
 
     def pipeline(*values: Any) -> Any:
         given = dict(zip(inputs, values, strict=True))
         released = stages(
-            **{key: value for key, value in given.items() if key not in UNREAD}, **(fixed or {})
+            evaluation_graph=graph,
+            evaluation_accelerators=evaluation_accelerators,
+            **{key: value for key, value in given.items() if key not in UNREAD},
         )
         return Outputs(
             released.outputs["model_resource_name"], released.outputs["endpoint_resource_name"]
@@ -173,6 +188,20 @@ def models_of(*families: str, retired: bool = False) -> str:
     return ", ".join(names)
 
 
+def accelerators_of(*families: str) -> int:
+    """On how many accelerators the largest model of the families is evaluated.
+
+    One that fits no machine does not count: `validate_pipeline` refuses to evaluate it.
+    """
+    catalog = load_catalog()
+    models = [model for family in families for model in catalog.in_family(family)]
+    counts = [
+        next((n for n in sorted(MACHINES) if weights_fit(model, EVALUATED_ON, n)), 1)
+        for model in models
+    ]
+    return max(counts)
+
+
 def open_model_template(family: str, title: str, default: str) -> Any:
     """The template of a family with open weights: the models and limits are the catalogue's.
 
@@ -193,4 +222,5 @@ def open_model_template(family: str, title: str, default: str) -> Any:
             "dataset_uri": f"{INPUTS['dataset_uri'].description} {wanted} rows or more are "
             "recommended.",
         },
+        accelerators_of(family),
     )

@@ -134,6 +134,7 @@ def test_sources_are_dated_and_used() -> None:
     used |= {machine.source for machine in CATALOG.machines.values()}
     used |= {quota.source for quota in CATALOG.quotas.values()}
     used.add(CATALOG.legacy.source)
+    used.add(CATALOG.vllm.source)
     assert used == CATALOG.sources.keys()
     for key, source in CATALOG.sources.items():
         assert re.fullmatch(r"20\d\d(-[01]\d(-[0-3]\d)?)?", source.date), key

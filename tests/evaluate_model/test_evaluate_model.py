@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from sft_components.errors import UserError
-from sft_components.evaluate_model import answering
+from sft_components.evaluate_model import answering, checkpoint
 from sft_components.evaluate_model.checkpoint import Checkpoint
 from sft_components.evaluate_model.work import evaluate_model
 from sft_components.evaluation.outcome import EvaluationResult, Outputs
@@ -237,8 +238,8 @@ def test_checkpoint_from_cloud_storage(tmp_path: Path, tuned: Path, bucket: Any)
     # What is not of the checkpoint: another folder, and weights that would run code.
     bucket.blob("tuned/final/original/params.json").upload_from_string("{}")
     bucket.blob("tuned/final/pytorch_model.bin").upload_from_string("pickle")
-    checkpoint = Checkpoint("p", "gs://models/tuned/final/")
-    with checkpoint.folder(lambda line: None) as folder:
+    stored = Checkpoint("p", "gs://models/tuned/final/")
+    with stored.folder(lambda line: None) as folder:
         assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
             p.name: p.read_bytes() for p in tuned.iterdir()
         }
@@ -247,6 +248,23 @@ def test_checkpoint_from_cloud_storage(tmp_path: Path, tuned: Path, bucket: Any)
         Checkpoint("p", "gs://models/tuned")
     with pytest.raises(UserError, match="gs://nowhere does not exist"):
         Checkpoint("p", "gs://nowhere/x")
+
+
+def test_what_the_disk_has_no_room_for_is_read_where_it_is_mounted(
+    tmp_path: Path, tuned: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in tuned.iterdir():
+        bucket.blob(f"large/{file.name}").upload_from_filename(str(file))
+    full = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    monkeypatch.setattr(checkpoint, "MOUNT", tmp_path / "gcs-fuse")
+    large = Checkpoint("p", "gs://models/large")
+    with pytest.raises(UserError, match="larger disk"), large.folder(print):
+        pass
+    mounted = tmp_path / "gcs-fuse" / "models" / "large"
+    shutil.copytree(tuned, mounted)
+    with large.folder(print) as folder:
+        assert folder == mounted
 
 
 class Page(HTMLParser):

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from kfp import compiler
 
+from sft_components.catalog import load_catalog
 from sft_components.embedding import ARGUMENT_LIMIT
 from sft_components.record_success.component import record_success
 from sft_pipelines.compiling import COMPONENTS, PIPELINES
@@ -104,13 +105,44 @@ def test_only_the_step_that_is_told_its_data_is_cached(file: Path):
     graphs = [spec["root"], *spec["components"].values()]
     tasks = {name: task for g in graphs for name, task in g.get("dag", {}).get("tasks", {}).items()}
     steps = {n for n, t in tasks.items() if "executorLabel" in _component(spec, t)}
-    assert len(steps) == len(COMPONENTS)
+    # One for large models where the family has any.
+    large = {"evaluate-model-2"} & steps
+    assert len(steps) == len(COMPONENTS) + len(large)
     cached = [n for n in steps if tasks[n].get("cachingOptions", {}).get("enableCache")]
     assert cached == ["validate-dataset"]
     version = tasks["validate-dataset"]["inputs"]["parameters"]["data_version"]
     assert version["taskOutputParameter"]["producerTask"] == "validate-pipeline"
     once = [n for n in steps if "retryPolicy" not in tasks[n]]
     assert sorted(once) == ["release-endpoint", "validate-pipeline"]
+
+
+@pytest.mark.parametrize(
+    ("template", "counts"),
+    [
+        ("tune-llama-model", {1, 8}),
+        ("tune-gemma-model", {1, 4}),
+        ("tune-qwen-model", {1, 4}),
+        ("tune-large-model", {1, 8}),
+        ("tune-gemini-model", {1}),
+    ],
+)
+def test_a_checkpoint_is_evaluated_on_a_machine_that_there_is(template: str, counts: set[int]):
+    """Vertex AI chooses the machine by these figures: those of the G2 machines."""
+    text = (COMPILED / "pipelines" / f"{template}.yaml").read_text()
+    spec = next(yaml.safe_load_all(text))
+    found = [
+        executor["container"]["resources"]
+        for name, executor in spec["deploymentSpec"]["executors"].items()
+        if name.startswith("exec-evaluate-model")
+    ]
+    machines = load_catalog().machines
+    assert {int(resources["accelerator"]["count"]) for resources in found} == counts
+    for resources in found:
+        assert resources["accelerator"]["type"] == "NVIDIA_L4"
+        machine = machines[f"g2-standard-{resources['cpuLimit']:.0f}"]
+        assert machine.accelerator_count == int(resources["accelerator"]["count"])
+        # G2 has 4 GB for each CPU.
+        assert resources["memoryLimit"] == 4 * resources["cpuLimit"]
 
 
 def _component(spec: dict, task: dict) -> dict:

@@ -126,6 +126,7 @@ def test_vllms_arguments_are_sent_and_the_context_is_kept(checkpoint: str, fault
         lines,
         container_args=["--max_model_len=128", "--enable-prefix-caching"],
         fallback_machines=["g2-standard-24"],
+        endpoint_labels={"team": "search"},
     )
     model = CONNECTION.client(ModelServiceClient).get_model(name=result.model)
     args = list(model.container_spec.args)
@@ -141,6 +142,7 @@ def test_vllms_arguments_are_sent_and_the_context_is_kept(checkpoint: str, fault
     assert model.container_spec.image_uri == load_catalog().vllm.image
     found = endpoint("arguments")
     assert found is not None
+    assert found.labels["team"] == "search"
     # The local Vertex AI keeps the context, and tells what it does not keep.
     assert "--max-model-len=128 counts here" in found.description
     assert "--gpu-memory-utilization=0.95" in found.description
@@ -165,6 +167,16 @@ def test_the_choice_is_left_to_model_garden_where_that_is_wanted(checkpoint: str
     result = deploy("garden", checkpoint, lines, container_image_uri="model-garden")
     model = CONNECTION.client(ModelServiceClient).get_model(name=result.model)
     assert model.container_spec.image_uri == ""
+    kept = release_endpoint(
+        project=PROJECT,
+        location=LOCATION,
+        tuning_location=LOCATION,
+        run_name="garden",
+        succeeded=True,
+        log=lines.append,
+    )
+    assert kept.endpoint == result.endpoint
+    assert lines[-1].endswith("It costs money until you delete it.")
     release("garden", lines)
 
 

@@ -8,6 +8,7 @@ from sft_components.errors import UserError
 from sft_components.validate_pipeline.work import PipelineSettings, validate_pipeline
 from sft_local.control import LocalVertex
 
+KEY = "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k"
 GOOD: dict[str, Any] = {
     "location": "us-central1",
     "tuning_location": "global",
@@ -51,7 +52,10 @@ def test_good_settings_say_what_serving_costs():
         ),
         ({"max_new_tokens": 0}, "evaluation_max_new_tokens is 0"),
         ({"serving_machine_type": "g2-standard-12"}, "NVIDIA_L4"),
-        ({"base_model": "meta/llama3-3@llama-3.3-70b-instruct"}, "template evaluates"),
+        (
+            {"base_model": "meta/llama3-3@llama-3.3-70b-instruct", "evaluation_accelerators": 4},
+            "do not fit 4 x NVIDIA_L4, on which this template evaluates",
+        ),
         (
             {
                 "base_model": "meta/llama3-3@llama-3.3-70b-instruct",
@@ -70,12 +74,80 @@ def test_good_settings_say_what_serving_costs():
             | {"serving_fallback_machines": ("g2-standard-8",)},
             "do not fit g2-standard-8 ",
         ),
+        ({"evaluation_baseline_endpoint": "production"}, "evaluation_baseline_endpoint is 'prod"),
+        (
+            {
+                "evaluation_baseline_endpoint": "projects/p/locations/l/endpoints/1",
+                "evaluation_uri": "",
+                "min_exact_match": 0.0,
+                "min_improvement": 0.0,
+            },
+            "needs held-out rows",
+        ),
+        ({"smoke_test_base_endpoint": "base"}, "smoke_test_base_endpoint is 'base'"),
+        ({"endpoint_labels": {"vertex-sft-run": "mine"}}, "set by itself"),
+        ({"endpoint_labels": {"Team": "search"}}, "endpoint_labels has 'Team': 'search'"),
+        ({"promote_settle_s": -1}, "settle_s is -1"),
+        ({"promote_version_aliases": ("V 1",)}, "version alias 'V 1'"),
+        ({"serving_service_account": "me"}, "NAME@PROJECT.iam.gserviceaccount.com"),
+        ({"serving_container_args": ("--max-num-seqs=0",)}, "--max-num-seqs is a whole number"),
+        (
+            {
+                "serving_container_args": ("--tensor-parallel-size=2",),
+                "serving_machine_type": "g2-standard-24",
+                "serving_accelerator_type": "NVIDIA_L4",
+                "serving_accelerator_count": 2,
+                "serving_fallback_machines": ("g2-standard-16",),
+            },
+            "the machine has 1 accelerator",
+        ),
+        (
+            {
+                "tuning_location": "europe-west4",
+                "encryption_spec_key_name": KEY,
+            },
+            "tuning is in europe-west4 and the endpoint in us-central1",
+        ),
         ({"base_model": "qwen/qwen3@qwen3-8b", "tuning_mode": "FULL"}, "set adapter_size to 0"),
     ],
 )
 def test_what_would_fail_after_the_tuning_is_refused_before(changes: dict[str, Any], message: str):
     with pytest.raises(UserError, match=message):
         validate_pipeline(PipelineSettings(**{**GOOD, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "evaluation"),
+    [
+        ({"base_model": "meta/llama3-3@llama-3.3-70b-instruct"}, "large-checkpoint"),
+        ({"base_model": "google/gemma4@gemma-4-31b-it"}, "large-checkpoint"),
+        # Served on two, for the room that requests take; its weights fit one.
+        (
+            {
+                "base_model": "google/gemma3@gemma-3-4b-it",
+                "tuning_mode": "FULL",
+                "adapter_size": 0,
+                "min_improvement": 0.0,
+            },
+            "checkpoint",
+        ),
+        ({}, "checkpoint"),
+    ],
+)
+def test_a_large_model_is_evaluated_on_more_accelerators(changes: dict[str, Any], evaluation: str):
+    lines: list[str] = []
+    settings = PipelineSettings(**{**GOOD, "evaluation_accelerators": 8, **changes})
+    assert validate_pipeline(settings, log=lines.append).evaluation == evaluation
+    assert ("It is evaluated on 8 x NVIDIA_L4." in lines) == (evaluation == "large-checkpoint")
+
+
+def test_a_baseline_takes_the_place_of_weights_that_nobody_publishes():
+    settings = {**GOOD, "base_model": "qwen/qwen3@qwen3-8b", "tuning_mode": "FULL"}
+    settings |= {"adapter_size": 0, "gate": "exact_match >= base.exact_match"}
+    with pytest.raises(UserError):
+        validate_pipeline(PipelineSettings(**settings), log=print)
+    endpoint = "projects/p/locations/us-central1/endpoints/1"
+    validate_pipeline(PipelineSettings(**settings, evaluation_baseline_endpoint=endpoint))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,9 @@ from sft_components.catalog.lookup import load_catalog
 from sft_components.catalog.schema import Machine, ModelSpec, Serving
 from sft_components.errors import UserError
 
+EVALUATED_ON = "NVIDIA_L4"
+"""Accelerator of the evaluation on a checkpoint."""
+
 
 def known_machine(machine_type: str) -> Machine:
     """The machine called `machine_type`.

@@ -1,6 +1,6 @@
 """Adopt the endpoint that a service deployed by itself when it had tuned the model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 
@@ -16,6 +16,7 @@ def adopt_endpoint(
     run_name: str,
     log: Callable[[str], None],
     ttl_hours: int = 0,
+    labels: Mapping[str, str] | None = None,
 ) -> tuple[str, str]:
     """Check that `endpoint` serves a model, and label it as this run's.
 
@@ -25,6 +26,7 @@ def adopt_endpoint(
         run_name: Name of the pipeline run.
         log: Called with lines of progress.
         ttl_hours: After so many hours it may be taken down; 0: never.
+        labels: Others to put on it.
 
     Returns:
         Resource names of the endpoint and of the model that it serves.
@@ -40,7 +42,7 @@ def adopt_endpoint(
             f"The tuning job names endpoint {endpoint}, but it {state}: it may have been deleted "
             "since. Tune again, or deploy the model from the Model Registry."
         )
-    label_endpoint(endpoints, found, run_name, ttl_hours)
+    label_endpoint(endpoints, found, run_name, ttl_hours, labels)
     model = tuned_model or found.deployed_models[0].model
     log(f"Adopted endpoint {found.name}, which the tuning had deployed; it serves {model}")
     return found.name, model

@@ -37,6 +37,7 @@ def deploy_model(
     encryption_spec_key_name: str = "",
     container_args: list = [],  # noqa: B006
     container_image_uri: str = "",
+    endpoint_labels: dict = {},  # noqa: B006
 ) -> NamedTuple("DeployOutputs", [("endpoint_resource_name", str), ("model_resource_name", str)]):
     """Deploy tuned weights to an endpoint and wait until it serves.
 
@@ -70,6 +71,8 @@ def deploy_model(
             ["--max-model-len=16384"].
         container_image_uri: vLLM's image; empty: the catalogue's; model-garden: Model Garden
             chooses image and arguments.
+        endpoint_labels: Labels of the endpoint beside those of the run, such as
+            {"team": "search"}.
 
     Returns:
         Resource names of the endpoint and the model.
@@ -101,6 +104,7 @@ def deploy_model(
             encryption_spec_key_name=encryption_spec_key_name,
             container_args=container_args,
             container_image_uri=container_image_uri,
+            endpoint_labels=endpoint_labels,
             log=log,
         )
     for artifact, name in ((endpoint, result.endpoint), (model, result.model)):

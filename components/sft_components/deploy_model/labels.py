@@ -1,5 +1,6 @@
 """The labels that say which run an endpoint and its model belong to, and that it has taken them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from google.cloud.aiplatform_v1beta1 import types
@@ -11,7 +12,11 @@ from sft_components.vertex.retrying import CALL_TIMEOUT_S, reading
 
 
 def label_endpoint(
-    endpoints: Any, endpoint: types.Endpoint, run_name: str, ttl_hours: int = 0
+    endpoints: Any,
+    endpoint: types.Endpoint,
+    run_name: str,
+    ttl_hours: int = 0,
+    labels: Mapping[str, str] | None = None,
 ) -> None:
     """Put the run's labels on `endpoint`, with the moment at which it may be taken down.
 
@@ -22,8 +27,10 @@ def label_endpoint(
         endpoint: As it is now.
         run_name: Name of the pipeline run.
         ttl_hours: How long it may serve, from now; 0: until it is deleted.
+        labels: Others to put on it.
     """
-    wanted = dict.fromkeys((RUN_LABEL, SERVES_LABEL), label_value(run_name))
+    ours = dict.fromkeys((RUN_LABEL, SERVES_LABEL), label_value(run_name))
+    wanted = {**(labels or {}), **ours}
     if EXPIRES_LABEL not in endpoint.labels:
         wanted |= expiry_label(ttl_hours)
     if wanted.items() <= dict(endpoint.labels).items():

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ from sft_components.vertex.deployments import (
 from sft_components.vertex.endpoints import delete_endpoint, delete_model, get_endpoint
 from sft_components.vertex.expiry import check_ttl
 from sft_components.vertex.keys import endpoint_id, model_id
+from sft_components.vertex.names import check_labels
 
 SETTLE_S = 10.0
 """How long a deployment that was asked for may stay out of sight."""
@@ -75,6 +76,7 @@ def deploy_model(
     encryption_spec_key_name: str = "",
     container_args: Sequence[str] = (),
     container_image_uri: str = "",
+    endpoint_labels: Mapping[str, str] | None = None,
     log: Callable[[str], None] = print,
 ) -> DeployResult:
     """Deploy `checkpoint_uri` with Model Garden's custom-weights deployment.
@@ -105,6 +107,7 @@ def deploy_model(
         container_args: vLLM's arguments in the place of the catalogue's.
         container_image_uri: vLLM's image; empty: the catalogue's, where it or `container_args` has
             arguments; `model-garden`: Model Garden's own choice of both.
+        endpoint_labels: Labels of the endpoint beside those of the run.
         log: Called with lines of progress.
 
     Raises:
@@ -112,9 +115,10 @@ def deploy_model(
             it, or there is no such endpoint to adopt.
     """
     check_ttl(endpoint_ttl_hours)
+    check_labels("endpoint_labels", endpoint_labels or {})
     if tuned_endpoint:
         endpoint_name, model = adopt_endpoint(
-            tuned_endpoint, tuned_model, run_name, log, endpoint_ttl_hours
+            tuned_endpoint, tuned_model, run_name, log, endpoint_ttl_hours, endpoint_labels
         )
         return DeployResult(endpoint=endpoint_name, model=model, machine="the service's own")
     catalog = load_catalog()
@@ -160,7 +164,7 @@ def deploy_model(
         )
     else:
         endpoint, machine = deployment.first_that_is_to_be_had(choices, containers)
-    label_endpoint(deployment.endpoints, endpoint, run_name, endpoint_ttl_hours)
+    label_endpoint(deployment.endpoints, endpoint, run_name, endpoint_ttl_hours, endpoint_labels)
     deployed = endpoint.deployed_models[0]
     label_model(deployment.connection.client(ModelServiceClient), deployed.model, run_name)
     log(f"Endpoint {endpoint.name} serves {deployed.model}")

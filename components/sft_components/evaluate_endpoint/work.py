@@ -20,6 +20,7 @@ from sft_components.evaluation.kept import Answer, KeptAnswers
 from sft_components.evaluation.rows import EvaluationRow, read_rows
 from sft_components.evaluation.settings import PLAIN, Settings
 from sft_components.evaluation.tasks import LATENCY
+from sft_components.vertex.names import check_endpoint_name
 
 if TYPE_CHECKING:
     from sft_components.evaluation.outcome import EvaluationResult, Outputs
@@ -169,12 +170,8 @@ def _check(
         ("endpoint_resource_name", endpoint),
         ("base_endpoint_resource_name", base_endpoint),
     ):
-        parts = value.split("/")
-        good = len(parts) == 6 and parts[::2] == ["projects", "locations", "endpoints"]
-        if not good and (value or name == "endpoint_resource_name"):
-            raise UserError(
-                f"{name} is {value!r}: write projects/PROJECT/locations/LOCATION/endpoints/ID."
-            )
+        if value or name == "endpoint_resource_name":
+            check_endpoint_name(name, value)
     if max_new_tokens < 1:
         raise UserError(f"max_new_tokens is {max_new_tokens}: it must be at least 1.")
     if max_rows < 0:

@@ -1,10 +1,11 @@
 """A Hugging Face checkpoint in Cloud Storage or in a local folder."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from google.api_core import exceptions as api
@@ -17,6 +18,8 @@ SUFFIXES = (".json", ".safetensors", ".jinja", ".model", ".txt")
 weights. Pickled weights are left out on purpose: loading one runs its code."""
 TOKENIZER_FILES = {"tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json"}
 THREADS = 8
+MOUNT = Path("/gcs")
+"""Where Vertex AI mounts the buckets in a step's container."""
 
 
 class Checkpoint:
@@ -52,11 +55,29 @@ class Checkpoint:
 
     @contextmanager
     def folder(self, log: Callable[[str], None]) -> Iterator[Path]:
-        """The local folder of the checkpoint; a downloaded one is deleted at the end."""
+        """The local folder of the checkpoint; a downloaded one is deleted at the end.
+
+        What the disk has no room for is read where the bucket is mounted: the disk of a step on
+        Vertex AI has 100 GB, and nobody can ask for more.
+
+        Raises:
+            UserError: There is no room, and the bucket is not mounted.
+        """
         if not self._blobs:
             yield Path(self.uri)
             return
         size = sum(blob.size or 0 for blob in self._blobs)
+        free = shutil.disk_usage(gettempdir()).free
+        if size > free:
+            mounted = MOUNT.joinpath(*split_uri(self.uri.rstrip("/")))
+            if not mounted.is_dir():
+                raise UserError(
+                    f"{self.uri} has {size / 1e9:.1f} GB, and the disk has room for "
+                    f"{free / 1e9:.1f} GB: evaluate on a machine with a larger disk."
+                )
+            log(f"Reading {size / 1e9:.2f} GB at {mounted}: the disk has no room for them")
+            yield mounted
+            return
         with TemporaryDirectory(prefix="checkpoint-") as scratch, ThreadPoolExecutor(THREADS) as do:
             log(f"Downloading {size / 1e9:.2f} GB from {self.uri}")
 

@@ -47,6 +47,7 @@ def evaluate_model(
     judge_prompt: str = "",
     judge_mode: str = "auto",
     judge_max_rows: int = 100,
+    baseline_endpoint: str = "",
 ) -> NamedTuple(
     "EvaluateOutputs",
     [
@@ -89,6 +90,8 @@ def evaluate_model(
             (pairwise) or {answer} (scores); empty: a question for general quality.
         judge_mode: pairwise, scores (1 to 5), or auto: pairwise where there is a base model.
         judge_max_rows: Rows that are judged at most; two questions each.
+        baseline_endpoint: Endpoint of the model now in production: its weights are compared with,
+            instead of base_model_uri. It is not asked.
 
     Returns:
         The gate's verdict and its reason, the exact match of both models, and the task.
@@ -106,6 +109,7 @@ def evaluate_model(
             project=project,
             tuned_model_uri=checkpoint_uri,
             base_model_uri=base_model_uri,
+            baseline_endpoint=baseline_endpoint,
             evaluation_path=Path(evaluation_dataset.path),
             training_curve_path=Path(training_curve.path),
             settings=Settings(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sft_components.errors import UserError
+from sft_components.evaluate_model.baseline import served_weights
 from sft_components.evaluate_model.checkpoint import Checkpoint
 from sft_components.evaluation.kept import Answer, KeptAnswers, key
 from sft_components.evaluation.rows import EvaluationRow, read_rows
@@ -20,6 +21,7 @@ def evaluate_model(
     project: str,
     tuned_model_uri: str,
     base_model_uri: str = "",
+    baseline_endpoint: str = "",
     evaluation_path: Path,
     training_curve_path: Path | None,
     settings: Settings = PLAIN,
@@ -40,6 +42,8 @@ def evaluate_model(
         project: Google Cloud project of the Cloud Storage requests.
         tuned_model_uri: Hugging Face checkpoint of the tuned model: gs:// or local folder.
         base_model_uri: The same of the base model; empty: only the tuned model is evaluated.
+        baseline_endpoint: Endpoint of the model in production: its weights take the place of
+            `base_model_uri`.
         evaluation_path: Held-out rows, JSON Lines (messages, prompt/completion, GenerateContent).
         training_curve_path: JSON Lines `{"metric", "step", "value"}` of the tuning job, if any.
         settings: Task, gate and judge.
@@ -56,9 +60,12 @@ def evaluate_model(
     Raises:
         UserError: A setting, a row or a checkpoint is unusable.
     """
-    settings.check(base_model_uri, "base_model_uri", LOSS)
+    settings.check(base_model_uri or baseline_endpoint, "base_model_uri", LOSS)
     _check(max_new_tokens, batch_size, max_rows)
     rows = read_rows(evaluation_path, max_rows)
+    if baseline_endpoint:
+        base_model_uri = served_weights(baseline_endpoint)
+        log(f"Compared with {base_model_uri}, which {baseline_endpoint} serves")
     # Both are looked at before the first is downloaded: a missing file shows at once.
     checkpoints = {"tuned": Checkpoint(project, tuned_model_uri)}
     if base_model_uri:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from sft_components.errors import UserError
+from sft_components.vertex.names import check_endpoint_name
 
 
 def check_promotion(
@@ -45,15 +46,11 @@ def check_promoted_endpoint(endpoint: str, location: str) -> None:
     """
     if not endpoint:
         return
-    parts = endpoint.split("/")
-    if len(parts) != 6 or parts[::2] != ["projects", "locations", "endpoints"] or "" in parts:
+    check_endpoint_name("promote_to_endpoint", endpoint)
+    region = endpoint.split("/")[3]
+    if region != location:
         raise UserError(
-            f"promote_to_endpoint is {endpoint!r}: write "
-            "projects/PROJECT/locations/LOCATION/endpoints/ID."
-        )
-    if parts[3] != location:
-        raise UserError(
-            f"promote_to_endpoint is in {parts[3]}, and location is {location}: a model is "
+            f"promote_to_endpoint is in {region}, and location is {location}: a model is "
             "promoted in the region that it is deployed in."
         )
 

@@ -1,18 +1,25 @@
 """Settings of the smoke test, checked without a heavy package."""
 
 from sft_components.errors import UserError
+from sft_components.vertex.names import check_endpoint_name
 
 MAX_CONCURRENCY = 128
 MAX_REQUESTS = 10_000
 
 
 def check_smoke_test(
-    prompts_uri: str = "", max_latency_s: float = 0.0, requests: int = 0, concurrency: int = 8
+    prompts_uri: str = "",
+    max_latency_s: float = 0.0,
+    requests: int = 0,
+    concurrency: int = 8,
+    base_endpoint: str = "",
 ) -> None:
     """
     Raises:
         UserError: A setting of the smoke test cannot be.
     """
+    if base_endpoint:
+        check_endpoint_name("smoke_test_base_endpoint", base_endpoint)
     if max_latency_s < 0:
         raise UserError(f"max_latency_s is {max_latency_s:g}: give seconds, or 0 for no limit.")
     if not 0 <= requests <= MAX_REQUESTS:

@@ -44,18 +44,27 @@ def validate_pipeline(
     min_exact_match: float = 0.0,
     min_improvement: float = 0.0,
     max_new_tokens: int = 64,
+    evaluation_baseline_endpoint: str = "",
+    evaluation_accelerators: int = 1,
     serving_machine_type: str = "",
     serving_accelerator_type: str = "",
     serving_accelerator_count: int = 0,
     serving_min_replica_count: int = 1,
     serving_max_replica_count: int = 1,
     serving_fallback_machines: list = [],  # noqa: B006 - kfp writes the default into the YAML
+    serving_container_args: list = [],  # noqa: B006
+    serving_container_image_uri: str = "",
+    serving_service_account: str = "",
     endpoint_ttl_hours: int = 0,
+    endpoint_labels: dict = {},  # noqa: B006
     smoke_test_prompts_uri: str = "",
     smoke_test_requests: int = 0,
     smoke_test_concurrency: int = 8,
+    smoke_test_base_endpoint: str = "",
     promote_to_endpoint: str = "",
     promote_traffic_share: int = 100,
+    promote_settle_s: float = 60.0,
+    promote_version_aliases: list = ["champion"],  # noqa: B006
     max_latency_s: float = 0.0,
 ) -> NamedTuple(
     "ValidatePipelineOutputs",
@@ -108,24 +117,33 @@ def validate_pipeline(
         min_exact_match: Gate: least exact match (0 to 1) of the tuned model.
         min_improvement: Gate: least gain in exact match over the base model (-1 to 1).
         max_new_tokens: Longest answer of the evaluation, in tokens.
+        evaluation_baseline_endpoint: Endpoint of what is compared with; empty: the base model.
+        evaluation_accelerators: The most L4 accelerators that the pipeline evaluates on.
         serving_machine_type: For instance g2-standard-12; with the next two, all or none.
         serving_accelerator_type: For instance NVIDIA_L4.
         serving_accelerator_count: Accelerators of one replica.
         serving_min_replica_count: Fewest machines that serve; 0: scale to zero.
         serving_max_replica_count: Most machines that serve.
         serving_fallback_machines: Machine types to try when there is none of the first.
+        serving_container_args: vLLM's arguments in the place of the catalogue's.
+        serving_container_image_uri: vLLM's image; empty: the catalogue's.
+        serving_service_account: Account that the serving container runs as; may be empty.
         endpoint_ttl_hours: Hours after which the endpoint may be reaped; 0: never.
+        endpoint_labels: Labels of the endpoint; may be empty.
         smoke_test_prompts_uri: Prompts with expectations; may be empty.
         smoke_test_requests: Requests of the smoke test's load; 0: none.
         smoke_test_concurrency: How many of them at once.
+        smoke_test_base_endpoint: Endpoint of the base model; may be empty.
         promote_to_endpoint: Endpoint on which the tuned model takes another's place; may be empty.
         promote_traffic_share: Per cent of its requests that the tuned model gets.
+        promote_settle_s: Seconds that the old model stays without traffic.
+        promote_version_aliases: What the registry calls the version that serves.
         max_latency_s: Longest answer of the smoke test, seconds; 0: no limit.
 
     Returns:
         The model's name in the catalogue, the tuning mode, the output folder, the run's folder in
-        it, where the tuned model is evaluated (checkpoint, endpoint or none), and what changes
-        when a data set is written.
+        it, where the tuned model is evaluated (checkpoint, large-checkpoint, endpoint or none), and
+        what changes when a data set is written.
     """
     from collections import namedtuple
 
@@ -173,18 +191,27 @@ def validate_pipeline(
                 min_exact_match=min_exact_match,
                 min_improvement=min_improvement,
                 max_new_tokens=max_new_tokens,
+                evaluation_baseline_endpoint=evaluation_baseline_endpoint,
+                evaluation_accelerators=evaluation_accelerators,
                 serving_machine_type=serving_machine_type,
                 serving_accelerator_type=serving_accelerator_type,
                 serving_accelerator_count=serving_accelerator_count,
                 serving_min_replica_count=serving_min_replica_count,
                 serving_max_replica_count=serving_max_replica_count,
                 serving_fallback_machines=tuple(serving_fallback_machines),
+                serving_container_args=tuple(serving_container_args),
+                serving_container_image_uri=serving_container_image_uri,
+                serving_service_account=serving_service_account,
                 endpoint_ttl_hours=endpoint_ttl_hours,
+                endpoint_labels=endpoint_labels,
                 smoke_test_prompts_uri=smoke_test_prompts_uri,
                 smoke_test_requests=smoke_test_requests,
                 smoke_test_concurrency=smoke_test_concurrency,
+                smoke_test_base_endpoint=smoke_test_base_endpoint,
                 promote_to_endpoint=promote_to_endpoint,
                 promote_traffic_share=promote_traffic_share,
+                promote_settle_s=promote_settle_s,
+                promote_version_aliases=tuple(promote_version_aliases),
                 max_latency_s=max_latency_s,
             ),
             log=log,

@@ -1,12 +1,13 @@
 """Check a run's settings before anything is read, sent or paid for."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.catalog.cost import serving_cost_per_hour
 from sft_components.catalog.machines import (
+    EVALUATED_ON,
     check_machine,
     check_replicas,
     known_machine,
@@ -16,6 +17,7 @@ from sft_components.catalog.machines import (
 )
 from sft_components.catalog.settings import check_settings
 from sft_components.catalog.tuning import TuningSettings
+from sft_components.catalog.vllm import needs_container, vllm_arguments
 from sft_components.datasets.version import data_version
 from sft_components.errors import UserError
 from sft_components.evaluation.gate import check_gate_expression
@@ -24,8 +26,9 @@ from sft_components.smoke_test_endpoint.cases import read_cases
 from sft_components.smoke_test_endpoint.settings import check_smoke_test
 from sft_components.vertex.buckets import check_bucket
 from sft_components.vertex.expiry import check_ttl
+from sft_components.vertex.names import check_endpoint_name, check_labels
 
-Evaluation = Literal["checkpoint", "endpoint", "none"]
+Evaluation = Literal["checkpoint", "large-checkpoint", "endpoint", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +50,29 @@ class PipelineSettings(TuningSettings):
     gate: str = ""
     """An expression over the evaluation's metrics."""
     max_new_tokens: int = 64
+    evaluation_baseline_endpoint: str = ""
+    """Of the model in production, compared with instead of the base model."""
+    evaluation_accelerators: int = 1
+    """The most that the pipeline evaluates a checkpoint on."""
     serving_machine_type: str = ""
     serving_accelerator_type: str = ""
     serving_accelerator_count: int = 0
     serving_min_replica_count: int = 1
     serving_max_replica_count: int = 1
     serving_fallback_machines: tuple[str, ...] = ()
+    serving_container_args: tuple[str, ...] = ()
+    serving_container_image_uri: str = ""
+    serving_service_account: str = ""
     endpoint_ttl_hours: int = 0
+    endpoint_labels: Mapping[str, str] = field(default_factory=dict)
     smoke_test_prompts_uri: str = ""
     smoke_test_requests: int = 0
     smoke_test_concurrency: int = 8
+    smoke_test_base_endpoint: str = ""
     promote_to_endpoint: str = ""
     promote_traffic_share: int = 100
+    promote_settle_s: float = 60.0
+    promote_version_aliases: tuple[str, ...] = ("champion",)
     max_latency_s: float = 0.0
 
 
@@ -73,7 +87,8 @@ class ValidatedPipeline:
     run_uri: str
     """Where this run writes, below `output_uri`."""
     evaluation: Evaluation
-    """Where the tuned model is compared with its base: on its weights, at its endpoint, nowhere."""
+    """Where the tuned model is compared with its base: on its weights (large ones on as many
+    accelerators as the pipeline has), at its endpoint, nowhere."""
     data_version: str
     """Changes whenever one of the data sets is written; empty without a project to ask in."""
 
@@ -103,11 +118,13 @@ def validate_pipeline(
     evaluation: Evaluation = "none"
     if settings.evaluation_uri:
         served = model.family == "gemini" or model.route == "pipeline-job"
-        evaluation = "endpoint" if served else "checkpoint"
+        evaluation = "endpoint" if served else _on_weights(model, settings)
     _check_gate(model, settings, evaluation)
     if settings.project and settings.output_uri:
         check_bucket(settings.project, settings.output_uri, settings.region, log)
     log(f"{model.title}: {checked.tuning_mode} in {settings.region}{_serving(model, settings)}")
+    if evaluation == "large-checkpoint":
+        log(f"It is evaluated on {settings.evaluation_accelerators} x {EVALUATED_ON}.")
     # Last, because these ask Cloud Storage: a wrong setting is told at once.
     if settings.project and settings.smoke_test_prompts_uri:
         read_cases(settings.smoke_test_prompts_uri, settings.project, schemas=False)
@@ -158,23 +175,42 @@ def _check_gate(model: ModelSpec, settings: PipelineSettings, evaluation: Evalua
             "min_exact_match, min_improvement and gate need held-out rows: give "
             "evaluation_data_uri, or leave them out."
         )
+    baseline = settings.evaluation_baseline_endpoint
+    if baseline:
+        check_endpoint_name("evaluation_baseline_endpoint", baseline)
+        if evaluation == "none":
+            raise UserError(
+                "evaluation_baseline_endpoint needs held-out rows to be compared on: give "
+                "evaluation_data_uri, or leave it out."
+            )
+    on_weights = evaluation in ("checkpoint", "large-checkpoint")
     # A retired model's base is not asked, an open model's may have no public weights.
     known = bool(model.weights_uri or settings.custom_base_model)
-    compared = known if evaluation == "checkpoint" else model.family == "gemini"
+    compared = bool(baseline) or (known if on_weights else model.family == "gemini")
     check_gate_expression(settings.gate, settings.evaluation_task, compared=compared)
-    if evaluation != "checkpoint":
-        return
-    if settings.min_improvement > 0 and not model.weights_uri:
+    if on_weights and settings.min_improvement > 0 and not (model.weights_uri or baseline):
         raise UserError(
             f"The catalogue knows no public weights of {model.name} to compare with: set "
             "min_improvement to 0 and use min_exact_match."
         )
-    if not weights_fit(model, "NVIDIA_L4", 1):
+
+
+def _on_weights(model: ModelSpec, settings: PipelineSettings) -> Evaluation:
+    """On how many accelerators a checkpoint is evaluated: one, or as many as the pipeline has.
+
+    Raises:
+        UserError: It fits neither.
+    """
+    most = settings.evaluation_accelerators
+    if weights_fit(model, EVALUATED_ON, 1):
+        return "checkpoint"
+    if not weights_fit(model, EVALUATED_ON, most):
         raise UserError(
-            f"The {model.parameters:g} billion parameters of {model.name} do not fit one "
-            "NVIDIA_L4, on which this template evaluates: use a smaller model, or leave "
+            f"The {model.parameters:g} billion parameters of {model.name} do not fit {most} x "
+            f"{EVALUATED_ON}, on which this template evaluates: use a smaller model, or leave "
             "evaluation_data_uri empty."
         )
+    return "large-checkpoint"
 
 
 def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
@@ -191,20 +227,38 @@ def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
         allow_unlisted=True,
     )
     check_ttl(settings.endpoint_ttl_hours)
+    check_labels("endpoint_labels", settings.endpoint_labels)
     check_promoted_endpoint(settings.promote_to_endpoint, settings.location)
-    check_promotion(settings.promote_traffic_share)
+    check_promotion(
+        settings.promote_traffic_share,
+        settle_s=settings.promote_settle_s,
+        aliases=settings.promote_version_aliases,
+    )
     check_smoke_test(
         settings.smoke_test_prompts_uri,
         settings.max_latency_s,
         settings.smoke_test_requests,
         settings.smoke_test_concurrency,
+        settings.smoke_test_base_endpoint,
     )
     check_replicas(settings.serving_min_replica_count, settings.serving_max_replica_count)
     for fallback in settings.serving_fallback_machines:
         known_machine(fallback)
+    account = settings.serving_service_account
+    if account and "@" not in account:
+        raise UserError(
+            f"serving_service_account is {account!r}: write NAME@PROJECT.iam.gserviceaccount.com."
+        )
     if model.family == "gemini" or model.route == "pipeline-job":
         ignored = f"; serving_machine_type {machine} has no effect" if machine else ""
         return f", served by the service itself{ignored}"
+    if settings.encryption_spec_key_name and settings.region != settings.location:
+        raise UserError(
+            f"encryption_spec_key_name is a key of one region, but the tuning is in "
+            f"{settings.region} and the endpoint in {settings.location}: give the same region as "
+            "location and tuning_location."
+        )
+    _check_container(model, settings)
     chosen = machine or suggest(model).machine_type
     for name in (chosen, *settings.serving_fallback_machines):
         if unfit := too_small(model, name):
@@ -212,3 +266,14 @@ def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
     known = chosen in load_catalog().machines
     hourly = serving_cost_per_hour(chosen) if known else None
     return f", served on {chosen}" + (f", ${hourly:.2f} an hour" if hourly else "")
+
+
+def _check_container(model: ModelSpec, settings: PipelineSettings) -> None:
+    """Check vLLM's arguments against each machine that may serve."""
+    args = settings.serving_container_args
+    if not needs_container(model, settings.serving_container_image_uri, args):
+        return
+    fallbacks = [known_machine(name) for name in settings.serving_fallback_machines]
+    first = settings.serving_accelerator_count or suggest(model).accelerator_count
+    for count in (first, *(machine.accelerator_count for machine in fallbacks)):
+        vllm_arguments(model, count, args)

@@ -55,8 +55,19 @@ class EndpointSession:
         Raises:
             google.api_core.exceptions.GoogleAPICallError: With the service's own message.
         """
+        return self.resource(self.endpoint)
+
+    def resource(self, name: str) -> dict[str, Any]:
+        """A resource beside the endpoint as the API describes it, such as its model.
+
+        Args:
+            name: `projects/…`.
+
+        Raises:
+            google.api_core.exceptions.GoogleAPICallError: With the service's own message.
+        """
         found: dict[str, Any] = self._checked(
-            self._session.get(f"{self._api}/v1beta1/{self.endpoint}", timeout=60)
+            self._session.get(f"{self._api}/v1beta1/{name}", timeout=60)
         ).json()
         return found
 

@@ -26,14 +26,22 @@ def deployment_graph(
     max_replica_count: int,
     spot: bool,
     fallback_machines: list,
+    container_args: list,
+    container_image_uri: str,
+    service_account: str,
+    encryption_spec_key_name: str,
     endpoint_ttl_hours: int,
+    endpoint_labels: dict,
     smoke_test_prompts: list,
     smoke_test_prompts_uri: str,
     smoke_test_requests: int,
     smoke_test_concurrency: int,
+    smoke_test_base_endpoint: str,
     promote_to_endpoint: str,
     promote_traffic_share: int,
     promote_parent_model: str,
+    promote_settle_s: float,
+    promote_version_aliases: list,
     max_latency_s: float,
 ):
     """Deploy the tuned weights and test the endpoint, if the evaluation passed.
@@ -58,7 +66,12 @@ def deployment_graph(
             max_replica_count=max_replica_count,
             spot=spot,
             fallback_machines=fallback_machines,
+            container_args=container_args,
+            container_image_uri=container_image_uri,
+            service_account=service_account,
+            encryption_spec_key_name=encryption_spec_key_name,
             endpoint_ttl_hours=endpoint_ttl_hours,
+            endpoint_labels=endpoint_labels,
         )
         small(uncached(repeated(deployed)))
         tested = smoke_test_endpoint(
@@ -68,6 +81,7 @@ def deployment_graph(
             prompts_uri=smoke_test_prompts_uri,
             requests=smoke_test_requests,
             concurrency=smoke_test_concurrency,
+            base_endpoint_resource_name=smoke_test_base_endpoint,
             max_latency_s=max_latency_s,
         )
         small(uncached(repeated(tested)))
@@ -81,6 +95,9 @@ def deployment_graph(
                 parent_model=promote_parent_model,
                 model_display_name=model_display_name,
                 traffic_share=promote_traffic_share,
+                settle_s=promote_settle_s,
+                version_aliases=promote_version_aliases,
+                service_account=service_account,
                 machine_type=machine_type,
                 accelerator_type=accelerator_type,
                 accelerator_count=accelerator_count,

@@ -10,13 +10,14 @@ from sft_components.release_endpoint.component import release_endpoint
 from sft_components.validate_dataset.component import validate_dataset
 from sft_components.validate_pipeline.component import validate_pipeline
 from sft_pipelines.graphs.deployment import deployment_graph
-from sft_pipelines.graphs.evaluation import evaluation_graph
 from sft_pipelines.graphs.settings import repeated, small, uncached
 from sft_pipelines.graphs.tuning import tuning_graph
 
 
 def stages(
     *,
+    evaluation_graph: Any,
+    evaluation_accelerators: int,
     project: Any,
     location: Any,
     model_display_name: Any,
@@ -60,6 +61,7 @@ def stages(
     judge_prompt: Any = "",
     judge_mode: Any = "auto",
     judge_max_rows: Any = 100,
+    evaluation_baseline_endpoint: Any = "",
     min_exact_match: Any = 0.0,
     min_improvement: Any = 0.0,
     serving_machine_type: Any = "",
@@ -69,14 +71,21 @@ def stages(
     serving_max_replica_count: Any = 1,
     serving_spot: Any = False,
     serving_fallback_machines: Any = None,
+    serving_container_args: Any = None,
+    serving_container_image_uri: Any = "",
+    serving_service_account: Any = "",
     endpoint_ttl_hours: Any = 0,
+    endpoint_labels: Any = None,
     smoke_test_prompts: Any = None,
     smoke_test_prompts_uri: Any = "",
     smoke_test_requests: Any = 0,
     smoke_test_concurrency: Any = 8,
+    smoke_test_base_endpoint: Any = "",
     promote_to_endpoint: Any = "",
     promote_traffic_share: Any = 100,
     promote_parent_model: Any = "",
+    promote_settle_s: Any = 60.0,
+    promote_version_aliases: Any = None,
     max_latency_s: Any = 0.0,
     encryption_spec_key_name: Any = "",
     service_account: Any = "",
@@ -89,7 +98,7 @@ def stages(
     """Declare the stages inside a pipeline function.
 
     Args are the pipeline's inputs under their own names; the defaults are for templates that do
-    not offer one.
+    not offer one. Not inputs: `evaluation_graph`, and the accelerators that it is made for.
 
     Returns:
         The exit task. Its outputs name what serves: kfp does not let a pipeline's outputs come from
@@ -134,18 +143,27 @@ def stages(
         min_exact_match=min_exact_match,
         min_improvement=min_improvement,
         max_new_tokens=evaluation_max_new_tokens,
+        evaluation_baseline_endpoint=evaluation_baseline_endpoint,
+        evaluation_accelerators=evaluation_accelerators,
         serving_machine_type=serving_machine_type,
         serving_accelerator_type=serving_accelerator_type,
         serving_accelerator_count=serving_accelerator_count,
         serving_min_replica_count=serving_min_replica_count,
         serving_max_replica_count=serving_max_replica_count,
         serving_fallback_machines=_list(serving_fallback_machines),
+        serving_container_args=_list(serving_container_args),
+        serving_container_image_uri=serving_container_image_uri,
+        serving_service_account=serving_service_account,
         endpoint_ttl_hours=endpoint_ttl_hours,
+        endpoint_labels={} if endpoint_labels is None else endpoint_labels,
         smoke_test_prompts_uri=smoke_test_prompts_uri,
         smoke_test_requests=smoke_test_requests,
         smoke_test_concurrency=smoke_test_concurrency,
+        smoke_test_base_endpoint=smoke_test_base_endpoint,
         promote_to_endpoint=promote_to_endpoint,
         promote_traffic_share=promote_traffic_share,
+        promote_settle_s=promote_settle_s,
+        promote_version_aliases=_list(promote_version_aliases),
         max_latency_s=max_latency_s,
     )
     small(uncached(checked))
@@ -247,6 +265,7 @@ def stages(
             judge_prompt=judge_prompt,
             judge_mode=judge_mode,
             judge_max_rows=judge_max_rows,
+            baseline_endpoint=evaluation_baseline_endpoint,
             work_uri=checked.outputs["run_uri"],
             min_exact_match=min_exact_match,
             min_improvement=min_improvement,
@@ -271,14 +290,22 @@ def stages(
             max_replica_count=serving_max_replica_count,
             spot=serving_spot,
             fallback_machines=_list(serving_fallback_machines),
+            container_args=_list(serving_container_args),
+            container_image_uri=serving_container_image_uri,
+            service_account=serving_service_account,
+            encryption_spec_key_name=encryption_spec_key_name,
             endpoint_ttl_hours=endpoint_ttl_hours,
+            endpoint_labels={} if endpoint_labels is None else endpoint_labels,
             smoke_test_prompts=_list(smoke_test_prompts),
             smoke_test_prompts_uri=smoke_test_prompts_uri,
             smoke_test_requests=smoke_test_requests,
             smoke_test_concurrency=smoke_test_concurrency,
+            smoke_test_base_endpoint=smoke_test_base_endpoint,
             promote_to_endpoint=promote_to_endpoint,
             promote_traffic_share=promote_traffic_share,
             promote_parent_model=promote_parent_model,
+            promote_settle_s=promote_settle_s,
+            promote_version_aliases=_list(promote_version_aliases),
             max_latency_s=max_latency_s,
         )
         uncached(deployed)

@@ -1,0 +1,48 @@
+"""A tuned model against the one now in production, whose weights are read and not asked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.serving.conftest import CONNECTION, PROJECT, Serve
+
+from sft_components.errors import UserError
+from sft_components.evaluate_model.baseline import served_weights
+from sft_components.evaluate_model.work import evaluate_model
+from sft_components.evaluation.outcome import Outputs
+from sft_components.evaluation.settings import Settings
+
+
+def test_the_weights_in_production_are_compared_with(
+    serve: Serve, weights: str, tmp_path: Path
+) -> None:
+    endpoint = serve("compared", "1").name
+    rows = tmp_path / "rows.jsonl"
+    turns = [{"role": "user", "content": "number 3"}, {"role": "assistant", "content": "3"}]
+    rows.write_text(json.dumps({"messages": turns}) + "\n")
+    lines: list[str] = []
+    result = evaluate_model(
+        project=PROJECT,
+        tuned_model_uri=weights,
+        base_model_uri="gs://nowhere/base",
+        baseline_endpoint=endpoint,
+        evaluation_path=rows,
+        training_curve_path=None,
+        settings=Settings(gate="exact_match >= base.exact_match"),
+        max_new_tokens=4,
+        outputs=Outputs(tmp_path / "report.html", tmp_path / "predictions.jsonl"),
+        log=lines.append,
+    )
+    assert f"Compared with {weights}, which {endpoint} serves" in lines
+    assert result.passed
+    assert result.metrics["loss"] == pytest.approx(result.metrics["base_loss"])
+
+
+def test_an_endpoint_without_weights_to_compare_with_is_refused(
+    serve: Serve, endpoints: Any
+) -> None:
+    with pytest.raises(UserError, match="serves no model to compare with"):
+        served_weights(serve("serves-nothing").name)
+    with pytest.raises(UserError, match="Nothing to compare with"):
+        served_weights(f"{CONNECTION.parent}/endpoints/404")

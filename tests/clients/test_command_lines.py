@@ -16,7 +16,6 @@ from tests.clients.support import (
     PROJECT,
     Here,
     gemini_rows,
-    until,
 )
 
 pytestmark = pytest.mark.filterwarnings(EXPERIMENTAL)
@@ -34,39 +33,40 @@ def test_curl_sends_the_documented_bodies(here: Here, tuned: Any, tmp_path: Path
         return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
     # Both spellings of a field's name are in the documentation.
-    uris = {
-        "training_dataset_uri": here.put("curl/train.jsonl", gemini_rows(200)),
-        "validation_dataset_uri": here.put("curl/validation.jsonl", gemini_rows(2)),
-    }
-    body = {
+    training = here.put("curl/train.jsonl", gemini_rows(200))
+    validation = here.put("curl/validation.jsonl", gemini_rows(2))
+    body: dict[str, Any] = {
         "baseModel": "gemini-1.5-pro-002",
-        "supervisedTuningSpec": uris,
+        "supervisedTuningSpec": {
+            "training_dataset_uri": training,
+            "validation_dataset_uri": validation,
+        },
         "tunedModelDisplayName": "tuned_gemini_pro",
     }
-    made = curl("POST", f"{PARENT}/tuningJobs", json.dumps(body))
-    assert made["supervisedTuningSpec"]["trainingDatasetUri"] == uris["training_dataset_uri"]
-    assert curl("POST", f"{made['name']}:cancel", "") == {}
-    until(lambda: curl("GET", made["name"])["state"] == "JOB_STATE_CANCELLED")
-    listed = curl("GET", f"{PARENT}/tuningJobs")["tuningJobs"]
-    assert listed[0]["name"] == made["name"]
-    assert tuned.name in {job["name"] for job in listed}
-
+    first = curl("POST", f"{PARENT}/tuningJobs", json.dumps(body))
+    assert first["supervisedTuningSpec"]["trainingDatasetUri"] == training
     body = {
         "baseModel": "gemini-1.5-flash-002",
         "supervisedTuningSpec": {
-            "trainingDatasetUri": uris["training_dataset_uri"],
-            "validationDatasetUri": uris["validation_dataset_uri"],
+            "trainingDatasetUri": training,
+            "validationDatasetUri": validation,
             "hyperParameters": {
-                "epochCount": 50,
+                "epochCount": 4,
                 "adapterSize": "ADAPTER_SIZE_FOUR",
                 "learningRateMultiplier": 0.5,
             },
         },
         "tunedModelDisplayName": "all the fields",
     }
-    made = curl("POST", f"{PARENT}/tuningJobs", json.dumps(body))
-    assert made["supervisedTuningSpec"]["hyperParameters"]["epochCount"] == "50"
-    curl("POST", f"{made['name']}:cancel", "")
+    # It waits for the first, so its end is told at once.
+    second = curl("POST", f"{PARENT}/tuningJobs", json.dumps(body))
+    assert second["supervisedTuningSpec"]["hyperParameters"]["epochCount"] == "4"
+    for job in (second, first):
+        assert curl("POST", f"{job['name']}:cancel", "") == {}
+    assert curl("GET", second["name"])["state"] == "JOB_STATE_CANCELLED"
+    listed = [job["name"] for job in curl("GET", f"{PARENT}/tuningJobs")["tuningJobs"]]
+    assert listed[:2] == [second["name"], first["name"]]
+    assert tuned.name in listed
 
     question = {
         "contents": [{"role": "USER", "parts": {"text": "Why is sky blue?"}}],

@@ -2,8 +2,9 @@
 
 Every request is read up to its body and refused if a web page may have sent it (a foreign `Host`,
 an `Origin`, another site's `Sec-Fetch-Site`) or if it names an object that would lie outside the
-bucket's folder (`..`). Bodies and answers pass as they are, in large pieces, but for one: where the
-server answers a deletion with `null`, Cloud Storage answers with nothing, which gcloud insists on.
+bucket's folder (`..`). Bodies and answers pass as they are, in large pieces, but for what gcloud
+insists on: a deletion is answered with nothing, where the server says `null`, and who asks for a
+bucket's storage layout, which the server does not know, gets the bucket, which has the same fields.
 """
 
 import contextlib
@@ -138,11 +139,12 @@ def _requests(reader: _Reader, server: socket.socket, deleting: threading.Event)
         if head.startswith(b"DELETE "):
             deleting.set()
         # The head goes first: a client that expects "100 Continue" waits for the server's answer.
-        server.sendall(head)
+        server.sendall(_LAYOUT.sub(rb"\1", head))
         for piece in _checked(kind, fields, body):
             server.sendall(piece)
 
 
+_LAYOUT = re.compile(rb"\A(GET /storage/v1/b/[^/? ]+)/storageLayout(?=[? ])")
 Kind = Literal["data", "json", "related", "batch"]
 """What a request's body is to the storage server, whatever its type says."""
 

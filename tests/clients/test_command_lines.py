@@ -87,6 +87,8 @@ def test_gcloud_deploys_asks_and_removes(here: Here, tmp_path: Path) -> None:
         "CLOUDSDK_AI_REGION": LOCATION,
         "CLOUDSDK_CONFIG": str(tmp_path / "config"),
         "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+        # It would look for Google's machine that it runs on.
+        "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false",
     }
 
     def gcloud(*words: str) -> str:
@@ -97,14 +99,14 @@ def test_gcloud_deploys_asks_and_removes(here: Here, tmp_path: Path) -> None:
         return done.stdout
 
     weights = here.put_weights("gcloud/weights")
-    place = f"gs://{BUCKET}/gcloud/rows.jsonl"
+    folder = f"gs://{BUCKET}/gcloud/sent"
     sent, back = tmp_path / "rows.jsonl", tmp_path / "back.jsonl"
     sent.write_text(json.dumps(gemini_rows(1)[0]))
-    gcloud("storage", "cp", str(sent), place)
-    gcloud("storage", "cp", place, str(back))
+    gcloud("storage", "cp", str(sent), f"{folder}/rows.jsonl")
+    gcloud("storage", "cp", f"{folder}/rows.jsonl", str(back))
     assert back.read_text() == sent.read_text()
-    gcloud("storage", "rm", place)
-    assert not here.storage.bucket(BUCKET).blob("gcloud/rows.jsonl").exists()
+    gcloud("storage", "rm", "--recursive", folder)
+    assert not list(here.storage.list_blobs(BUCKET, prefix="gcloud/sent"))
 
     gcloud(
         *("ai", "models", "upload", "--display-name=by gcloud", "--model-id=by-gcloud"),

@@ -59,6 +59,13 @@ def test_a_deletion_is_answered_with_nothing(server: StorageServer, bucket: Any)
         assert session.get(url, timeout=5).status_code == 200
 
 
+def test_a_storage_layout_is_the_buckets(server: StorageServer) -> None:
+    url = f"{server.url}/storage/v1/b/%s/storageLayout?alt=json"
+    found = requests.get(url % "guarded", timeout=5).json()
+    assert (found["locationType"], found.get("hierarchicalNamespace")) == ("region", None)
+    assert requests.get(url % "no-such-bucket", timeout=5).status_code == 404
+
+
 def test_names_that_leave_the_bucket_are_refused(
     server: StorageServer, tmp_path: Path, bucket: Any
 ) -> None:

@@ -135,7 +135,13 @@ def test_ticks_that_are_near_each_other_are_told_apart(
 
 def test_where_whole_numbers_were_counted_no_others_are_marked() -> None:
     chart = histogram([(1.5, 2.5, 7)], x_label="turns", whole=True)
-    assert re.findall(r'y="246" text-anchor="middle">([^<]*)', chart) == ["2"]
+    assert re.findall(r'y="246" text-anchor="middle">([^<]*)', chart) == ["0", "1", "2", "3", "4"]
+
+
+def test_a_lone_bar_is_not_as_wide_as_its_chart() -> None:
+    chart = histogram([(8, 9, 40)], x_label="tokens")
+    (width,) = re.findall(r'class="c1 bar".* width="([\d.]+)"', chart)
+    assert float(width) < 120
 
 
 def test_a_table_of_long_texts_names_the_column_in_each_cell() -> None:

@@ -27,6 +27,8 @@ Bin = tuple[float, float, int]
 
 MAX_POINTS = 400
 """More points than a screen shows are thinned to the extremes of as many buckets."""
+LEAST_BINS = 5
+"""A histogram has room for so many: a lone bar as wide as the chart would be taken for a wall."""
 
 
 def line_chart(
@@ -109,8 +111,10 @@ def histogram(
     if not bins:
         return nothing(0)
     marked = limits or {}
-    edges = [edge for low, high, _ in bins for edge in (low, high)]
-    x_axis = Axis.over([*edges, *marked.values()], LEFT, WIDTH - RIGHT)
+    low, high, wide = bins[0][0], bins[-1][1], bins[0][1] - bins[0][0]
+    room = max(0.0, LEAST_BINS * wide - (high - low)) / 2
+    ends = (max(low - room, min(low, 0.0)), high + room)
+    x_axis = Axis.over([*ends, *marked.values()], LEFT, WIDTH - RIGHT)
     y_axis = Axis.over([0, *(n for _, _, n in bins)], HEIGHT - BOTTOM, TOP, nice=True)
     marks = [
         bar(1, x_axis(low), x_axis(high), y_axis(0), y_axis(n), f"{_span(low, high)}: {n:,}")

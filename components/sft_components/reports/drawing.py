@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 560, 280
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 22, 54
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 36, 54
 MOST_DIGITS = 4
 """After the point, for which there is room beside an axis."""
 
@@ -66,13 +66,8 @@ def y_ticks(axis: Axis, label: str) -> list[Markup]:
         ).format(LEFT, WIDTH - RIGHT, axis(tick), LEFT - 6, axis(tick) + 4, text)
         for tick, text in axis.ticks()
     ]
-    middle = (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(
-        Markup(
-            '<text class="label" transform="translate(14 {:.0f}) rotate(-90)" '
-            'text-anchor="middle">{}</text>'
-        ).format(middle, label)
-    )
+    # Above the axis: beside it, letters that are large enough for a phone meet the ticks'.
+    parts.append(Markup('<text class="label" x="0" y="14">{}</text>').format(label))
     return parts
 
 

@@ -50,7 +50,7 @@ class Operations:
         """Starts `work` in a thread of its own.
 
         Args:
-            parent: `projects/P/locations/L`.
+            parent: `projects/P/locations/L`, or the resource below it that is worked on.
             version: The version of the API whose types the answers name.
             metadata: The operation's metadata (a v1beta1 message).
             work: Gets an event that is set when the operation is to be cancelled; returns the

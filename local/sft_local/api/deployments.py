@@ -88,7 +88,7 @@ def deploy(endpoint: str, body: Body, place: PlaceHere, vertex: VertexHere) -> R
         return types.DeployModelResponse(deployed_model=made)
 
     metadata = types.DeployModelOperationMetadata()
-    return wire.answer(vertex.operations.start(place.parent, place.version, metadata, work))
+    return wire.answer(vertex.operations.start(name, place.version, metadata, work))
 
 
 @router.post(f"{_ENDPOINT}:mutateDeployedModel")
@@ -112,7 +112,7 @@ def mutate(endpoint: str, body: Body, place: PlaceHere, vertex: VertexHere) -> R
         return types.MutateDeployedModelResponse(deployed_model=made)
 
     metadata = types.MutateDeployedModelOperationMetadata()
-    return wire.answer(vertex.operations.start(place.parent, place.version, metadata, work))
+    return wire.answer(vertex.operations.start(name, place.version, metadata, work))
 
 
 @router.post(f"{_ENDPOINT}:undeployModel")
@@ -140,4 +140,4 @@ def undeploy(endpoint: str, body: Body, place: PlaceHere, vertex: VertexHere) ->
         return types.UndeployModelResponse()
 
     metadata = types.UndeployModelOperationMetadata()
-    return wire.answer(vertex.operations.start(place.parent, place.version, metadata, work))
+    return wire.answer(vertex.operations.start(name, place.version, metadata, work))

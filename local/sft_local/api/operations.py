@@ -3,9 +3,9 @@
 The client libraries poll an operation below `/ui/` as well as below the version.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from google.longrunning import operations_pb2
 from google.protobuf import json_format
 
@@ -17,51 +17,55 @@ from sft_local.wire import ApiError
 router = APIRouter()
 
 _COLLECTION = "/{root}/projects/{project}/locations/{location}/operations"
+_OF_ENDPOINT = "/{root}/projects/{project}/locations/{location}/endpoints/{endpoint}/operations"
 MAX_WAIT_SECONDS = 60.0
 
 
-def _name(root: str, project: str, location: str, operation: str) -> str:
+def _collection(root: str, project: str, location: str, endpoint: str = "") -> str:
+    """The parent of an operation's number: a location's operations, or those on an endpoint."""
     if root not in ("v1", "v1beta1", "ui"):
         raise ApiError("NOT_FOUND", f"There is no version {root!r} of the API.")
-    return f"projects/{project}/locations/{location}/operations/{operation}"
+    place = f"projects/{project}/locations/{location}"
+    return f"{place}/endpoints/{endpoint}/operations" if endpoint else f"{place}/operations"
 
 
+Collection = Annotated[str, Depends(_collection)]
+
+
+@router.get(_OF_ENDPOINT + "/{operation}")
 @router.get(_COLLECTION + "/{operation}")
-def get(root: str, project: str, location: str, operation: str, vertex: VertexHere) -> Response:
+def get(collection: Collection, operation: str, vertex: VertexHere) -> Response:
     """One operation."""
-    return wire.answer(vertex.store.get(_name(root, project, location, operation)))
+    return wire.answer(vertex.store.get(f"{collection}/{operation}"))
 
 
+@router.get(_OF_ENDPOINT)
 @router.get(_COLLECTION)
 def list_operations(
-    root: str,
-    project: str,
-    location: str,
+    collection: Collection,
     vertex: VertexHere,
     size: int = Query(0, alias="pageSize"),
     token: str = Query("", alias="pageToken"),
 ) -> dict[str, Any]:
-    """A page of the location's operations, newest first."""
-    parent = _name(root, project, location, "").rstrip("/")
-    found, following = paginate(vertex.store.all("Operation", parent), size, token)
+    """A page of the operations of a location, or of an endpoint, newest first."""
+    found, following = paginate(vertex.store.all("Operation", collection), size, token)
     return {
         "operations": [json_format.MessageToDict(operation) for operation in found],
         **({"nextPageToken": following} if following else {}),
     }
 
 
+@router.post(_OF_ENDPOINT + "/{operation}:wait")
 @router.post(_COLLECTION + "/{operation}:wait")
 def wait(
-    root: str,
-    project: str,
-    location: str,
+    collection: Collection,
     operation: str,
     vertex: VertexHere,
     body: Body,
     timeout: str = "",
 ) -> Response:
     """The operation once it has ended, or as it is when the time is over."""
-    name = _name(root, project, location, operation)
+    name = f"{collection}/{operation}"
     # The client libraries send the time in the query, plain REST callers in the body.
     request = operations_pb2.WaitOperationRequest()
     try:
@@ -74,10 +78,9 @@ def wait(
     return wire.answer(vertex.operations.wait(name, min(seconds or 30.0, MAX_WAIT_SECONDS)))
 
 
+@router.post(_OF_ENDPOINT + "/{operation}:cancel")
 @router.post(_COLLECTION + "/{operation}:cancel")
-def cancel(
-    root: str, project: str, location: str, operation: str, vertex: VertexHere
-) -> dict[str, Any]:
+def cancel(collection: Collection, operation: str, vertex: VertexHere) -> dict[str, Any]:
     """Asks an operation to end."""
-    vertex.operations.cancel(_name(root, project, location, operation))
+    vertex.operations.cancel(f"{collection}/{operation}")
     return {}

@@ -61,3 +61,19 @@ def on_stop(action: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def undone(undo: Callable[[], None], log: Callable[[str], None]) -> Iterator[None]:
+    """Call `undo` when the block raises.
+
+    What goes wrong then is told to `log`: it must not hide what the block raised.
+    """
+    try:
+        yield
+    except BaseException:
+        try:
+            undo()
+        except Exception as fault:
+            log(f"FAILED to undo what was begun: {explain(str(fault))}")
+        raise

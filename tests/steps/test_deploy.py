@@ -14,6 +14,7 @@ from google.cloud.aiplatform_v1beta1 import types
 from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 from google.cloud.aiplatform_v1beta1.services.model_garden_service import ModelGardenServiceClient
 from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
+from google.rpc import code_pb2
 
 from sft_components.catalog import load_catalog
 from sft_components.deploy_model.plan import Replicas, machines
@@ -280,6 +281,68 @@ def test_a_step_that_is_stopped_while_its_request_is_under_way_leaves_nothing(
     release(run_name, [])
     assert find_deployment(CONNECTION, model_id(run_name)) == ""
     assert endpoint(run_name) is None
+
+
+def test_a_deployment_whose_answer_is_lost_is_gone_on_with(checkpoint: str, faults: Any):
+    faults({"kind": "lost", "path": ":deploy$", "times": 1})
+    lines: list[str] = []
+    result = deploy("lost-answer", checkpoint, lines)
+    found = endpoint("lost-answer")
+    assert found is not None
+    assert [model.model for model in found.deployed_models] == [result.model]
+    assert len([line for line in lines if line.startswith("Deploying gs:")]) == 1
+    # Nor does a connection that is lost while it is taken down keep it.
+    faults({"kind": "drop", "path": "/endpoints/", "method": "DELETE", "times": 1})
+    release("lost-answer", lines)
+    assert endpoint("lost-answer") is None
+
+
+def test_a_deployment_by_hand_that_is_under_way_is_cancelled(checkpoint: str, faults: Any):
+    run_name = "killed-by-hand"
+    endpoints = CONNECTION.client(EndpointServiceClient)
+    made = make_endpoint(run_name)
+    faults({"kind": "stockout", "path": ":deployModel$", "seconds": 60})
+    models = CONNECTION.client(ModelServiceClient)
+    model = models.upload_model(
+        types.UploadModelRequest(
+            parent=CONNECTION.parent,
+            model_id=model_id(run_name),
+            model=types.Model(display_name=run_name, artifact_uri=checkpoint),
+        )
+    ).result(60)
+    resources = Replicas().resources(machines(load_catalog().find(MODEL), "", "", 0)[0])
+    operation = endpoints.deploy_model(
+        endpoint=made,
+        deployed_model=types.DeployedModel(model=model.model, dedicated_resources=resources),
+        traffic_split={"0": 100},
+    ).operation.name
+    assert operation.startswith(f"{made}/operations/")
+    release(run_name, [])
+    assert endpoint(run_name) is None
+    assert endpoints.get_operation({"name": operation}).error.code == code_pb2.CANCELLED
+
+
+def test_what_cannot_be_looked_up_does_not_keep_the_endpoint(faults: Any):
+    run_name = "no-operations"
+    make_endpoint(run_name)
+    faults({"kind": "status", "status": 403, "path": "/operations$", "message": "Not for you."})
+    with pytest.raises(UserError, match=r"no-operations was taken down.*Not for you"):
+        release(run_name, [])
+    assert endpoint(run_name) is None
+
+
+def make_endpoint(run_name: str) -> str:
+    """The run's endpoint, which serves nothing yet; its name."""
+    made: types.Endpoint = (
+        CONNECTION.client(EndpointServiceClient)
+        .create_endpoint(
+            parent=CONNECTION.parent,
+            endpoint=types.Endpoint(display_name=run_name),
+            endpoint_id=endpoint_id(run_name),
+        )
+        .result(60)
+    )
+    return made.name
 
 
 def test_an_endpoint_that_does_not_exist_is_not_adopted(vertex: LocalVertex):

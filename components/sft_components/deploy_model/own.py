@@ -12,7 +12,7 @@ from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointSe
 
 from sft_components.promote_model.challenger import Challenger
 from sft_components.promote_model.registering import Registry, versioned
-from sft_components.steps import on_stop
+from sft_components.steps import on_stop, undone
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.endpoints import OPERATION_TIMEOUT_S, delete_endpoint, get_endpoint
 from sft_components.vertex.keys import RUN_LABEL, deployed_id, endpoint_id, label_value
@@ -93,14 +93,14 @@ def deploy_by_hand(
         log=log,
         service_account=service_account,
     )
-    with on_stop(challenger.cancel):
-        try:
-            challenger.deploy(first=True)
-        except Exception:
-            challenger.cancel()
-            delete_endpoint(endpoints, name, log)
-            registry.forget(model)
-            raise
+
+    def take_back() -> None:
+        challenger.cancel()
+        delete_endpoint(endpoints, name, log)
+        registry.forget(model)
+
+    with on_stop(challenger.cancel), undone(take_back, log):
+        challenger.deploy(first=True)
     found = get_endpoint(endpoints, name)
     if found is None:
         raise RuntimeError(f"{name} is gone although its deployment ended.")

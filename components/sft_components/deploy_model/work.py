@@ -37,6 +37,7 @@ from sft_components.vertex.endpoints import delete_endpoint, delete_model, get_e
 from sft_components.vertex.expiry import check_ttl
 from sft_components.vertex.keys import endpoint_id, model_id
 from sft_components.vertex.names import check_labels
+from sft_components.vertex.retrying import find_or_create
 
 SETTLE_S = 10.0
 """How long a deployment that was asked for may stay out of sight."""
@@ -196,6 +197,8 @@ class _Deployment:
         self._replicas = replicas
         self._log = log
         self._name = f"{connection.parent}/endpoints/{endpoint_id(run_name)}"
+        self._operation = ""
+        self._asking = False
 
     def find(self) -> types.Endpoint | None:
         """The run's endpoint, if it serves already."""
@@ -216,11 +219,20 @@ class _Deployment:
         Raises:
             UserError: None is to be had, or the service refuses for another reason.
         """
-        running = find_deployment(self.connection, model_id(self._run_name))
-        if running:
+        # From before the request on: a deployment whose answer is under way is found and cancelled.
+        with on_stop(self._cancel):
+            return self._first(choices, containers)
+
+    def _first(
+        self,
+        choices: Sequence[types.MachineSpec],
+        containers: Sequence[types.ModelContainerSpec | None],
+    ) -> tuple[types.Endpoint, str]:
+        running = self._under_way()
+        if running is not None:
             # An attempt before had begun it; which machine it asked for, its endpoint will say.
             self._log(f"Adopted deployment {running}")
-            error = self._wait(running)
+            error = self._wait(running) if running else None
             if error is None:
                 return self._served(), ""
             self._log(f"It failed: {error[1]}")
@@ -238,6 +250,13 @@ class _Deployment:
                 raise UserError(f"No machine could be had ({', '.join(tried)}). {advice}")
             self._log(f"WARNING: {advice}")
         raise AssertionError("unreachable")
+
+    def _under_way(self) -> str | None:
+        """The run's deployment that has not ended; empty when it serves already."""
+        running = find_deployment(self.connection, model_id(self._run_name))
+        if running:
+            return running
+        return "" if self.find() is not None else None
 
     def _deploy(
         self, machine: types.MachineSpec, contained: types.ModelContainerSpec | None
@@ -265,28 +284,40 @@ class _Deployment:
                 dedicated_resources=self._replicas.resources(machine)
             ),
         )
-        with on_stop(self._cancel_asked_for):
+
+        def begin() -> str:
             try:
                 started = self._garden.deploy(request=request, retry=None, timeout=120)
             except api.TooManyRequests as error:
-                return code_pb2.RESOURCE_EXHAUSTED, error.message
-            return self._wait(started.operation.name)
+                raise _NoMachineError(error.message) from error
+            return str(started.operation.name)
 
-    def _cancel_asked_for(self) -> None:
-        """Cancel a deployment whose request is under way, once it has begun."""
-        until = time.monotonic() + SETTLE_S
-        operation = ""
-        while not operation and time.monotonic() < until:
-            time.sleep(0.5)
+        self._asking = True
+        try:
+            operation, _ = find_or_create(self._under_way, begin, self._log)
+        except _NoMachineError as error:
+            return code_pb2.RESOURCE_EXHAUSTED, str(error)
+        return self._wait(operation) if operation else None
+
+    def _cancel(self) -> None:
+        """Cancel what is under way; where its request still is, once it has begun."""
+        until = time.monotonic() + (SETTLE_S if self._asking else 0.0)
+        operation = self._operation
+        while not operation:
             with contextlib.suppress(api.GoogleAPIError, OSError):
-                operation = find_deployment(self.connection, model_id(self._run_name))
+                operation = self._under_way() or ""
+            if time.monotonic() >= until:
+                break
+            time.sleep(0.5)
         if operation:
-            _cancel(self._garden, operation, self._log)
+            with contextlib.suppress(api.GoogleAPIError, OSError):
+                cancel_deployment(self._garden, operation, self._log)
 
     def _wait(self, operation: str) -> tuple[int, str] | None:
         """Wait for a deployment; one that fails or never ends leaves nothing that costs money."""
-        with on_stop(lambda: _cancel(self._garden, operation, self._log)):
-            ended = wait_for_deployment(self._garden, operation, DEPLOY_TIMEOUT_S, self._log)
+        self._operation, self._asking = operation, False
+        ended = wait_for_deployment(self._garden, operation, DEPLOY_TIMEOUT_S, self._log)
+        self._operation = ""
         if ended is None:
             cancel_deployment(self._garden, operation, self._log)
             self._clear()
@@ -311,6 +342,5 @@ class _Deployment:
         delete_model(self.connection, model, self._log)
 
 
-def _cancel(garden: Any, operation: str, log: Callable[[str], None]) -> None:
-    with contextlib.suppress(api.GoogleAPIError, OSError):
-        cancel_deployment(garden, operation, log)
+class _NoMachineError(Exception):
+    """The service has refused a deployment for want of machines."""

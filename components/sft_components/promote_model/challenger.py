@@ -14,10 +14,12 @@ from sft_components.errors import UserError
 from sft_components.vertex.deployments import (
     DEPLOY_TIMEOUT_S,
     cancel_deployment,
+    deployments_at,
     wait_for_deployment,
 )
 from sft_components.vertex.endpoints import get_endpoint, undeploy
-from sft_components.vertex.retrying import backoff
+from sft_components.vertex.prediction import endpoint_connection
+from sft_components.vertex.retrying import TRANSIENT, backoff
 
 OTHER_ATTEMPT_S = DEPLOY_TIMEOUT_S
 
@@ -93,6 +95,9 @@ class Challenger:
             cancel_deployment(self.endpoints, self.operation, self.log)
             self.operation = ""
 
+    def _under_way(self) -> list[str]:
+        return deployments_at(endpoint_connection(self.endpoint), self.endpoint)
+
     def _deploy(self, resources: types.DedicatedResources, first: bool) -> tuple[int, str] | None:
         """Deploy on one machine; code and message of what went wrong, if anything."""
         deployed = types.DeployedModel(
@@ -118,13 +123,15 @@ class Challenger:
                 )
             except api.TooManyRequests as error:
                 return code_pb2.RESOURCE_EXHAUSTED, error.message
-            except api.Conflict as error:
-                # The deployment of an attempt before is still under way, or has just ended.
+            except (api.Conflict, api.BadRequest, *TRANSIENT) as error:
+                # The deployment of an attempt before is still under way, or has just ended; or the
+                # answer was lost. The id is given: to ask again makes no second one.
                 if self.find() is not None:
                     return None
-                if time.monotonic() - started > OTHER_ATTEMPT_S:
+                refused = isinstance(error, api.BadRequest) and not self._under_way()
+                if refused or time.monotonic() - started > OTHER_ATTEMPT_S:
                     raise
-                self.log(f"Not yet: {error.message}")
+                self.log(f"Not yet: {error}")
                 time.sleep(wait)
             else:
                 break

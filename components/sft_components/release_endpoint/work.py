@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from google.api_core import exceptions as api
-from google.auth.exceptions import GoogleAuthError
 from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 from google.cloud.aiplatform_v1beta1.services.model_garden_service import (
     ModelGardenServiceClient,
@@ -73,21 +71,26 @@ def release_endpoint(
     if succeeded:
         return _keep(connection, endpoints, name, jobs, run_name, log)
     trial = f"{connection.parent}/endpoints/{trial_endpoint_id(run_name)}"
+    model = f"{connection.parent}/models/{model_id(run_name)}"
     parts: list[Callable[[], object]] = [
         # First of all: until then users may be answered by a model that was not passed.
         functools.partial(roll_back_run, endpoints, connection.parent, label_value(run_name), log),
-        functools.partial(delete_endpoint, endpoints, trial, log),
-        functools.partial(_take_down, connection, endpoints, name, run_name, log),
     ]
     if cancel_jobs:
         parts.append(jobs.cancel)
-    parts.append(functools.partial(_take_down_tuned, jobs, "", log))
+    parts += [
+        functools.partial(delete_endpoint, endpoints, trial, log),
+        functools.partial(_end_deployment, connection, run_name, log),
+        functools.partial(_take_down, endpoints, name, log),
+        functools.partial(delete_model, connection, model, log),
+        functools.partial(_take_down_tuned, jobs, "", log),
+    ]
     faults: list[str] = []
     for part in parts:
         # Each on its own: what one may not do must not keep the other from saving money.
         try:
             part()
-        except (UserError, api.GoogleAPIError, GoogleAuthError, OSError) as error:
+        except Exception as error:
             faults.append(str(error))
             log(f"FAILED: {explain(str(error))}")
     if faults:
@@ -147,12 +150,12 @@ def _take_down_tuned(jobs: RunJobs, keep: str, log: Callable[[str], None]) -> Re
     return ReleaseResult("", "")
 
 
-def _take_down(
-    connection: Connection, endpoints: Any, name: str, run_name: str, log: Callable[[str], None]
-) -> None:
+def _end_deployment(connection: Connection, run_name: str, log: Callable[[str], None]) -> None:
     operation = find_deployment(connection, model_id(run_name))
     if operation:
         cancel_deployment(connection.client(ModelGardenServiceClient), operation, log)
+
+
+def _take_down(endpoints: Any, name: str, log: Callable[[str], None]) -> None:
     if not delete_endpoint(endpoints, name, log):
         log("The run left no endpoint.")
-    delete_model(connection, f"{connection.parent}/models/{model_id(run_name)}", log)

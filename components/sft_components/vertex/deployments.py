@@ -1,8 +1,8 @@
-"""Model Garden deployments: find the one of a run, wait for it, cancel it."""
+"""Deployments under way: find those of a run or of an endpoint, wait for them, cancel them."""
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.api_core import exceptions as api
@@ -12,7 +12,8 @@ from sft_components.vertex.connection import Connection
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, TRANSIENT, backoff, reading
 
 DEPLOY_TIMEOUT_S = 3600.0
-CANCEL_TIMEOUT_S = 600.0
+CANCEL_TIMEOUT_S = DEPLOY_TIMEOUT_S
+"""The service need not heed a cancellation: what goes on all the same is waited for."""
 
 
 def find_deployment(connection: Connection, model_id: str) -> str:
@@ -25,8 +26,38 @@ def find_deployment(connection: Connection, model_id: str) -> str:
     The operation's metadata carries that id in the local Vertex AI; that the service puts it there
     too is inferred from the field's description.
     """
+    for operation in _unended(connection, connection.parent):
+        metadata = operation.get("metadata", {})
+        if (
+            metadata.get("@type", "").endswith(".DeployOperationMetadata")
+            and metadata.get("modelId", "").rpartition("/")[2] == model_id
+        ):
+            return str(operation["name"])
+    return ""
+
+
+def deployments_at(connection: Connection, endpoint: str) -> list[str]:
+    """Names of the deployments at `endpoint` that are under way.
+
+    Their metadata does not say what is being deployed. Where operations cannot be listed there are
+    none: this helps along, and must not be in the way.
+    """
+    try:
+        return [
+            str(operation["name"])
+            for operation in _unended(connection, endpoint)
+            if operation.get("metadata", {})
+            .get("@type", "")
+            .endswith(".DeployModelOperationMetadata")
+        ]
+    except (api.GoogleAPIError, *TRANSIENT):
+        return []
+
+
+def _unended(connection: Connection, parent: str) -> Iterator[dict[str, Any]]:
+    """The operations of a location, or on a resource of it, that have not ended, as JSON."""
     session = connection.session()
-    url = f"{connection.base_url}/v1beta1/{connection.parent}/operations"
+    url = f"{connection.base_url}/v1beta1/{parent}/operations"
 
     def page(token: str) -> Any:
         # As JSON: a client cannot read a page with an operation of a type that it does not know,
@@ -39,17 +70,10 @@ def find_deployment(connection: Connection, model_id: str) -> str:
     token = ""
     while True:
         found = reading()(page)(token)
-        for operation in found.get("operations", []):
-            metadata = operation.get("metadata", {})
-            if (
-                not operation.get("done")
-                and metadata.get("@type", "").endswith(".DeployOperationMetadata")
-                and metadata.get("modelId", "").rpartition("/")[2] == model_id
-            ):
-                return str(operation["name"])
+        yield from (o for o in found.get("operations", []) if not o.get("done"))
         token = found.get("nextPageToken", "")
         if not token:
-            return ""
+            return
 
 
 def wait_for_deployment(
@@ -72,10 +96,10 @@ def wait_for_deployment(
 
 
 def cancel_deployment(garden: Any, name: str, log: Callable[[str], None]) -> None:
-    """Ask a deployment to stop, and wait until it has."""
+    """Ask a deployment to stop, and wait until it has ended, whichever way."""
     log(f"Cancelling {name}")
     # Not `Operation.cancel()`: over REST it fails before it sends anything.
-    with contextlib.suppress(api.BadRequest, api.NotFound):
+    with contextlib.suppress(api.BadRequest, api.NotFound, api.MethodNotImplemented):
         garden.cancel_operation({"name": name}, retry=reading(), timeout=CALL_TIMEOUT_S)
     if wait_for_deployment(garden, name, CANCEL_TIMEOUT_S, log) is None:
         log(f"{name} has not stopped after {CANCEL_TIMEOUT_S / 60:.0f} minutes.")

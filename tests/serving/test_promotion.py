@@ -26,7 +26,13 @@ from sft_components.promote_model.shares import (
 from sft_components.promote_model.work import promote_model
 from sft_components.release_endpoint.work import ReleaseResult, release_endpoint
 from sft_components.vertex.endpoints import get_endpoint
-from sft_components.vertex.keys import SERVES_LABEL, deployed_id, label_value, trial_endpoint_id
+from sft_components.vertex.keys import (
+    SERVES_LABEL,
+    deployed_id,
+    label_value,
+    model_id,
+    trial_endpoint_id,
+)
 
 
 class Load:
@@ -205,6 +211,73 @@ def test_what_a_killed_run_had_begun_is_undone_by_its_label(
     now = endpoints.get_endpoint(name=endpoint.name, timeout=60)
     assert (dict(now.labels).get("kept"), read_record(now)) == ("1", None)
     assert dict(now.traffic_split) == {champion: 100}
+
+
+def test_a_challenger_that_is_still_being_deployed_is_waited_for_and_goes(
+    serve: Serve, endpoints: Any, registered: str
+) -> None:
+    endpoint = serve("deploying", "1")
+    (champion,) = endpoint.traffic_split
+    run = "killed-while-deploying"
+    challenger = deployed_id(run, endpoint.name)
+    write(
+        endpoints,
+        endpoint.name,
+        labels=Record(run, challenger, "testing", {champion: 100}).labels(),
+    )
+    wanted = {"id": challenger, "model": f"{registered}@2", "dedicated_resources": MACHINE}
+    under_way = endpoints.deploy_model(
+        endpoint=endpoint.name, deployed_model=wanted, timeout=60
+    ).operation.name
+    assert not endpoints.get_operation({"name": under_way}).done
+    release(run, succeeded=False)
+    assert endpoints.get_operation({"name": under_way}).done
+    now = endpoints.get_endpoint(name=endpoint.name, timeout=60)
+    assert [d.id for d in now.deployed_models] == [champion]
+    assert read_record(now) is None
+
+
+@pytest.mark.parametrize("how", ["release", "rollback"])
+def test_a_promotion_that_was_killed_at_its_end_is_ended(
+    how: str, serve: Serve, endpoints: Any, registered: str, command: Command
+) -> None:
+    endpoint = serve(f"ending-{how}", "1")
+    (champion,) = endpoint.traffic_split
+    challenger = deployed_id(how, endpoint.name)
+    wanted = {"id": challenger, "model": f"{registered}@2", "dedicated_resources": MACHINE}
+    endpoints.deploy_model(
+        endpoint=endpoint.name, deployed_model=wanted, traffic_split={"0": 100}, timeout=60
+    ).result(90)
+    labels = Record(how, challenger, "ending", {champion: 100}).labels()
+    write(endpoints, endpoint.name, labels=labels)
+    if how == "release":
+        release(how, succeeded=False)
+    else:
+        done = command("endpoints", "rollback", f"ending-{how}")
+        assert done.exit_code == 0, done.output
+        assert "too far to be undone" in done.stderr
+    now = endpoints.get_endpoint(name=endpoint.name, timeout=60)
+    assert [d.id for d in now.deployed_models] == [challenger]
+    assert (read_record(now), now.labels[SERVES_LABEL]) == (None, how)
+
+
+def test_a_run_that_fails_after_its_promotion_leaves_the_model_that_serves(
+    serve: Serve, endpoints: Any, weights: str
+) -> None:
+    run = "fails-later"
+    models = CONNECTION.client(ModelServiceClient)
+    model = models.upload_model(
+        {
+            "parent": CONNECTION.parent,
+            "model_id": model_id(run),
+            "model": {"display_name": run, "artifact_uri": weights},
+        },
+        timeout=60,
+    ).result(60)
+    endpoint = serve("promoted-before", "1", {SERVES_LABEL: run}, model.model)
+    assert release(run, succeeded=False).endpoint == ""
+    assert models.get_model(name=model.model, timeout=60).deployed_models
+    assert endpoints.get_endpoint(name=endpoint.name, timeout=60).deployed_models
 
 
 def test_a_share_is_given_moved_and_taken_back_on_the_command_line(

@@ -17,12 +17,16 @@ from sft_components.promote_model.challenger import Challenger
 from sft_components.promote_model.deployed import first, resources_beside, serving, version
 from sft_components.promote_model.record import Record, State, read_record, without_record, write
 from sft_components.promote_model.registering import Registry, versioned
-from sft_components.promote_model.restoring import restore_traffic
+from sft_components.promote_model.restoring import (
+    end_promotion,
+    forget_promotion,
+    restore_traffic,
+)
 from sft_components.promote_model.settings import Promotion
 from sft_components.promote_model.shares import with_share
 from sft_components.promote_model.trial import Trial
 from sft_components.smoke_test_endpoint.work import smoke_test_endpoint
-from sft_components.steps import on_stop
+from sft_components.steps import on_stop, undone
 from sft_components.vertex.endpoints import delete_endpoint, get_endpoint, undeploy
 from sft_components.vertex.keys import RUN_LABEL, SERVES_LABEL, deployed_id, label_value
 from sft_components.vertex.prediction import endpoint_connection
@@ -70,12 +74,8 @@ def promote_model(
     if examine is not None and (wanted.test_share or wanted.tested_endpoint):
         raise UserError("To be evaluated the challenger needs an endpoint of its own: test_share 0")
     work = _Work(wanted, examine, log)
-    with on_stop(work.give_back):
-        try:
-            return work.run()
-        except BaseException:
-            work.take_back()
-            raise
+    with on_stop(work.give_back), undone(work.take_back, log):
+        return work.run()
 
 
 class _Work:
@@ -120,8 +120,10 @@ class _Work:
         if record is None or record.state != "ending":
             self._move(champions)
         if self._wanted.traffic_share == 100 or (record and record.state == "ending"):
-            self._end(champions)
+            # Before it counts as ended: a retry of what has ended does nothing more.
             self._crown(deployed, former)
+            ending = Record(self._label, deployed.id, "ending", champions)
+            end_promotion(self._endpoints, self._wanted.endpoint, ending, self._log)
         return self._result(deployed)
 
     def give_back(self) -> None:
@@ -138,6 +140,7 @@ class _Work:
                     self._challenger.undeploy()
                 else:
                     undeploy(self._endpoints, self._wanted.endpoint, self._id, self._log)
+                forget_promotion(self._endpoints, self._wanted.endpoint, self._label)
         finally:
             if self._trial is not None:
                 self._trial.end()
@@ -297,15 +300,6 @@ class _Work:
         # From here on there is no way back: a model that is being undeployed cannot be given
         # traffic, and one that shares it does so by choice.
         self._begun, self._registered = False, None
-
-    def _end(self, champions: Mapping[str, int]) -> None:
-        """Undeploy the old models, and say whose the endpoint is now."""
-        for key in champions:
-            undeploy(self._endpoints, self._wanted.endpoint, key, self._log)
-        endpoint = self._now()
-        ours = dict.fromkeys((RUN_LABEL, SERVES_LABEL), self._label)
-        labels = {**without_record(endpoint.labels), **ours}
-        write(self._endpoints, self._wanted.endpoint, labels=labels)
 
     def _crown(self, deployed: types.DeployedModel, former: types.DeployedModel | None) -> None:
         champion = self._registry.get(version(deployed))

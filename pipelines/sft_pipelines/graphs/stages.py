@@ -200,7 +200,8 @@ def stages(
         run_name=run_name,
         cancel_jobs=cancel_on_abort,
     )
-    small(uncached(released))
+    # Its machine may fail too, and nothing else would take down what costs money.
+    small(uncached(repeated(released)))
 
     with (
         dsl.ExitHandler(released, name="what-costs-money"),

@@ -186,16 +186,26 @@ def test_a_key_and_an_account_take_another_way_and_are_adopted_too(checkpoint: s
     secrets = {"encryption_spec_key_name": key, "service_account": "serve@p.iam.example"}
     faults({"kind": "stockout", "path": ":deployModel$", "times": 1})
     lines: list[str] = []
-    result = deploy("secret", checkpoint, lines, fallback_machines=["g2-standard-24"], **secrets)
+    two = {"machine_type": "g2-standard-24", "accelerator_type": "NVIDIA_L4"}
+    result = deploy(
+        "secret",
+        checkpoint,
+        lines,
+        accelerator_count=2,
+        fallback_machines=["g2-standard-16"],
+        **two,
+        **secrets,
+    )
     found = endpoint("secret")
     assert found is not None
     assert found.encryption_spec.kms_key_name == key
     (deployed,) = found.deployed_models
     assert deployed.service_account == "serve@p.iam.example"
     assert dict(found.traffic_split) == {deployed.id: 100}
-    assert deployed.dedicated_resources.machine_spec.machine_type == "g2-standard-24"
+    assert deployed.dedicated_resources.machine_spec.machine_type == "g2-standard-16"
     model = CONNECTION.client(ModelServiceClient).get_model(name=result.model)
     assert model.encryption_spec.kms_key_name == key
+    # The container is made once, for whichever machine there is.
     assert "--tensor-parallel-size=1" in model.container_spec.args
     assert deploy("secret", checkpoint, lines, **secrets) == result
     # What cannot be had leaves nothing; what a run had is released as any other.

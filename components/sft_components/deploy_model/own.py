@@ -78,8 +78,8 @@ def deploy_by_hand(
         parent_model="",
         display_name=display_name,
         encryption_key=encryption_key,
-        # The first machine's: one that is fallen back on may leave accelerators unused.
-        accelerators=resources[0].machine_spec.accelerator_count,
+        # One container for all machines: one that has more may leave some unused.
+        accelerators=min(r.machine_spec.accelerator_count for r in resources),
         container_args=container_args,
         container_image=container_image,
     )

@@ -217,7 +217,8 @@ class _Work:
             wanted.fallback_machines,
         )
         key = endpoint.encryption_spec.kms_key_name
-        model = self._model(key, resources[0].machine_spec.accelerator_count)
+        # One container for all machines: one that has more may leave some unused.
+        model = self._model(key, min(r.machine_spec.accelerator_count for r in resources))
         challenger = Challenger(
             endpoints=self._endpoints,
             endpoint=wanted.endpoint,

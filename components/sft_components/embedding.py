@@ -1,7 +1,8 @@
 """Make a KFP component that carries its own code, so that it needs no image to be built.
 
 The modules that a step's body imports are found by following its import statements, packed in an
-archive with fixed times and owners, and embedded in the component. The archive holds nothing else.
+archive with fixed times and owners, and embedded in the component, without comments and docstrings.
+The archive holds nothing else.
 """
 
 import ast
@@ -22,6 +23,7 @@ from typing import Any
 from kfp import dsl
 
 from sft_components.requirements import PYTHON_IMAGE, pinned
+from sft_components.stripping import strip
 
 PACKAGE = "sft_components"
 ROOT = Path(__file__).parent
@@ -129,7 +131,7 @@ def _copy(module: str, folder: Path) -> None:
     source = _path(module)
     target = folder / PACKAGE / source.relative_to(ROOT)
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    target.write_text(strip(source.read_text(encoding="utf-8")), encoding="utf-8")
     if source.name == "__init__.py" and module != PACKAGE:
         for data in sorted(source.parent.iterdir()):
             if data.suffix in DATA_SUFFIXES:

@@ -42,6 +42,13 @@ class Need(NamedTuple):
 
 STEPS = (
     Need("validate-pipeline", "data bucket", OBJECT_VIEWER, _READ),
+    Need(
+        "validate-pipeline",
+        "project",
+        AIPLATFORM_VIEWER,
+        ("aiplatform.endpoints.get",),
+        "with an input that names an endpoint; without it, it warns",
+    ),
     Need("validate-dataset", "data bucket", OBJECT_VIEWER, _READ),
     Need("check-changed", "output bucket", OBJECT_VIEWER, _READ, "with when_changed"),
     Need("upload-to-gcs", "output bucket", OBJECT_USER, _WRITE),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from tests.serving.conftest import CONNECTION, PROJECT, Serve
 
 from sft_components.errors import UserError
@@ -12,6 +13,8 @@ from sft_components.evaluate_model.baseline import served_weights
 from sft_components.evaluate_model.work import evaluate_model
 from sft_components.evaluation.outcome import Outputs
 from sft_components.evaluation.settings import Settings
+from sft_components.validate_pipeline.endpoints import check_serving
+from sft_local.control import LocalVertex
 
 
 def test_the_weights_in_production_are_compared_with(
@@ -37,6 +40,29 @@ def test_the_weights_in_production_are_compared_with(
     assert f"Compared with {weights}, which {endpoint} serves" in lines
     assert result.passed
     assert result.metrics["loss"] == pytest.approx(result.metrics["base_loss"])
+
+
+def test_an_endpoint_that_is_not_there_is_told_before_the_tuning(
+    serve: Serve, vertex: LocalVertex
+) -> None:
+    lines: list[str] = []
+    empty = serve("is-empty").name
+    check_serving("promote_to_endpoint", "", lines.append)
+    with pytest.raises(
+        UserError, match=r"promote_to_endpoint is .*is-empty, but it serves no model"
+    ):
+        check_serving("promote_to_endpoint", empty, lines.append)
+    with pytest.raises(UserError, match="there is no such endpoint"):
+        check_serving("promote_to_endpoint", f"{CONNECTION.parent}/endpoints/404", lines.append)
+    assert lines == []
+    # Who may not look must not be kept from running.
+    rule = {"kind": "status", "method": "GET", "path": "endpoints/is-empty$", "status": 403}
+    requests.post(f"{vertex.api_url}/faults", json=[rule], timeout=30).raise_for_status()
+    try:
+        check_serving("promote_to_endpoint", empty, lines.append)
+    finally:
+        requests.delete(f"{vertex.api_url}/faults", timeout=30)
+    assert "promote_to_endpoint could not be looked at: 403" in lines[0]
 
 
 def test_an_endpoint_without_weights_to_compare_with_is_refused(

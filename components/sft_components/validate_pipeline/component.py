@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sft_components.embedding import step
 
 
-@step(packages=["google-cloud-storage", "msgspec", "pyyaml"])
+@step(packages=["google-auth", "google-cloud-storage", "msgspec", "pyyaml", "requests"])
 def validate_pipeline(
     location: str,
     base_model: str,

@@ -24,6 +24,7 @@ from sft_components.evaluation.gate import check_gate_expression
 from sft_components.promote_model.shares import check_promoted_endpoint, check_promotion
 from sft_components.smoke_test_endpoint.cases import read_cases
 from sft_components.smoke_test_endpoint.settings import check_smoke_test
+from sft_components.validate_pipeline.endpoints import check_serving
 from sft_components.vertex.buckets import check_bucket
 from sft_components.vertex.expiry import check_ttl
 from sft_components.vertex.names import check_endpoint_name, check_labels
@@ -125,7 +126,14 @@ def validate_pipeline(
     log(f"{model.title}: {checked.tuning_mode} in {settings.region}{_serving(model, settings)}")
     if evaluation == "large-checkpoint":
         log(f"It is evaluated on {settings.evaluation_accelerators} x {EVALUATED_ON}.")
-    # Last, because these ask Cloud Storage: a wrong setting is told at once.
+    # Last, because these ask the service: a wrong setting is told at once.
+    if settings.project:
+        for name, endpoint in (
+            ("evaluation_baseline_endpoint", settings.evaluation_baseline_endpoint),
+            ("smoke_test_base_endpoint", settings.smoke_test_base_endpoint),
+            ("promote_to_endpoint", settings.promote_to_endpoint),
+        ):
+            check_serving(name, endpoint, log)
     if settings.project and settings.smoke_test_prompts_uri:
         read_cases(settings.smoke_test_prompts_uri, settings.project, schemas=False)
     version = settings.project and data_version(

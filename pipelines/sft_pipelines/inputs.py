@@ -261,7 +261,9 @@ INPUTS: dict[str, Input] = {
         bool, True, "Cancel the tuning job when the run is cancelled or fails; false: let it end."
     ),
     "relaunch_failed": Input(
-        bool, False, "Launch a new tuning job where this run's earlier one has failed."
+        bool,
+        False,
+        "Launch a new tuning job where this run's earlier one failed or somebody cancelled it.",
     ),
     "when_changed": Input(
         str,

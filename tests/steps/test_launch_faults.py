@@ -223,3 +223,12 @@ def test_a_step_that_is_told_to_stop_cancels_its_job(cancelled: bool, settings, 
         return
     assert "Told to stop: cancelling" in output.read_text()
     assert job.state in {states.JOB_STATE_CANCELLING, states.JOB_STATE_CANCELLED}
+
+    # What the step has cancelled itself, its retry launches anew.
+    def cancel(line: str) -> None:
+        if line.startswith("Created tuning job "):
+            client.cancel_tuning_job(name=line.removeprefix("Created tuning job "))
+
+    with pytest.raises(UserError, match="JOB_STATE_CANCELLED"):
+        launch_sft(long, log=cancel)
+    assert len(jobs_of(run_name)) == 2

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,38 @@ def test_a_request_that_is_still_under_way_is_waited_for(
     connection = Connection(PROJECT, LOCATION)
     client = connection.client(GenAiTuningServiceClient)
     assert len(labelled_jobs(client, connection.parent, RUN_LABEL, run_name)) == jobs
+
+
+def test_a_request_that_outlasts_its_time_out_is_waited_for(
+    vertex: LocalVertex, output_uri: str, monkeypatch: pytest.MonkeyPatch
+):
+    # When the client gives up, the request is older than a job may be out of sight.
+    monkeypatch.setattr(intent, "SETTLE_S", 2.5)
+    monkeypatch.setattr(retrying, "backoff", lambda *_: iter([0.1] * 9))
+    create = GenAiTuningServiceClient.create_tuning_job
+    late: list[threading.Timer] = []
+
+    def create_late(client: Any, **request: Any) -> Any:
+        if late:
+            return create(client, **request)
+        late.append(threading.Timer(4.0, create, [client], request))
+        late[0].start()
+        time.sleep(2.6)
+        raise requests.exceptions.ReadTimeout("No answer in time.")
+
+    monkeypatch.setattr(GenAiTuningServiceClient, "create_tuning_job", create_late)
+    settings = launch_settings(
+        project=PROJECT,
+        run_name="outlasting",
+        output_uri=output_uri,
+        training_uri="gs://no-rows/rows.jsonl",
+    )
+    with pytest.raises(UserError, match="JOB_STATE_FAILED"):
+        launch_sft(settings)
+    late[0].join()
+    connection = Connection(PROJECT, LOCATION)
+    client = connection.client(GenAiTuningServiceClient)
+    assert len(labelled_jobs(client, connection.parent, RUN_LABEL, "outlasting")) == 1
 
 
 @pytest.mark.slow

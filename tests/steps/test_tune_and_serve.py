@@ -152,17 +152,23 @@ def test_an_endpoint_is_deployed_once_answers_and_is_released(tuned):
     release_endpoint(**released, run_name=RUN, succeeded=False)
 
 
-def test_a_job_that_was_cancelled_is_not_adopted(tuned):
+def test_a_job_that_somebody_cancelled_is_launched_anew_only_when_asked(tuned):
     _, chosen, curve = tuned
     chosen = replace(chosen, run_name="stopped-once", epochs=500)
     client = Connection(PROJECT, LOCATION).client(GenAiTuningServiceClient)
+    parent = f"projects/{PROJECT}/locations/{LOCATION}"
 
     def cancel(line: str) -> None:
         if line.startswith("Created tuning job "):
             client.cancel_tuning_job(name=line.removeprefix("Created tuning job "))
 
-    for _ in range(2):
+    def attempt(number_of_jobs: int, **changes: bool) -> None:
         with pytest.raises(UserError, match="JOB_STATE_CANCELLED"):
-            launch_sft(chosen, records=Records(curve=curve), log=cancel)
-    parent = f"projects/{PROJECT}/locations/{LOCATION}"
-    assert len(labelled_jobs(client, parent, RUN_LABEL, "stopped-once")) == 2
+            launch_sft(replace(chosen, **changes), records=Records(curve=curve), log=cancel)
+        jobs = labelled_jobs(client, parent, RUN_LABEL, "stopped-once")
+        assert len(jobs) == number_of_jobs
+
+    attempt(1)
+    # The retry of the step, which nobody asked for: whoever cancelled wanted no other job.
+    attempt(1)
+    attempt(2, relaunch_failed=True)

@@ -1,8 +1,9 @@
 import pytest
 from google.api_core import exceptions as api
+from google.auth import exceptions as auth
 
 from sft_components.vertex import retrying
-from sft_components.vertex.retrying import find_or_create
+from sft_components.vertex.retrying import find_or_create, reading
 
 
 class Service:
@@ -42,3 +43,21 @@ def test_a_refused_create_is_tried_again_and_given_up_after_the_attempts():
     service = Service(lost_answers=9, creates=False)
     with pytest.raises(api.ServiceUnavailable):
         find_or_create(service.find, service.create, print, attempts=3)
+
+
+def test_credentials_that_cannot_be_had_just_now_are_asked_for_again():
+    waiting = [auth.TransportError("The metadata server does not answer.")]
+
+    def call() -> str:
+        if waiting:
+            # As `google.auth.compute_engine` tells it.
+            raise auth.RefreshError("No token.") from waiting.pop()
+        return "answer"
+
+    assert reading()(call)() == "answer"
+
+    def refused() -> str:
+        raise auth.RefreshError("invalid_grant: Token has been expired or revoked.")
+
+    with pytest.raises(auth.RefreshError, match="invalid_grant"):
+        reading()(refused)()

@@ -66,6 +66,8 @@ class Attempt:
             failure = find_failure(job.message) if job.outcome == "failed" else None
             wait = next(waits, None) if failure and failure.passes else None
             if wait is None:
+                if job.outcome == "cancelled":
+                    self.route.was_cancelled(job)
                 sentence = self._end_sentence(job)
                 self.write_page(job, reader, False, sentence, reader.latest())
                 raise UserError(sentence)
@@ -122,7 +124,7 @@ class Attempt:
         sentence = f"{_kind(job).capitalize()} {job.name} ended as {job.state}."
         if job.message:
             sentence += f" {explain(job.message)}"
-        if job.outcome == "failed" and not self.settings.relaunch_failed:
+        if not self.settings.relaunch_failed:
             sentence += " To launch it anew under the same run, set relaunch_failed."
         return sentence
 

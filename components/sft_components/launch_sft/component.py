@@ -121,7 +121,8 @@ def launch_sft(
         network: VPC network of a legacy model's pipeline job; may be empty.
         allow_unlisted: Let a model through that the catalogue does not hold, with a warning.
         cancel_on_abort: Cancel the job when the step is told to stop.
-        relaunch_failed: Launch anew when the job of an earlier attempt failed.
+        relaunch_failed: Launch anew when the job of an earlier attempt failed or was cancelled by
+            somebody.
 
     Returns:
         The job, the folders of the tuned and of the base model's weights, the tuned model, the

@@ -62,9 +62,46 @@ class Intent:
         if age is None or age >= SETTLE_S:
             return None
         log(f"A job was asked for {age:.0f} s ago: waiting to see whether it was made.")
-        until = time.monotonic() + SETTLE_S - age
-        while found is None and time.monotonic() < until:
-            time.sleep(1.0)
-            with contextlib.suppress(*TRANSIENT):
-                found = find()
-        return found
+        return wait_for(find, SETTLE_S - age)
+
+
+def wait_for(find: Callable[[], Job | None], seconds: float) -> Job | None:
+    """What `find` finds within so many seconds."""
+    found = None
+    until = time.monotonic() + seconds
+    while found is None and time.monotonic() < until:
+        time.sleep(1.0)
+        with contextlib.suppress(*TRANSIENT):
+            found = find()
+    return found
+
+
+class CancelNote:
+    """A note that a job of one key was cancelled, not by the step that followed it.
+
+    Whoever did that wanted the spending to end, and the retry of the step is not to begin it again.
+    Without a folder nothing is noted.
+    """
+
+    def __init__(self, project: str, output_uri: str, run_name: str, key: str) -> None:
+        """`output_uri`: of the step; may be empty."""
+        self._blob: Any = None
+        if output_uri:
+            bucket, name = split_uri(
+                join_uri(output_uri, run_name, "launch", f"{key}-cancelled.txt")
+            )
+            self._blob = storage_client(project).bucket(bucket).blob(name)
+
+    def write(self, job: str) -> None:
+        """Note that the job of this name was cancelled."""
+        if self._blob is not None:
+            self._blob.upload_from_string(job, content_type="text/plain", retry=reading())
+
+    def names(self, job: str) -> bool:
+        """Whether it was noted of the job of this name."""
+        if self._blob is None:
+            return False
+        try:
+            return bool(self._blob.download_as_bytes(retry=reading()).decode() == job)
+        except api.NotFound:
+            return False

@@ -67,6 +67,9 @@ class Route(Protocol):
     def cancel(self, name: str) -> None:
         """Ask the job to stop."""
 
+    def was_cancelled(self, job: Job) -> None:
+        """Note that `job` was cancelled by somebody else: `find` finds it from now on."""
+
     def give_up(self, job: Job) -> None:
         """From now on `find` looks for another than `job`, which has ended."""
 

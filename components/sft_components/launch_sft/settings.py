@@ -24,4 +24,4 @@ class LaunchSettings(TuningSettings):
     cancel_on_abort: bool = True
     """Cancel the job when this step is told to stop."""
     relaunch_failed: bool = False
-    """Launch anew when the job of an earlier attempt failed."""
+    """Launch anew when the job of an earlier attempt failed, or somebody cancelled it."""

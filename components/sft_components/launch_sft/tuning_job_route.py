@@ -9,12 +9,12 @@ from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import (
     GenAiTuningServiceClient,
 )
 
-from sft_components.launch_sft.intent import Intent
+from sft_components.launch_sft.intent import SETTLE_S, CancelNote, Intent, wait_for
 from sft_components.launch_sft.route import Checkpoint, Job, Log, Outcome
 from sft_components.launch_sft.settings import LaunchSettings
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.keys import KEY_LABEL, RUN_LABEL, digest, label_value
-from sft_components.vertex.retrying import CALL_TIMEOUT_S, reading
+from sft_components.vertex.retrying import CALL_TIMEOUT_S, REFUSED, TRANSIENT, reading
 from sft_components.vertex.storage import join_uri, split_uri, storage_client
 from sft_components.vertex.tuning_jobs import CANCELLED, ENDED, labelled_jobs
 
@@ -55,6 +55,8 @@ class TuningJobRoute:
         if settings.output_uri:
             folder = join_uri(settings.output_uri, run_name)
             self._intent = Intent(connection.project, folder, self.key)
+        self._cancel_note = CancelNote(connection.project, settings.output_uri, run_name, self.key)
+        self._in_doubt = False
 
     def find(self) -> Job | None:
         found = labelled_jobs(self._client, self._connection.parent, KEY_LABEL, self.key, self._log)
@@ -66,20 +68,27 @@ class TuningJobRoute:
 
     def find_in_doubt(self) -> Job | None:
         if self._intent is None:
-            return self.find()
+            found = self.find()
+            return wait_for(self.find, SETTLE_S) if found is None and self._in_doubt else found
         return self._intent.settle(self.find, lambda: self._latest, self._log)
 
     def create(self) -> Job:
         if self._intent is not None:
             self._intent.write()
-        return _seen(
-            self._client.create_tuning_job(
+        try:
+            made = self._client.create_tuning_job(
                 parent=self._connection.parent,
                 tuning_job=self._request,
                 retry=None,
                 timeout=CALL_TIMEOUT_S,
             )
-        )
+        except TRANSIENT as error:
+            self._in_doubt = not isinstance(error, REFUSED)
+            if self._in_doubt and self._intent is not None:
+                # The request may have taken a minute: the time to come into sight begins now.
+                self._intent.write()
+            raise
+        return _seen(made)
 
     def get(self, name: str, log: Log) -> Job:
         return _seen(
@@ -88,6 +97,9 @@ class TuningJobRoute:
 
     def cancel(self, name: str) -> None:
         self._client.cancel_tuning_job(name=name, retry=reading(20.0), timeout=CALL_TIMEOUT_S)
+
+    def was_cancelled(self, job: Job) -> None:
+        self._cancel_note.write(job.name)
 
     def give_up(self, job: Job) -> None:
         self._given_up = (self._given_up or set()) | {job.name}
@@ -128,7 +140,7 @@ class TuningJobRoute:
 
     def _of_no_use(self, job: types.TuningJob) -> bool:
         if job.state in CANCELLED:
-            return True
+            return self._relaunch_failed or not self._cancel_note.names(job.name)
         return self._relaunch_failed and job.state in ENDED and _outcome(job) == "failed"
 
 

@@ -27,6 +27,19 @@ TRANSIENT: tuple[type[Exception], ...] = (
 REFUSED = (api.TooManyRequests, api.ServiceUnavailable)
 """Of these, the errors that say that nothing was done."""
 
+
+def may_pass(error: Exception) -> bool:
+    """Whether `error` is transient: one of `TRANSIENT`, or credentials that were not to be had.
+
+    A step's credentials come from its machine's metadata server; that this did not answer is told
+    as a `RefreshError`, as is that credentials are not valid any more, which does not pass.
+    """
+    return isinstance(error, TRANSIENT) or (
+        isinstance(error, google.auth.exceptions.RefreshError)
+        and isinstance(error.__cause__, google.auth.exceptions.TransportError)
+    )
+
+
 READ_TIMEOUT_S = 600.0
 """How long a call that may be repeated is repeated."""
 CALL_TIMEOUT_S = 60.0
@@ -47,7 +60,7 @@ def reading(
 
     return api_retry.Retry(
         on_error=told,
-        predicate=api_retry.if_exception_type(*TRANSIENT),
+        predicate=may_pass,
         initial=1.0,
         maximum=30.0,
         multiplier=2.0,

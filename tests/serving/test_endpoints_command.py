@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 import requests
-from tests.serving.conftest import CONNECTION, Command, Serve
+from google.api_core import exceptions as api
+from tests.serving.conftest import CONNECTION, PROJECT, Command, Serve
 
 from sft_components.deploy_model.labels import label_endpoint
 from sft_components.errors import UserError
+from sft_components.vertex.connection import Connection
 from sft_components.vertex.endpoints import get_endpoint
 from sft_components.vertex.expiry import EXPIRES_LABEL, check_ttl, expiry, expiry_label
 from sft_components.vertex.keys import RUN_LABEL
 from sft_local.control import LocalVertex
+from sft_pipelines.endpoints import remote
 from sft_pipelines.endpoints.records import from_endpoint
 
 LONG_AGO = expiry_label(1, datetime.now(UTC) - timedelta(days=1))
@@ -91,6 +94,46 @@ def test_reap_goes_on_after_one_that_cannot_be_deleted(
     assert reaped.exit_code == 1
     assert get_endpoint(endpoints, f"{CONNECTION.parent}/endpoints/loose") is None
     assert get_endpoint(endpoints, f"{CONNECTION.parent}/endpoints/stuck") is not None
+
+
+def test_reap_says_that_a_location_could_not_be_read(
+    command: Command, serve: Serve, endpoints: Any, vertex: LocalVertex
+) -> None:
+    serve("read", "", {RUN_LABEL: "run-5", **LONG_AGO})
+    places = ("--location", "us-central1,europe-west4")
+    path = "europe-west4/endpoints$"
+    for status, left in ((403, 1), (404, 0)):
+        rule = {"kind": "status", "method": "GET", "path": path, "status": status}
+        requests.post(f"{vertex.api_url}/faults", json=[rule], timeout=5).raise_for_status()
+        try:
+            reaped = command("endpoints", "reap", *places)
+        finally:
+            requests.delete(f"{vertex.api_url}/faults", timeout=5)
+        assert reaped.exit_code == left
+        assert "Warning: projects/serving/locations/europe-west4" in reaped.stderr
+        assert get_endpoint(endpoints, f"{CONNECTION.parent}/endpoints/read") is None
+
+
+def test_a_location_that_does_not_answer_does_not_keep_the_others(
+    vertex: LocalVertex, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serve("answers")
+    read = remote.get_json
+
+    def lost(connection: Connection, path: str, query: Any) -> Any:
+        if connection.location == "europe-west4":
+            raise api.RetryError("Timeout of 120.0s exceeded", None)
+        return read(connection, path, query)
+
+    monkeypatch.setattr(remote, "get_json", lost)
+    skipped: list[str] = []
+    found = remote.list_endpoints(
+        [CONNECTION, Connection(PROJECT, "europe-west4")],
+        labels={},
+        skipped=lambda place, error: skipped.append(place),
+    )
+    assert served.name in {endpoint.name for endpoint in found}
+    assert skipped == [f"projects/{PROJECT}/locations/europe-west4"]
 
 
 def test_a_retry_of_the_deployment_does_not_put_the_end_off(serve: Serve, endpoints: Any) -> None:

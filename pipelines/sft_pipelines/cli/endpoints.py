@@ -133,14 +133,25 @@ def reap(
     """Delete the endpoints whose endpoint_ttl_hours are over; made for a schedule.
 
     Only endpoints that carry the labels of our pipelines are touched. One that cannot be deleted
-    does not keep the others: exit status 1 says that one is left.
+    does not keep the others, nor does a location that cannot be read: exit status 1 says that one
+    is, or may be, left.
     """
+    from google.api_core import exceptions as api
+
     from sft_components.vertex.expiry import EXPIRES_LABEL
     from sft_pipelines.cli.output import print_json
     from sft_pipelines.endpoints.remote import list_endpoints
 
     places = connections(project, location or [])
-    every = list_endpoints(places, labels={}, skipped=_warn)
+    unread = False
+
+    def skipped(place: str, error: Exception) -> None:
+        nonlocal unread
+        _warn(place, error)
+        # Where the service has no endpoints, none is left.
+        unread |= not isinstance(error, api.BadRequest | api.NotFound | api.MethodNotImplemented)
+
+    every = list_endpoints(places, labels={}, skipped=skipped)
     timed = [endpoint for endpoint in every if endpoint.run and EXPIRES_LABEL in endpoint.labels]
     by_location = {place.location: place for place in places}
     expired = [(by_location[e.location], e) for e in timed if e.has_expired]
@@ -155,6 +166,8 @@ def reap(
     else:
         for _, endpoint in expired:
             typer.echo(f"Would delete {endpoint.name} ({endpoint.display_name})")
+    if unread:
+        raise typer.Exit(1)
 
 
 def _delete(found: "list[tuple[Connection, Endpoint]]", as_json: bool) -> None:
@@ -186,5 +199,5 @@ def _delete(found: "list[tuple[Connection, Endpoint]]", as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _warn(message: str) -> None:
-    typer.echo(f"Warning: {message}", err=True)
+def _warn(place: str, error: Exception) -> None:
+    typer.echo(f"Warning: {place}: {error}", err=True)

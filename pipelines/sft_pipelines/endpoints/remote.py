@@ -15,37 +15,37 @@ def list_endpoints(
     connections: Iterable[Connection],
     *,
     labels: Mapping[str, str],
-    skipped: Callable[[str], None] = lambda message: None,
+    skipped: Callable[[str, api.GoogleAPIError], None] = lambda place, error: None,
 ) -> list[Endpoint]:
     """The endpoints of all places, the newest first.
 
     Args:
         connections: Where to look.
         labels: Labels that an endpoint must have.
-        skipped: Told of each place that cannot be read, where there are others.
+        skipped: Told of each place that cannot be read, and why, where there are others.
 
     Raises:
-        google.api_core.exceptions.GoogleAPICallError: The one place, or none, can be read.
+        google.api_core.exceptions.GoogleAPIError: The one place, or none, can be read.
     """
     places = list(connections)
 
-    def read(place: Connection) -> list[Endpoint] | api.GoogleAPICallError:
+    def read(place: Connection) -> list[Endpoint] | api.GoogleAPIError:
         try:
             return list(_pages(place))
-        except api.GoogleAPICallError as error:
+        except api.GoogleAPIError as error:  # also that it has not answered for minutes
             return error
 
     with ThreadPoolExecutor(THREADS) as pool:
         answers = list(pool.map(read, places))
     found: list[Endpoint] = []
-    failed: list[api.GoogleAPICallError] = []
+    failed: list[api.GoogleAPIError] = []
     for place, answer in zip(places, answers, strict=True):
         if isinstance(answer, list):
             found += answer
         else:
             failed.append(answer)
             if len(places) > 1:
-                skipped(f"{place.parent}: {answer}")
+                skipped(place.parent, answer)
     if len(failed) == len(places):
         raise failed[0]
     fitting = [e for e in found if labels.items() <= e.labels.items()]

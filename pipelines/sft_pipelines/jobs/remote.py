@@ -47,7 +47,7 @@ def list_jobs(
         skipped: Told of each place that cannot be read, where there are others.
 
     Raises:
-        google.api_core.exceptions.GoogleAPICallError: The one place, or none, can be read.
+        google.api_core.exceptions.GoogleAPIError: The one place, or none, can be read.
     """
     places = list(connections)
     sources = [
@@ -103,7 +103,7 @@ class _Source:
     """One collection of one place, page by page."""
 
     def __init__(self, connection: Connection, collection: str, labels: Mapping[str, str]) -> None:
-        self.error: api.GoogleAPICallError | None = None
+        self.error: api.GoogleAPIError | None = None
         self.parent = f"{connection.parent}/{collection}"
         self._connection = connection
         self._collection = collection
@@ -118,7 +118,7 @@ class _Source:
         """Read the first page; a refusal is kept in `error`."""
         try:
             self._first = self._page("")
-        except api.GoogleAPICallError as error:
+        except api.GoogleAPIError as error:  # also that it has not answered for minutes
             self.error = error
 
     def jobs(self) -> Iterator[Job]:

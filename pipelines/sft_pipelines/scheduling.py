@@ -1,6 +1,6 @@
 """Schedules of Vertex AI Pipelines: one for each name, pinned to a template's content."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -122,6 +122,17 @@ def remember_under(
     if values.get(WHEN_CHANGED):
         return {**others, WHEN_CHANGED: values[WHEN_CHANGED]}
     return {**others, WHEN_CHANGED: f"{label_value(name)[:40]}-{digest(others)[:8]}"}
+
+
+def leaves_endpoints(values: Mapping[str, Any], template: Template) -> bool:
+    """Whether each run of a template would leave an endpoint on machines of the project for good.
+
+    Args:
+        values: Checked parameters.
+        template: What is run.
+    """
+    own = "serving_machine_type" in template.parameters
+    return own and not (values.get("endpoint_ttl_hours") or values.get("promote_to_endpoint"))
 
 
 class Schedules:

@@ -165,6 +165,7 @@ def test_a_schedule_trains_only_when_the_data_have_changed(vertex: LocalVertex, 
         *("-p", f"dataset_uri=gs://{BUCKET}/changing/rows.jsonl"),
         *("-p", f"output_uri=gs://{BUCKET}/changing"),
     )
+    assert created["max_active"] == 1
     trained = []
     try:
         for content in ("one", "one", "two"):

@@ -2,13 +2,14 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sft_components.errors import UserError
 from sft_pipelines.cron import with_zone
-from sft_pipelines.parameters import make_template
-from sft_pipelines.scheduling import make_when, remember_under
+from sft_pipelines.parameters import make_template, read_template
+from sft_pipelines.scheduling import leaves_endpoints, make_when, remember_under
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,20 @@ def test_what_is_remembered_depends_on_every_other_setting():
         "when_changed": "mine",
         "output_uri": "gs://b/r/tuned",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "leaves"),
+    [
+        ("tune-llama-model", {}, True),
+        ("tune-llama-model", {"endpoint_ttl_hours": 30}, False),
+        ("tune-llama-model", {"promote_to_endpoint": "projects/p/locations/l/endpoints/1"}, False),
+        # Its tuning deploys on the service's own machines, which cost nothing while nobody asks.
+        ("tune-gemini-model", {}, False),
+    ],
+)
+def test_a_schedule_that_leaves_an_endpoint_each_night_is_known(
+    name: str, values: dict[str, Any], leaves: bool
+):
+    template = read_template(Path(__file__).parents[2] / "compiled" / "pipelines" / f"{name}.yaml")
+    assert leaves_endpoints(values, template) is leaves

@@ -36,8 +36,12 @@ def create(
     max_runs: Annotated[int, typer.Option(help="Runs in all; 0: no limit.")] = 0,
     max_concurrent: Annotated[int, typer.Option(help="Runs that are being started at once.")] = 1,
     max_active: Annotated[
-        int, typer.Option(help="Runs that have not ended, at once; 0: no limit.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            help="Runs that have not ended, at once; 0: no limit.",
+            show_default="1 with --when-changed, else 0",
+        ),
+    ] = None,
     allow_queueing: Annotated[
         bool,
         typer.Option(
@@ -76,7 +80,7 @@ def create(
     from dataclasses import replace
 
     from sft_pipelines.preparing import Wanted, prepare
-    from sft_pipelines.scheduling import Schedules, make_when, remember_under
+    from sft_pipelines.scheduling import Schedules, leaves_endpoints, make_when, remember_under
     from sft_pipelines.submitting import build_job, console_url
 
     with wrong_use():
@@ -91,7 +95,8 @@ def create(
             end=end,
             max_runs=max_runs,
             max_concurrent=max_concurrent,
-            max_active=max_active,
+            # A second run beside the first would not know yet what that one is trained on.
+            max_active=int(when_changed) if max_active is None else max_active,
             allow_queueing=allow_queueing,
         )
         wanted = Wanted(
@@ -120,6 +125,12 @@ def create(
                 prepared.options.pipeline_root,
             )
             prepared = replace(prepared, values=values)
+        if leaves_endpoints(prepared.values, prepared.source.template):
+            err(
+                "WARNING: each run whose model passes leaves an endpoint of its own, which costs "
+                "money until it is deleted: give endpoint_ttl_hours and reap them with "
+                "`vertex-sft endpoints reap`, or give promote_to_endpoint."
+            )
         job = build_job(prepared.source, prepared.values, prepared.options)
     schedules = Schedules(prepared.connection)
     schedule, new = schedules.upsert(name, job, when, err)

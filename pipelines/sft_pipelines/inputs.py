@@ -173,8 +173,8 @@ INPUTS: dict[str, Input] = {
     "serving_container_image_uri": Input(
         str,
         "",
-        "vLLM's image; empty: the catalogue's; model-garden: Model Garden's own choice of image "
-        "and arguments.",
+        "vLLM's image; catalog: the catalogue's, with its arguments; empty: the catalogue's if "
+        "serving_container_args are given, else Model Garden chooses both.",
     ),
     "serving_service_account": Input(
         str,

@@ -125,6 +125,7 @@ def test_vllms_arguments_are_sent_and_the_context_is_kept(checkpoint: str, fault
         "arguments",
         checkpoint,
         lines,
+        container_image_uri="catalog",
         container_args=["--max_model_len=128", "--enable-prefix-caching"],
         fallback_machines=["g2-standard-24"],
         endpoint_labels={"team": "search"},
@@ -163,9 +164,9 @@ def test_vllms_arguments_are_sent_and_the_context_is_kept(checkpoint: str, fault
     release("arguments", lines)
 
 
-def test_the_choice_is_left_to_model_garden_where_that_is_wanted(checkpoint: str):
+def test_the_choice_is_left_to_model_garden_where_nothing_is_wanted(checkpoint: str):
     lines: list[str] = []
-    result = deploy("garden", checkpoint, lines, container_image_uri="model-garden")
+    result = deploy("garden", checkpoint, lines)
     model = CONNECTION.client(ModelServiceClient).get_model(name=result.model)
     assert model.container_spec.image_uri == ""
     kept = release_endpoint(
@@ -207,6 +208,7 @@ def test_a_key_and_an_account_take_another_way_and_are_adopted_too(checkpoint: s
     assert model.encryption_spec.kms_key_name == key
     # The container is made once, for whichever machine there is.
     assert "--tensor-parallel-size=1" in model.container_spec.args
+    assert "--max-model-len=8192" in model.container_spec.args
     assert deploy("secret", checkpoint, lines, **secrets) == result
     # What cannot be had leaves nothing; what a run had is released as any other.
     faults({"kind": "stockout", "path": ":deployModel$"})
@@ -380,10 +382,6 @@ def test_an_endpoint_that_does_not_exist_is_not_adopted(vertex: LocalVertex):
         ({"container_args": ["--gpu-memory-utilization=95"]}, "share above 0 and up to 1"),
         ({"container_args": ["--model=gs://other"]}, "--model, which is set by itself"),
         ({"container_args": ["--tensor-parallel-size=2"]}, "the machine has 1 accelerator"),
-        (
-            {"container_args": ["--max-num-seqs=1"], "container_image_uri": "model-garden"},
-            "leaves them to Model Garden",
-        ),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused(changes: dict[str, Any], message: str):

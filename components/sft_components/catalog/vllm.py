@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from sft_components.catalog.schema import ModelSpec
 from sft_components.errors import UserError
 
-MODEL_GARDEN = "model-garden"
-"""Instead of an image: Model Garden chooses image and arguments."""
+CATALOG = "catalog"
+"""Instead of an image: the catalogue's image, with its arguments."""
 _FORM = re.compile(r"--([A-Za-z][\w.-]*)(=.*)?", re.DOTALL)
 _OURS = ("model", "host", "port")
 """Without these as they are no endpoint can reach the model."""
@@ -65,31 +65,6 @@ def vllm_arguments(
             f"{accelerators} accelerator(s): give at most that, or a larger machine_type."
         )
     return [f"--{n}" if value is None else f"--{n}={value}" for n, value in arguments.items()]
-
-
-def needs_container(model: ModelSpec, image: str, given: Sequence[str]) -> bool:
-    """Whether a container is to be sent, rather than left to Model Garden.
-
-    Args:
-        model: What was tuned.
-        image: That is to be used; empty: the catalogue's; `model-garden`: Model Garden's.
-        given: Arguments that are to be used.
-
-    Raises:
-        UserError: Arguments are given for an image that is not chosen here.
-    """
-    if image == MODEL_GARDEN:
-        if given:
-            raise UserError(
-                f"container_args cannot be sent with container_image_uri {MODEL_GARDEN}, which "
-                "leaves them to Model Garden: leave one of the two empty."
-            )
-        return False
-    serving = model.serving
-    known = serving and (
-        serving.max_model_len or serving.gpu_memory_utilization or serving.max_num_seqs
-    )
-    return bool(image or given or known)
 
 
 def _parted(argument: str) -> tuple[str, str | None]:

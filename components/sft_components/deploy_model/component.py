@@ -69,8 +69,8 @@ def deploy_model(
         encryption_spec_key_name: Customer-managed key of the endpoint and the model; may be empty.
         container_args: vLLM's arguments in the place of the catalogue's, such as
             ["--max-model-len=16384"].
-        container_image_uri: vLLM's image; empty: the catalogue's; model-garden: Model Garden
-            chooses image and arguments.
+        container_image_uri: vLLM's image; catalog: the catalogue's, with its arguments; empty:
+            the catalogue's if container_args are given, else Model Garden chooses both.
         endpoint_labels: Labels of the endpoint beside those of the run, such as
             {"team": "search"}.
 

@@ -16,7 +16,7 @@ from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceC
 from google.rpc import code_pb2
 
 from sft_components.catalog import load_catalog
-from sft_components.catalog.vllm import MODEL_GARDEN, needs_container
+from sft_components.catalog.vllm import CATALOG
 from sft_components.deploy_model.adoption import adopt_endpoint
 from sft_components.deploy_model.container import container
 from sft_components.deploy_model.labels import label_endpoint, label_model
@@ -106,8 +106,8 @@ def deploy_model(
             Garden's deployment: with one of them endpoint and model are made one by one.
         encryption_spec_key_name: Customer-managed key of the endpoint and the model.
         container_args: vLLM's arguments in the place of the catalogue's.
-        container_image_uri: vLLM's image; empty: the catalogue's, where it or `container_args` has
-            arguments; `model-garden`: Model Garden's own choice of both.
+        container_image_uri: vLLM's image; `catalog`: the catalogue's. Where this and
+            `container_args` are empty, Model Garden chooses image and arguments.
         endpoint_labels: Labels of the endpoint beside those of the run.
         log: Called with lines of progress.
 
@@ -136,11 +136,11 @@ def deploy_model(
         fallback_machines,
     )
     containers: list[types.ModelContainerSpec | None] = [None] * len(choices)
-    if needs_container(model_spec, container_image_uri, container_args):
-        counts = [choice.accelerator_count for choice in choices]
+    image = "" if container_image_uri == CATALOG else container_image_uri
+    if container_image_uri or container_args:
         containers = [
-            container(model_spec.name, count, container_args, container_image_uri)
-            for count in counts
+            container(model_spec.name, choice.accelerator_count, container_args, image)
+            for choice in choices
         ]
     deployment = _Deployment(
         Connection(project, location), run_name, checkpoint_uri, model_display_name, replicas, log
@@ -159,8 +159,7 @@ def deploy_model(
             service_account=service_account,
             encryption_key=encryption_spec_key_name,
             container_args=container_args,
-            # Without Model Garden there is no choice of its own.
-            container_image="" if container_image_uri == MODEL_GARDEN else container_image_uri,
+            container_image=image,
             log=log,
         )
     else:

@@ -53,7 +53,6 @@ def validate_pipeline(
     serving_max_replica_count: int = 1,
     serving_fallback_machines: list = [],  # noqa: B006 - kfp writes the default into the YAML
     serving_container_args: list = [],  # noqa: B006
-    serving_container_image_uri: str = "",
     serving_service_account: str = "",
     endpoint_ttl_hours: int = 0,
     endpoint_labels: dict = {},  # noqa: B006
@@ -126,7 +125,6 @@ def validate_pipeline(
         serving_max_replica_count: Most machines that serve.
         serving_fallback_machines: Machine types to try when there is none of the first.
         serving_container_args: vLLM's arguments in the place of the catalogue's.
-        serving_container_image_uri: vLLM's image; empty: the catalogue's.
         serving_service_account: Account that the serving container runs as; may be empty.
         endpoint_ttl_hours: Hours after which the endpoint may be reaped; 0: never.
         endpoint_labels: Labels of the endpoint; may be empty.
@@ -200,7 +198,6 @@ def validate_pipeline(
                 serving_max_replica_count=serving_max_replica_count,
                 serving_fallback_machines=tuple(serving_fallback_machines),
                 serving_container_args=tuple(serving_container_args),
-                serving_container_image_uri=serving_container_image_uri,
                 serving_service_account=serving_service_account,
                 endpoint_ttl_hours=endpoint_ttl_hours,
                 endpoint_labels=endpoint_labels,

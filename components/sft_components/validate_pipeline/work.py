@@ -17,7 +17,7 @@ from sft_components.catalog.machines import (
 )
 from sft_components.catalog.settings import check_settings
 from sft_components.catalog.tuning import TuningSettings
-from sft_components.catalog.vllm import needs_container, vllm_arguments
+from sft_components.catalog.vllm import vllm_arguments
 from sft_components.datasets.version import data_version
 from sft_components.errors import UserError
 from sft_components.evaluation.gate import check_gate_expression
@@ -62,7 +62,6 @@ class PipelineSettings(TuningSettings):
     serving_max_replica_count: int = 1
     serving_fallback_machines: tuple[str, ...] = ()
     serving_container_args: tuple[str, ...] = ()
-    serving_container_image_uri: str = ""
     serving_service_account: str = ""
     endpoint_ttl_hours: int = 0
     endpoint_labels: Mapping[str, str] = field(default_factory=dict)
@@ -279,8 +278,8 @@ def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
 def _check_container(model: ModelSpec, settings: PipelineSettings) -> None:
     """Check vLLM's arguments against each machine that may serve."""
     args = settings.serving_container_args
-    if not needs_container(model, settings.serving_container_image_uri, args):
-        return
+    if not args:
+        return  # Model Garden's choice, or the catalogue's, which fits
     fallbacks = [known_machine(name) for name in settings.serving_fallback_machines]
     first = settings.serving_accelerator_count or suggest(model).accelerator_count
     for count in (first, *(machine.accelerator_count for machine in fallbacks)):

@@ -152,7 +152,6 @@ def stages(
         serving_max_replica_count=serving_max_replica_count,
         serving_fallback_machines=_list(serving_fallback_machines),
         serving_container_args=_list(serving_container_args),
-        serving_container_image_uri=serving_container_image_uri,
         serving_service_account=serving_service_account,
         endpoint_ttl_hours=endpoint_ttl_hours,
         endpoint_labels={} if endpoint_labels is None else endpoint_labels,

@@ -121,6 +121,16 @@ def test_a_run_is_created_with_its_parameters_and_followed(kfp: tuple[Kfp, str],
     ]
 
 
+def test_no_two_runs_have_one_name(kfp: tuple[Kfp, str], template: Path):
+    far, host = kfp
+    for _ in range(2):
+        assert run(host, template, "-p", "name=ada", "--display-name", "nightly").exit_code == 0
+    bodies = [body for method, path, body in far.requests if method == "POST" and "runs" in path]
+    names = {body["display_name"] for body in bodies}
+    assert len(names) == 2
+    assert all(name.startswith("nightly 20") for name in names)
+
+
 def test_a_failed_run_is_an_exit_status_of_1_with_the_steps_error(
     kfp: tuple[Kfp, str], template: Path
 ):

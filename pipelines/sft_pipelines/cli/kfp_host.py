@@ -48,7 +48,9 @@ def run_on_kfp(
     run = kfp.submit(
         template,
         values,
-        name=wanted.display_name or f"{template.name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
+        # The steps are told this name, and find by it what their run has made: no other run may
+        # have it.
+        name=f"{wanted.display_name or template.name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}",
         pipeline_root=root,
         experiment=experiment,
         service_account=wanted.service_account,

@@ -395,3 +395,26 @@ def test_the_endpoint_to_promote_on_is_checked_before_the_run() -> None:
         check_promoted_endpoint(name, "europe-west4")
     with pytest.raises(UserError, match="write projects/"):
         check_promoted_endpoint("1", "us-central1")
+    check_promoted_endpoint(name, "us-central1", "p")
+    check_promoted_endpoint(name, "us-central1", "1234567890")
+    with pytest.raises(UserError, match="the run in q"):
+        check_promoted_endpoint(name, "us-central1", "q")
+
+
+def test_a_version_of_the_parent_is_not_registered_again_by_the_projects_number(
+    serve: Serve, endpoints: Any, registered: str
+) -> None:
+    endpoint = serve("numbered", "1")
+    before = aliases(registered)
+    wanted = Promotion(
+        endpoint=endpoint.name,
+        run_name="numbered",
+        model=f"{registered}@2",
+        # As the service writes the names that it answers with.
+        parent_model=registered.replace(f"projects/{CONNECTION.project}/", "projects/1234567890/"),
+        settle_s=0,
+        prompts=["number 1"],
+        version_aliases=[],
+    )
+    assert promote_model(wanted, log=print).model == f"{registered}@2"
+    assert aliases(registered) == before

@@ -34,12 +34,13 @@ def check_promotion(
             )
 
 
-def check_promoted_endpoint(endpoint: str, location: str) -> None:
+def check_promoted_endpoint(endpoint: str, location: str, project: str = "") -> None:
     """Check the endpoint that a run is to promote on.
 
     Args:
         endpoint: `projects/…/locations/…/endpoints/…`; empty: none is.
         location: Region of the run's own endpoint, where the exit handler looks.
+        project: The run's; empty: not known. A number is not compared with an id.
 
     Raises:
         UserError: It is no endpoint, or is elsewhere.
@@ -52,6 +53,12 @@ def check_promoted_endpoint(endpoint: str, location: str) -> None:
         raise UserError(
             f"promote_to_endpoint is in {region}, and location is {location}: a model is "
             "promoted in the region that it is deployed in."
+        )
+    owner = endpoint.split("/")[1]
+    if project and owner != project and not (owner.isdecimal() or project.isdecimal()):
+        raise UserError(
+            f"promote_to_endpoint is in project {owner}, and the run in {project}: a model is "
+            "promoted in the project that it is deployed in, where its exit handler looks."
         )
 
 

@@ -29,6 +29,7 @@ from sft_components.smoke_test_endpoint.work import smoke_test_endpoint
 from sft_components.steps import on_stop, undone
 from sft_components.vertex.endpoints import delete_endpoint, get_endpoint, undeploy
 from sft_components.vertex.keys import RUN_LABEL, SERVES_LABEL, deployed_id, label_value
+from sft_components.vertex.names import same_resource
 from sft_components.vertex.prediction import endpoint_connection
 
 WATCH_S = 10.0
@@ -192,7 +193,8 @@ class _Work:
             named = found.deployed_models[0].model
         if named:
             source = self._registry.get(named)
-            if not wanted.parent_model or source.name.partition("@")[0] == wanted.parent_model:
+            own = source.name.partition("@")[0]
+            if not wanted.parent_model or same_resource(own, wanted.parent_model):
                 return source
         self._registered = self._registry.register(
             source=source,
@@ -254,7 +256,7 @@ class _Work:
         found = get_endpoint(self._endpoints, name)
         if found is None:
             return
-        if found.labels.get(RUN_LABEL) != self._label or name == self._wanted.endpoint:
+        if found.labels.get(RUN_LABEL) != self._label or same_resource(name, self._wanted.endpoint):
             self._log(f"{name} is not this run's own: it stays up")
             return
         delete_endpoint(self._endpoints, name, self._log)

@@ -235,7 +235,7 @@ def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
     )
     check_ttl(settings.endpoint_ttl_hours)
     check_labels("endpoint_labels", settings.endpoint_labels)
-    check_promoted_endpoint(settings.promote_to_endpoint, settings.location)
+    check_promoted_endpoint(settings.promote_to_endpoint, settings.location, settings.project)
     check_promotion(
         settings.promote_traffic_share,
         settle_s=settings.promote_settle_s,

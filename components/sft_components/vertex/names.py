@@ -23,6 +23,15 @@ def check_endpoint_name(setting: str, value: str) -> None:
         )
 
 
+def same_resource(one: str, other: str) -> bool:
+    """Whether two full names mean one resource.
+
+    The service answers with the project's number where it was asked with its id: projects are not
+    compared.
+    """
+    return one.split("/")[2:] == other.split("/")[2:]
+
+
 _KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 _OURS = "vertex-sft-"

@@ -39,6 +39,10 @@ LITTLE_ROOM = 16 << 20
 """Bytes: a run that fails with fewer has most likely failed for want of room."""
 PAGES = ("report", "loss_curve")
 """Names of the steps' outputs that are HTML."""
+NO_ROOM = 1 << 20
+"""Bytes: with fewer the local Vertex AI can store nothing."""
+WITHOUT_ROOM_S = 30.0
+"""How long a run may wait for room."""
 STOP_S = 45.0
 """How long an interrupted run may take to cancel its job and run its exit handler."""
 
@@ -203,6 +207,7 @@ def _run(
     pump = _Pump(worker, folder / "run.log", screen, result)
     try:
         pump.start()
+        had_room = time.monotonic()
         while not pump.done.wait(1.0):
             # Without it every step would wait for minutes before it gives up.
             if not local.alive():
@@ -211,6 +216,13 @@ def _run(
                     "The local Vertex AI has ended in the middle of the run; its log is "
                     f"{local.state_dir / 'server.log'}. Run it again."
                 )
+                break
+            if shutil.disk_usage(local.state_dir).free > NO_ROOM:
+                had_room = time.monotonic()
+            elif time.monotonic() - had_room > WITHOUT_ROOM_S:
+                # Steps take it for a fault of Cloud Storage that passes, and wait for minutes too.
+                _end_group(worker)
+                result.error = f"Nothing could be stored for {WITHOUT_ROOM_S:.0f} s."
                 break
         if pump.failure is not None:
             # Nobody reads what the worker prints: it would wait for ever.

@@ -4,6 +4,7 @@ import base64
 import binascii
 import contextlib
 import logging
+import secrets
 import sqlite3
 import threading
 import time
@@ -100,6 +101,8 @@ class Store:
             ApiError: There is one of that name (ALREADY_EXISTS).
         """
         parent = name.rpartition("/")[0]
+        if hasattr(message, "etag"):
+            message.etag = secrets.token_hex(8)
         row = (name, parent, type(message).__name__, wire.dump(message))
         with self._lock:
             try:
@@ -141,6 +144,8 @@ class Store:
             yield message
             if hasattr(message, "update_time"):
                 message.update_time = now()
+            if hasattr(message, "etag"):
+                message.etag = secrets.token_hex(8)
             self._write("UPDATE resources SET body = ? WHERE name = ?", (wire.dump(message), name))
 
     def delete(self, name: str) -> None:

@@ -99,6 +99,10 @@ def patch(
         )
     check_labels(wanted.labels)
     with vertex.store.change(place.name("endpoints", endpoint)) as stored:
+        if wanted.etag not in ("", stored.etag):
+            raise ApiError(
+                "ABORTED", f"The etag of {stored.name} is another: it was changed since."
+            )
         if "traffic_split" in map(_PATCHABLE.get, fields):
             check_traffic(wanted.traffic_split, [d.id for d in stored.deployed_models])
         for field in fields:

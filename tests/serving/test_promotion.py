@@ -16,6 +16,7 @@ from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceC
 from tests.serving.conftest import CONNECTION, MACHINE, Command, Serve
 
 from sft_components.errors import UserError
+from sft_components.promote_model import work
 from sft_components.promote_model.record import Record, read_record, write
 from sft_components.promote_model.settings import Promotion
 from sft_components.promote_model.shares import (
@@ -322,6 +323,40 @@ def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
     assert dict(now.traffic_split) == before
     assert [d.id for d in now.deployed_models] == list(before)
     assert command("endpoints", "rollback", "shared").exit_code == 1
+
+
+@pytest.mark.parametrize("when", ["while it is tested", "at the same moment"])
+def test_of_two_promotions_on_one_endpoint_the_second_is_refused(
+    when: str, serve: Serve, endpoints: Any, registered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = serve(when.replace(" ", "-"), "1")
+    (champion,) = endpoint.traffic_split
+    other = Record("other", "123", "testing", {champion: 100})
+
+    def begin(_: str = "") -> None:
+        write(endpoints, endpoint.name, labels=other.labels())
+
+    def write_second(*arguments: Any, **more: Any) -> None:
+        if read_record(endpoints.get_endpoint(name=endpoint.name, timeout=60)) is None:
+            begin()
+        write(*arguments, **more)
+
+    if when == "at the same moment":
+        monkeypatch.setattr(work, "write", write_second)
+    wanted = Promotion(
+        endpoint=endpoint.name,
+        run_name="second",
+        model=f"{registered}@2",
+        settle_s=0,
+        prompts=["number 1"],
+    )
+    with pytest.raises(UserError, match="promotion by run other"):
+        promote_model(
+            wanted, examine=begin if when == "while it is tested" else None, log=lambda line: None
+        )
+    now = endpoints.get_endpoint(name=endpoint.name, timeout=60)
+    assert read_record(now) == other
+    assert [d.id for d in now.deployed_models] == [champion]
 
 
 def test_shares_are_whole_and_keep_their_proportions() -> None:

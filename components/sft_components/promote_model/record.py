@@ -73,6 +73,7 @@ def write(
     *,
     labels: Mapping[str, str] | None = None,
     split: Mapping[str, int] | None = None,
+    etag: str = "",
 ) -> None:
     """Change an endpoint's labels, its traffic, or both in one call.
 
@@ -81,8 +82,13 @@ def write(
         endpoint: Its name.
         labels: All its labels; None: they stay.
         split: All its shares; None: they stay.
+        etag: Of the endpoint as it was read: it is refused where it was changed since. Empty: it is
+            changed whatever it is now.
+
+    Raises:
+        google.api_core.exceptions.GoogleAPICallError: The service refuses.
     """
-    change = types.Endpoint(name=endpoint)
+    change = types.Endpoint(name=endpoint, etag=etag)
     paths = []
     if labels is not None:
         change.labels = dict(labels)

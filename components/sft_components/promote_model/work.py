@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from google.api_core import exceptions as api
 from google.cloud.aiplatform_v1beta1 import types
 from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 
@@ -241,15 +242,41 @@ class _Work:
                 self._examine(name)
             self._trial.end()
             self._trial = None
-        record = Record(self._label, self._id, "testing", champions)
-        labels = {**without_record(endpoint.labels), **record.labels()}
+        self._claim(champions)
         self._begun, self._challenger = True, challenger
-        write(self._endpoints, wanted.endpoint, labels=labels)
         deployed = challenger.deploy()
         if wanted.test_share:
             self._share(champions, wanted.test_share)
             self._smoke_test(wanted.endpoint, self._id)
         return deployed
+
+    def _claim(self, champions: Mapping[str, int]) -> None:
+        """Write the record of this promotion, unless another has come first.
+
+        Since the endpoint was looked at, the challenger may have been tested for long.
+
+        Raises:
+            UserError: The endpoint is in the middle of another's promotion, or serves others now.
+        """
+        record = Record(self._label, self._id, "testing", champions)
+        name = self._wanted.endpoint
+        while True:
+            endpoint, found = self._look()
+            if found is None and serving(endpoint) != dict(champions):
+                raise UserError(
+                    f"What {name} serves has changed while the challenger was tested: promote it "
+                    "again, against what is there now."
+                )
+            labels = {**without_record(endpoint.labels), **record.labels()}
+            try:
+                write(self._endpoints, name, labels=labels, etag=endpoint.etag)
+            except (api.Conflict, api.BadRequest) as error:
+                # Somebody else was faster, or our own call was answered too late.
+                if self._now().etag == endpoint.etag:
+                    raise
+                self._log(f"{error.message} Looking at {name} again.")
+            else:
+                return
 
     def _take_down_tested(self) -> None:
         name = self._wanted.tested_endpoint

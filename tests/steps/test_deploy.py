@@ -21,7 +21,10 @@ from sft_components.deploy_model.plan import Replicas, machines
 from sft_components.deploy_model.shortage import explain, is_shortage
 from sft_components.deploy_model.work import deploy_model
 from sft_components.errors import UserError
+from sft_components.release_endpoint import work
+from sft_components.release_endpoint.jobs import RunJobs
 from sft_components.release_endpoint.work import release_endpoint
+from sft_components.vertex import deployments
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.deployments import find_deployment
 from sft_components.vertex.endpoints import get_endpoint
@@ -332,6 +335,67 @@ def test_a_deployment_by_hand_that_is_under_way_is_cancelled(checkpoint: str, fa
     release(run_name, [])
     assert endpoint(run_name) is None
     assert endpoints.get_operation({"name": operation}).error.code == code_pb2.CANCELLED
+
+
+@pytest.fixture
+def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operations do not say which model they upload, as the service's first answers do not."""
+    listed = deployments._unended
+
+    def without_the_model(*arguments: Any) -> Iterator[dict[str, Any]]:
+        for operation in listed(*arguments):
+            yield {**operation, "metadata": {"@type": operation["metadata"]["@type"]}}
+
+    monkeypatch.setattr(deployments, "_unended", without_the_model)
+
+
+@pytest.mark.usefixtures("unnamed")
+def test_a_deployment_that_does_not_say_whose_it_is_is_waited_for(
+    checkpoint: str, faults: Any, monkeypatch: pytest.MonkeyPatch
+):
+    # The endpoint may come later.
+    monkeypatch.setattr(work, "get_endpoint", lambda *_: None)
+    faults({"kind": "stockout", "path": ":deploy$", "seconds": 4})
+    started = CONNECTION.client(ModelGardenServiceClient).deploy(
+        types.DeployRequest(
+            destination=CONNECTION.parent,
+            custom_model=types.DeployRequest.CustomModel(gcs_uri=checkpoint),
+        )
+    )
+    waiting = f"Waiting for {started.operation.name}, which does not say whose it is"
+    lines: list[str] = []
+    release("has-not-tuned", lines)
+    assert waiting not in lines
+    monkeypatch.setattr(RunJobs, "have_tuned", lambda _: True)
+    release("has-tuned", lines)
+    assert waiting in lines
+    assert not deployments.unnamed_deployments(CONNECTION)
+
+
+@pytest.mark.usefixtures("unnamed")
+def test_a_retry_adopts_a_deployment_that_does_not_say_whose_it_is(checkpoint: str):
+    run_name = "unnamed"
+    started = CONNECTION.client(ModelGardenServiceClient).deploy(
+        types.DeployRequest(
+            destination=CONNECTION.parent,
+            custom_model=types.DeployRequest.CustomModel(gcs_uri=checkpoint),
+            model_config=types.DeployRequest.ModelConfig(model_user_id=model_id(run_name)),
+            endpoint_config=types.DeployRequest.EndpointConfig(
+                endpoint_user_id=endpoint_id(run_name)
+            ),
+            deploy_config=types.DeployRequest.DeployConfig(
+                dedicated_resources=Replicas().resources(
+                    machines(load_catalog().find(MODEL), "", "", 0)[0]
+                )
+            ),
+        )
+    )
+    lines: list[str] = []
+    result = deploy(run_name, checkpoint, lines)
+    assert f"Waiting for {started.operation.name}, which does not say whose it is" in lines
+    assert result.endpoint.endswith(endpoint_id(run_name))
+    assert not [line for line in lines if line.startswith("Deploying gs:")]
+    release(run_name, lines)
 
 
 def test_what_cannot_be_looked_up_does_not_keep_the_endpoint(faults: Any):

@@ -31,6 +31,7 @@ from sft_components.vertex.deployments import (
     DEPLOY_TIMEOUT_S,
     cancel_deployment,
     find_deployment,
+    unnamed_deployments,
     wait_for_deployment,
 )
 from sft_components.vertex.endpoints import delete_endpoint, delete_model, get_endpoint
@@ -235,6 +236,8 @@ class _Deployment:
             if error is None:
                 return self._served(), ""
             self._log(f"It failed: {error[1]}")
+        elif self._begun_before():
+            return self._served(), ""
         tried: list[str] = []
         for machine, contained in zip(choices, containers, strict=True):
             tried.append(machine.machine_type)
@@ -249,6 +252,20 @@ class _Deployment:
                 raise UserError(f"No machine could be had ({', '.join(tried)}). {advice}")
             self._log(f"WARNING: {advice}")
         raise AssertionError("unreachable")
+
+    def _begun_before(self) -> bool:
+        """Whether a deployment that does not say whose it is turns out to be the run's.
+
+        Its endpoint is there, then, from an attempt before. Another's is not ours to cancel.
+        """
+        for operation in unnamed_deployments(self.connection):
+            if get_endpoint(self.endpoints, self._name) is None:
+                return False
+            self._log(f"Waiting for {operation}, which does not say whose it is")
+            wait_for_deployment(self._garden, operation, DEPLOY_TIMEOUT_S, self._log)
+            if self.find() is not None:
+                return True
+        return False
 
     def _under_way(self) -> str | None:
         """The run's deployment that has not ended; empty when it serves already."""

@@ -53,6 +53,11 @@ class RunJobs:
                 yield Served(endpoint, pipeline_jobs.tuned_model(pipeline))
         yield from others
 
+    def have_tuned(self) -> bool:
+        """Whether a tuning job has succeeded, after which a deployment may have begun."""
+        succeeded = types.JobState.JOB_STATE_SUCCEEDED
+        return any(job.state == succeeded for job in self._tuning_jobs())
+
     def cancel(self) -> None:
         """Cancel what has not ended, and wait until the pipelines have."""
         for job in self._tuning_jobs():

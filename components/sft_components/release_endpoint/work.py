@@ -1,6 +1,7 @@
 """Take down what a failed run would leave running: its tuning jobs and its endpoints."""
 
 import functools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,13 @@ from sft_components.errors import UserError
 from sft_components.promote_model.restoring import promoted, roll_back_run
 from sft_components.release_endpoint.jobs import RunJobs
 from sft_components.vertex.connection import Connection
-from sft_components.vertex.deployments import cancel_deployment, find_deployment
+from sft_components.vertex.deployments import (
+    DEPLOY_TIMEOUT_S,
+    cancel_deployment,
+    find_deployment,
+    unnamed_deployments,
+    wait_for_deployment,
+)
 from sft_components.vertex.endpoints import delete_endpoint, delete_model, get_endpoint
 from sft_components.vertex.failures import explain
 from sft_components.vertex.keys import (
@@ -80,7 +87,7 @@ def release_endpoint(
         parts.append(jobs.cancel)
     parts += [
         functools.partial(delete_endpoint, endpoints, trial, log),
-        functools.partial(_end_deployment, connection, run_name, log),
+        functools.partial(_end_deployment, connection, endpoints, name, run_name, jobs, log),
         functools.partial(_take_down, endpoints, name, log),
         functools.partial(delete_model, connection, model, log),
         functools.partial(_take_down_tuned, jobs, "", log),
@@ -150,10 +157,30 @@ def _take_down_tuned(jobs: RunJobs, keep: str, log: Callable[[str], None]) -> Re
     return ReleaseResult("", "")
 
 
-def _end_deployment(connection: Connection, run_name: str, log: Callable[[str], None]) -> None:
+def _end_deployment(
+    connection: Connection,
+    endpoints: Any,
+    name: str,
+    run_name: str,
+    jobs: RunJobs,
+    log: Callable[[str], None],
+) -> None:
+    """Cancel the run's deployment; one that may be the run's is waited for.
+
+    Until it has ended it may still make the endpoint, which nobody would take down then.
+    """
+    garden = connection.client(ModelGardenServiceClient)
     operation = find_deployment(connection, model_id(run_name))
     if operation:
-        cancel_deployment(connection.client(ModelGardenServiceClient), operation, log)
+        cancel_deployment(garden, operation, log)
+        return
+    until = time.monotonic() + DEPLOY_TIMEOUT_S
+    for unnamed in unnamed_deployments(connection) if jobs.have_tuned() else ():
+        left = until - time.monotonic()
+        if left <= 0 or get_endpoint(endpoints, name) is not None:
+            return
+        log(f"Waiting for {unnamed}, which does not say whose it is")
+        wait_for_deployment(garden, unnamed, left, log)
 
 
 def _take_down(endpoints: Any, name: str, log: Callable[[str], None]) -> None:

@@ -23,8 +23,8 @@ def find_deployment(connection: Connection, model_id: str) -> str:
         connection: Project and location of the deployment.
         model_id: The id that the deployment was asked to give its model.
 
-    The operation's metadata carries that id in the local Vertex AI; that the service puts it there
-    too is inferred from the field's description.
+    The operation's metadata carries that id in the local Vertex AI. That the service puts it there
+    too is inferred from the field's description; its documented first answers are without it.
     """
     for operation in _unended(connection, connection.parent):
         metadata = operation.get("metadata", {})
@@ -34,6 +34,19 @@ def find_deployment(connection: Connection, model_id: str) -> str:
         ):
             return str(operation["name"])
     return ""
+
+
+def unnamed_deployments(connection: Connection) -> list[str]:
+    """Names of the deployments under way that do not say which model they upload.
+
+    In the service's documented answers the metadata has no model's id at first.
+    """
+    return [
+        str(operation["name"])
+        for operation in _unended(connection, connection.parent)
+        if operation.get("metadata", {}).get("@type", "").endswith(".DeployOperationMetadata")
+        and not operation["metadata"].get("modelId")
+    ]
 
 
 def deployments_at(connection: Connection, endpoint: str) -> list[str]:

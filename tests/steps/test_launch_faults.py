@@ -232,3 +232,25 @@ def test_a_step_that_is_told_to_stop_cancels_its_job(cancelled: bool, settings, 
     with pytest.raises(UserError, match="JOB_STATE_CANCELLED"):
         launch_sft(long, log=cancel)
     assert len(jobs_of(run_name)) == 2
+
+
+def test_a_step_that_is_told_to_stop_while_it_asks_cancels_what_comes(
+    settings, trouble: Trouble, tmp_path: Path
+):
+    run_name = "stopped-while-asking"
+    trouble.order({"kind": "delay", "seconds": 3.0, "method": "POST", "path": "tuningJobs$"})
+    long = settings(LLAMA, run_name, epochs=2_000)
+    output = tmp_path / "log"
+    with output.open("wb") as file:
+        step = subprocess.Popen(
+            [sys.executable, "-c", STEP, json.dumps(asdict(long))], stdout=file, stderr=file
+        )
+        while not trouble.used()[0]:
+            assert step.poll() is None, output.read_text()
+            time.sleep(0.05)
+        step.send_signal(signal.SIGTERM)
+        assert step.wait(30) != 0
+    assert "Told to stop: cancelling" in output.read_text()
+    (job,) = jobs_of(run_name)
+    states = types.JobState
+    assert job.state in {states.JOB_STATE_CANCELLING, states.JOB_STATE_CANCELLED}

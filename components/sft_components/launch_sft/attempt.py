@@ -110,7 +110,8 @@ class Attempt:
 
         def cancel() -> None:
             with contextlib.suppress(api.GoogleAPIError, OSError):
-                job = self._job or self.route.find()
+                # What was asked for a moment ago may not be in sight yet.
+                job = self._job or self.route.find_in_doubt()
                 if job is None:
                     self.log("Told to stop: no job has been created.")
                     return

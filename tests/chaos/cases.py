@@ -89,7 +89,7 @@ class Trial:
 
     def _job_failed(self) -> bool:
         server = self.machine.server
-        parent = "v1/projects/rehearsal/locations/us-central1"
+        parent = f"v1/projects/{control.PROJECT}/locations/us-central1"
         url = f"{server.api_url}/{parent}/pipelineJobs/chaos-{self.job}"
         answer = httpx.get(url, timeout=30, trust_env=False)
         return answer.is_success and answer.json()["state"] in (

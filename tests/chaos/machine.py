@@ -20,7 +20,7 @@ from tests.end_to_end.sandbox import Sandbox, rows
 from sft_local import control
 from sft_local.gcs import Storage
 
-PROJECT, LOCATION, BUCKET = "rehearsal", "us-central1", "vertex-sft-rehearsal"
+LOCATION, BUCKET = "us-central1", "vertex-sft-rehearsal"
 ATTEMPT_S = 900.0
 """How long a command may take; a rehearsal alone takes one minute, on a busy machine five."""
 SETTLE_S = 45.0
@@ -197,7 +197,7 @@ class Machine(Sandbox):
             "evaluation_max_new_tokens": 8,
         }
         assignments = [part for k, v in given.items() for part in ("-p", f"{k}={v}")]
-        place = ["--project", PROJECT, "--region", LOCATION, "--job-id", job_id]
+        place = ["--project", control.PROJECT, "--region", LOCATION, "--job-id", job_id]
         return self.command("run", str(sandbox.TEMPLATE), *place, *assignments)
 
     def find(self, role: str) -> list[psutil.Process]:

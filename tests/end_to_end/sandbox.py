@@ -103,7 +103,7 @@ class Server(Sandbox):
         assert found is not None
         self.local = found
         self._http = httpx.Client(
-            base_url=f"{found.api_url}/v1beta1/projects/rehearsal/locations/us-central1",
+            base_url=f"{found.api_url}/v1beta1/projects/{control.PROJECT}/locations/us-central1",
             timeout=30,
             trust_env=False,
         )
@@ -134,7 +134,7 @@ class Server(Sandbox):
         rows = f"gs://{BUCKET}/{job_id}/training.jsonl"
         Storage(self.local.storage_url).upload(self.folder / "training.jsonl", rows)
         values = {
-            "project": "rehearsal",
+            "project": control.PROJECT,
             "location": "us-central1",
             "model_display_name": job_id,
             "dataset_uri": rows,

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from tests.end_to_end.sandbox import Sandbox, Server, until
 
+from sft_local import control
 from sft_local.store import Store
 
 pytestmark = pytest.mark.slow
@@ -114,7 +115,7 @@ def test_ctrl_c_leaves_nothing_in_a_local_vertex_that_goes_on(sandbox: Sandbox):
     output, _ = process.communicate(timeout=90)
     assert process.returncode == 130, output
     found = json.loads(sandbox.run(sandbox.command("local", "status", "--json")).stdout)
-    url = f"{found['api_url']}/v1beta1/projects/rehearsal/locations/us-central1"
+    url = f"{found['api_url']}/v1beta1/projects/{control.PROJECT}/locations/us-central1"
     jobs = httpx.get(f"{url}/tuningJobs").json()["tuningJobs"]
     assert {job["state"] for job in jobs} <= {"JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED"}
     assert httpx.get(f"{url}/endpoints").json().get("endpoints", []) == []

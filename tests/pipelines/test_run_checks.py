@@ -123,6 +123,31 @@ def test_values_are_checked_as_the_first_step_would(parameters: dict[str, Any], 
     assert says in done.stderr
 
 
+@pytest.mark.parametrize("way", [("--local",), ("--kfp-host", "http://127.0.0.1:1")])
+def test_a_check_sends_nothing_whatever_the_way(way: tuple[str, ...]):
+    given = {**VALUES, "evaluation_data_uri": "gs://bucket/e", "output_uri": "gs://bucket/out"}
+    done = run("tune-llama-model", *way, **given)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["parameters"]["dataset_uri"] == given["dataset_uri"]
+    refused = run("tune-llama-model", *way, **{**given, "adapter_size": 5})
+    assert refused.exit_code == 2
+    assert "adapter_size is 5" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--local", "--no-wait"), "--no-wait has no effect with --local"),
+        (("--kfp-host", "http://127.0.0.1:1", "--keep"), "--keep has no effect with --kfp-host"),
+        (("--base-model", "tiny"), "--base-model has no effect with Vertex AI"),
+    ],
+)
+def test_an_option_without_effect_is_refused(options: tuple[str, ...], says: str):
+    refused = run("tune-llama-model", *options, **VALUES)
+    assert refused.exit_code == 2
+    assert says in refused.stderr
+
+
 def test_options_are_checked_all_at_once():
     given = {**VALUES, "evaluation_data_uri": "gs://bucket/e", "output_uri": "gs://bucket/out"}
     done = run(

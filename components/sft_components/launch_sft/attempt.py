@@ -150,6 +150,8 @@ class Attempt:
             "estimated cost": str(cost) if cost else "not known",
             **{name.strip("/"): value for name, value in sorted(metrics.items())},
         }
+        if job.description:
+            facts["description"] = job.description
         title = self.settings.model_display_name or self.plan.model.title
         self.records.write_page(f"Tuning of {title}", passed, sentence, facts, reader.points)
 

@@ -8,7 +8,7 @@ import typer
 
 from sft_pipelines.cli.job_options import err
 from sft_pipelines.cli.outcome import INTERRUPTED, ended, wants_cancel
-from sft_pipelines.cli.output import print_json, wrong_use
+from sft_pipelines.cli.output import print_checked, print_json, wrong_use
 
 if TYPE_CHECKING:
     from sft_pipelines.open_source import KfpHost, KfpRun
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 
 def run_on_kfp(
-    wanted: "Wanted", *, host: str, namespace: str, experiment: str, wait: bool, as_json: bool
+    wanted: "Wanted",
+    *,
+    host: str,
+    namespace: str,
+    experiment: str,
+    wait: bool,
+    check_only: bool,
+    as_json: bool,
 ) -> None:
     """Check, submit and follow; exits with 1 when the run does not succeed."""
     from datetime import UTC, datetime
@@ -42,6 +49,9 @@ def run_on_kfp(
         values = read_values(wanted, request, source, defaults, err)
         root = wanted.pipeline_root or (request.pipeline_root if request else "")
         check_values(source.template, values, root, err)
+    if check_only:
+        print_checked(source.describe(), {"parameters": values}, as_json)
+        return
     err(f"{source.describe()} to {host}")
     kfp = KfpHost(host, namespace)
     template = source.template

@@ -39,3 +39,17 @@ def print_json(value: Any) -> None:
     import msgspec
 
     typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_checked(what: str, described: Any, as_json: bool) -> None:
+    """End of a command that was to check only.
+
+    Args:
+        what: The template, in words.
+        described: What would have been sent.
+        as_json: Print this instead of a sentence.
+    """
+    if as_json:
+        print_json(described)
+    else:
+        typer.echo(f"{what}: everything checked, nothing sent.")

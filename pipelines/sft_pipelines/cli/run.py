@@ -1,5 +1,6 @@
 """`vertex-sft run`: on Vertex AI, on this machine, or on open-source Kubeflow Pipelines."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -98,11 +99,24 @@ def run(
     with wrong_use():
         if local and kfp_host:
             raise UserError("Give --local or --kfp-host, not both.")
+        ours = {"--keep": keep, "--base-model": base_model}
+        theirs = {"--job-id": job_id, "--experiment": experiment, "--no-wait": not wait}
+        if local:
+            _refuse("--local", {**theirs, "--kfp-namespace": kfp_namespace})
+        elif kfp_host:
+            _refuse("--kfp-host", {**ours, "--job-id": job_id})
+        else:
+            _refuse("Vertex AI", {**ours, "--kfp-namespace": kfp_namespace})
     if local:
         from sft_pipelines.cli.rehearsal.command import rehearse_command
 
         rehearse_command(
-            wanted, base_model=base_model, keep=keep, output_dir=output_dir, as_json=as_json
+            wanted,
+            base_model=base_model,
+            keep=keep,
+            output_dir=output_dir,
+            check_only=check_only,
+            as_json=as_json,
         )
     elif kfp_host:
         from sft_pipelines.cli.kfp_host import run_on_kfp
@@ -113,6 +127,7 @@ def run(
             namespace=kfp_namespace,
             experiment=experiment,
             wait=wait,
+            check_only=check_only,
             as_json=as_json,
         )
     else:
@@ -126,3 +141,10 @@ def run(
             check_only=check_only,
             as_json=as_json,
         )
+
+
+def _refuse(way: str, options: Mapping[str, object]) -> None:
+    """Refuse options that would be passed over."""
+    given = ", ".join(name for name, value in options.items() if value)
+    if given:
+        raise UserError(f"{given} has no effect with {way}: leave it out.")

@@ -9,7 +9,7 @@ import typer
 
 from sft_pipelines.cli.job_options import err
 from sft_pipelines.cli.outcome import INTERRUPTED, ended, wants_cancel
-from sft_pipelines.cli.output import print_json, wrong_use
+from sft_pipelines.cli.output import print_checked, print_json, wrong_use
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,10 +51,7 @@ def run_on_vertex(
         job = build_job(prepared.source, prepared.values, prepared.options)
     connection = prepared.connection
     if check_only:
-        if as_json:
-            print_json(_described(prepared))
-        else:
-            typer.echo(f"{prepared.source.describe()}: everything checked, nothing sent.")
+        print_checked(prepared.source.describe(), _described(prepared), as_json)
         return
     err(f"{prepared.source.describe()} to {connection.base_url}, {connection.parent}")
     submitted = submit(connection, job, job_id or new_job_id(prepared.source.template.name), err)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sft_components.errors import UserError
-from sft_pipelines.cli.output import print_json
+from sft_pipelines.cli.output import print_checked, print_json, wrong_use
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +21,13 @@ SHOWN_ROWS = 8
 
 
 def rehearse_command(
-    wanted: "Wanted", *, base_model: str | None, keep: bool, output_dir: Path, as_json: bool
+    wanted: "Wanted",
+    *,
+    base_model: str | None,
+    keep: bool,
+    output_dir: Path,
+    check_only: bool,
+    as_json: bool,
 ) -> None:
     """Rehearse on this machine and print what came of it; exits with 1 when a step fails."""
     try:
@@ -33,7 +39,7 @@ def rehearse_command(
         ) from error
     from rich.console import Console
 
-    from sft_pipelines.cli.output import wrong_use
+    from sft_pipelines.checking import check_values
     from sft_pipelines.cli.rehearsal.screen import Screen
     from sft_pipelines.cli.rehearsal.session import rehearsal_defaults, rehearse, step_names
     from sft_pipelines.preparing import read_source, read_values
@@ -47,6 +53,10 @@ def rehearse_command(
             raise UserError("A rehearsal runs a template file: give its name, path or address.")
         found = source.template
         values = read_values(wanted, request, source, rehearsal_defaults(found), warn)
+        if check_only:
+            check_values(found, values, "", warn)
+            print_checked(source.describe(), {"parameters": values}, as_json)
+            return
     # Also where the shell started us with SIGINT ignored, as it does in the background.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

@@ -26,7 +26,6 @@ from sft_pipelines.cli.rehearsal.leftovers import Owned, clear
 from sft_pipelines.cli.rehearsal.screen import Screen
 from sft_pipelines.parameters import Template
 
-PROJECT = "rehearsal"
 LOCATION = "us-central1"
 BUCKET = "vertex-sft-rehearsal"
 DEFAULT_BASE_MODEL = "smollm2"
@@ -69,7 +68,7 @@ class Rehearsal:
 def rehearsal_defaults(template: Template) -> dict[str, Any]:
     """Parameters that a rehearsal fills in when they are not given."""
     return {
-        "project": PROJECT,
+        "project": control.PROJECT,
         "location": LOCATION,
         "model_display_name": f"{template.name}-rehearsal",
         "output_uri": f"gs://{BUCKET}/{template.name}",

@@ -25,6 +25,37 @@ ALLOWED: dict[str, Sequence[str]] = {
 """Values of parameters that take a few only, in our templates and in those they mirror."""
 
 
+ADDRESSES = (
+    "dataset_uri",
+    "validation_data_uri",
+    "evaluation_data_uri",
+    "smoke_test_prompts_uri",
+    "output_uri",
+)
+"""Parameters that name something in Cloud Storage."""
+
+
+def check_addresses(values: Mapping[str, Any]) -> None:
+    """Refuse what steps on other machines cannot read.
+
+    Raises:
+        UserError: A parameter names a path of this machine, or a bucket that cannot exist.
+    """
+    problems = []
+    for name in ADDRESSES:
+        for part in filter(None, map(str.strip, str(values.get(name) or "").split(","))):
+            bucket = part.removeprefix("gs://").partition("/")[0]
+            if not part.startswith("gs://"):
+                problems.append(
+                    f"{name} is {part!r}, but the steps read Cloud Storage: copy it there and give "
+                    "its address (gs://…), or rehearse with --local."
+                )
+            elif bucket != bucket.lower():
+                problems.append(f"{name} is {part!r}: write your bucket in place of {bucket}.")
+    if problems:
+        raise UserError("\n".join(problems))
+
+
 def check_values(
     template: Template,
     values: Mapping[str, Any],

@@ -10,7 +10,7 @@ from sft_components.catalog import load_catalog
 from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.storage import join_uri
-from sft_pipelines.checking import check_values
+from sft_pipelines.checking import check_addresses, check_values
 from sft_pipelines.defaults import default_project, default_region
 from sft_pipelines.parameters import Template, peek, read_parameters
 from sft_pipelines.request_files import PipelineRequest, read_request
@@ -60,7 +60,7 @@ def prepare(wanted: Wanted, say: Callable[[str], None]) -> Prepared:
     """Read and check everything.
 
     Args:
-        wanted: What a person asks for; it goes before what a request file holds.
+        wanted: What a person asks for; it overrides what a request file holds.
         say: Called with sentences: corrections, and what is not obvious.
 
     Raises:
@@ -91,6 +91,7 @@ def prepare(wanted: Wanted, say: Callable[[str], None]) -> Prepared:
         failure_policy=wanted.failure_policy or (request.failure_policy if request else ""),
         others=request.others if request else {},
     )
+    check_addresses(values)
     check_options(options)
     check_values(source.template, values, options.pipeline_root, say)
     return Prepared(source, values, options)

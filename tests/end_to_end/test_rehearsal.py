@@ -40,7 +40,7 @@ def test_the_whole_way(sandbox: Sandbox):
     assert match, done.stdout
     assert "smoke-test-endpoint succeeded" in done.stdout
     for step in ("evaluate", "launch-sft"):
-        report = re.search(rf"report: (\S+{step}\S*\.html)", done.stdout)
+        report = re.search(rf"report of [\w-]+: (\S+{step}\S*\.html)", done.stdout)
         assert report
         assert "loss over step: training ends at" in Path(report[1]).read_text()
     assert wait_until_gone(sandbox, 5) == []

@@ -135,6 +135,20 @@ def test_a_check_sends_nothing_whatever_the_way(way: tuple[str, ...]):
 
 
 @pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("rows.jsonl", "copy it there"),
+        ("gs://BUCKET/rows.jsonl", "write your bucket in place of BUCKET"),
+        ("gs://bucket/a.jsonl, /tmp/b.jsonl", "dataset_uri is '/tmp/b.jsonl'"),
+    ],
+)
+def test_what_steps_elsewhere_cannot_read_is_refused(address: str, says: str):
+    refused = run("tune-llama-model", **{**VALUES, "dataset_uri": address})
+    assert refused.exit_code == 2
+    assert says in refused.stderr
+
+
+@pytest.mark.parametrize(
     ("options", "says"),
     [
         (("--local", "--no-wait"), "--no-wait has no effect with --local"),

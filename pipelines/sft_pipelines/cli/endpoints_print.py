@@ -68,7 +68,7 @@ def _facts(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
     yield "created", local_time(endpoint.created)
     yield "age", took(endpoint.seconds)
     yield "run", endpoint.run
-    yield "until", _until(endpoint) or "deleted"
+    yield "until", _until(endpoint) or "you delete it"
     yield "labels", ", ".join(f"{key}={value}" for key, value in sorted(endpoint.labels.items()))
     yield "note", endpoint.resource.get("description", "")
 

@@ -12,7 +12,7 @@ _ENDPOINT = "projects/P/locations/us-central1/endpoints/ID"
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "validate": (
         f"vertex-sft validate rows.jsonl --model {_MODEL}",
-        "vertex-sft validate gs://B/rows-*.jsonl --validation held.jsonl -m gemini-2.5-flash "
+        "vertex-sft validate gs://B/rows-*.jsonl --validation validation.jsonl -m gemini-2.5-flash "
         "--report report.html",
     ),
     "rules": ("vertex-sft rules > rules.md",),

@@ -64,7 +64,7 @@ def run(
     base_model: Annotated[
         str | None,
         typer.Option(
-            help="With --local: what stands in for base models: smollm2, or a folder of weights.",
+            help="With --local: the stand-in for base models: smollm2, tiny or a folder.",
             show_default="smollm2, or that of a local Vertex AI that runs",
         ),
     ] = None,

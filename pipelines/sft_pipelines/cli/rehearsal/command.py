@@ -140,7 +140,7 @@ def _summary(console: "Console", result: "Rehearsal") -> None:
         gate = f"gate {verdict}: {evaluation['reason']}"
         console.print(gate, highlight=False, markup=False, soft_wrap=True)
     for report in result.reports:
-        console.print(f"report: {report}", highlight=False, soft_wrap=True)
+        console.print(f"report of {report.stem}: {report}", highlight=False, soft_wrap=True)
 
 
 def _short(text: str, limit: int = 120) -> str:

@@ -45,7 +45,9 @@ def check_addresses(values: Mapping[str, Any]) -> None:
     for name in ADDRESSES:
         for part in filter(None, map(str.strip, str(values.get(name) or "").split(","))):
             bucket = part.removeprefix("gs://").partition("/")[0]
-            if not part.startswith("gs://"):
+            if not part.startswith("gs://") and name == "output_uri":
+                problems.append(f"{name} is {part!r}: write gs://BUCKET/FOLDER.")
+            elif not part.startswith("gs://"):
                 problems.append(
                     f"{name} is {part!r}, but the steps read Cloud Storage: copy it there and give "
                     "its address (gs://…), or rehearse with --local."

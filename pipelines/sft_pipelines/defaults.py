@@ -6,6 +6,8 @@ from pathlib import Path
 
 REGION_VARIABLES = ("GOOGLE_CLOUD_LOCATION", "GOOGLE_CLOUD_REGION", "CLOUDSDK_AI_REGION")
 PROJECT_VARIABLES = ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT")
+UNSET_LOCAL = "unset GOOGLE_VERTEX_BASE_URL STORAGE_EMULATOR_HOST"
+"""What a shell is told that still points at a local Vertex AI that has been stopped."""
 
 
 def default_project() -> str:

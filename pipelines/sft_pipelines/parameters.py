@@ -21,6 +21,8 @@ PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "LIST": (list,),
     "STRUCT": (dict,),
 }
+OPTIONS = {"project": "--project VALUE, or ", "location": "--region VALUE, or "}
+"""Of `run` and `schedule create`, for parameters that they give."""
 SPOKEN = {
     "STRING": "text",
     "NUMBER_INTEGER": "a whole number",
@@ -143,7 +145,10 @@ def read_parameters(
     values |= reader.take(assigned, "-p ", written=True)
     given = {*values, *reader.refused}
     missing = [p.name for p in template.parameters.values() if p.required and p.name not in given]
-    reader.problems += [f"Parameter {name} is required: add -p {name}=VALUE." for name in missing]
+    reader.problems += [
+        f"Parameter {name} is required: add {OPTIONS.get(name, '')}-p {name}=VALUE."
+        for name in missing
+    ]
     if reader.problems:
         raise UserError("\n".join(reader.problems))
     return values

@@ -1,6 +1,7 @@
 """Schedules of Vertex AI Pipelines: one for each name, pinned to a template's content."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -254,15 +255,17 @@ class Schedules:
     def pause(self, name: str) -> types.Schedule:
         """Start no more runs; those that run go on."""
         found = self.find(name)
-        self._client.pause_schedule(name=found.name, retry=reading(), timeout=CALL_TIMEOUT_S)
+        with _refused(found, "paused"):
+            self._client.pause_schedule(name=found.name, retry=reading(), timeout=CALL_TIMEOUT_S)
         return self.find(found.name)
 
     def resume(self, name: str, *, catch_up: bool) -> types.Schedule:
         """Start runs again; with `catch_up` also those that were missed."""
         found = self.find(name)
-        self._client.resume_schedule(
-            {"name": found.name, "catch_up": catch_up}, retry=reading(), timeout=CALL_TIMEOUT_S
-        )
+        with _refused(found, "resumed"):
+            self._client.resume_schedule(
+                {"name": found.name, "catch_up": catch_up}, retry=reading(), timeout=CALL_TIMEOUT_S
+            )
         return self.find(found.name)
 
     def delete(self, name: str) -> str:
@@ -281,6 +284,17 @@ def template_of(schedule: types.Schedule) -> str:
         return str(job.template_uri)
     info = job.pipeline_spec.get("pipelineInfo", {}) if job.pipeline_spec else {}
     return str(info.get("name", ""))
+
+
+@contextmanager
+def _refused(schedule: types.Schedule, what: str) -> Iterator[None]:
+    try:
+        yield
+    except api.BadRequest as error:  # over REST, FAILED_PRECONDITION is a plain 400
+        raise UserError(
+            f"{schedule.display_name} is {schedule.state.name} and cannot be {what}: "
+            f"{error.message}"
+        ) from error
 
 
 def _one(matches: list[types.Schedule], name: str) -> types.Schedule:

@@ -72,7 +72,12 @@ def _option_problems(options: JobOptions) -> Iterator[str]:
         yield "No region is named: give --region, for instance us-central1."
     elif options.region == "global":
         yield "A pipeline cannot run in 'global': give --region a region such as us-central1."
-    if not options.pipeline_root.startswith("gs://") or len(options.pipeline_root) < 8:
+    if not options.pipeline_root:
+        yield (
+            "No folder is named for what the steps write: write output_uri=gs://BUCKET/FOLDER, or "
+            "give --pipeline-root gs://BUCKET/…"
+        )
+    elif not options.pipeline_root.startswith("gs://") or len(options.pipeline_root) < 8:
         yield (
             f"The pipeline root is {options.pipeline_root!r}: give --pipeline-root gs://BUCKET/…, "
             "the folder for what the steps write."

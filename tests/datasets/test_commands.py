@@ -77,6 +77,10 @@ def test_machines_get_all_of_it(folder: Path) -> None:
         (("convert", "good.jsonl", "out.jsonl"), "--to"),
         (("convert", "good.jsonl", "out.jsonl", "--to", "csv"), "csv"),
         (("convert", "good.jsonl", "no/folder/out.jsonl", "--to", "messages"), ""),
+        (
+            ("convert", "good.jsonl", "out.jsonl", "--to", "messages", "--columns", "prompt=q"),
+            "good.jsonl is no table",
+        ),
         (("convert", "good.jsonl", "good.jsonl", "--to", "messages"), "also the input"),
         (("convert", "good.jsonl", "out.jsonl", "--to", "messages", "--split", "2"), "between"),
     ],

@@ -54,7 +54,7 @@ def test_every_mistake_is_named_at_once(template: Template):
     assert "'maybe' is not true or false" in message
     assert "'fast' is not a number" in message
     assert "-p novalue: write NAME=VALUE" in message
-    assert "Parameter project is required" in message
+    assert "Parameter project is required: add --project VALUE, or -p project=VALUE." in message
 
 
 def test_assignments_go_before_the_file_and_the_file_before_defaults(

@@ -175,6 +175,10 @@ def test_options_are_checked_all_at_once():
         assert part in done.stderr
     assert "failure policy is 'never'" in done.stderr
     assert "pipeline root is '/tmp'" in done.stderr
+    nowhere = run("tune-llama-model", **VALUES)
+    assert "write output_uri=gs://BUCKET/FOLDER" in nowhere.stderr
+    here = run("tune-llama-model", **VALUES, output_uri="out")
+    assert "output_uri is 'out': write gs://BUCKET/FOLDER" in here.stderr
 
 
 @pytest.mark.parametrize("caching", [None, False])

@@ -115,6 +115,11 @@ def _sources(
 ) -> Iterator[list[Source]]:
     path = Path(address)
     if path.suffix.lower() not in TABLES:
+        if columns:
+            raise UserError(
+                f"{address} is no table: columns are named for CSV, TSV, Parquet and data frames. "
+                "Rename the keys of JSON Lines in the file itself."
+            )
         yield find(address, project)
         return
     if not path.is_file():

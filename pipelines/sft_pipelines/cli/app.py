@@ -27,6 +27,11 @@ from sft_pipelines.cli import (
 )
 from sft_pipelines.cli.examples import add_examples
 
+NO_CREDENTIALS = (
+    "Run `gcloud auth application-default login`; without an account, rehearse with "
+    "`vertex-sft run TEMPLATE --local`, or speak to a local Vertex AI: `vertex-sft local up`."
+)
+
 app = typer.Typer(
     name="vertex-sft",
     help="Supervised fine-tuning on Vertex AI: validate, rehearse, compile and run its pipelines.",
@@ -81,5 +86,7 @@ def main() -> None:
     except Exception as error:
         if type(error).__module__.startswith("google."):
             typer.echo(f"Error: {type(error).__name__}: {error}", err=True)
+            if type(error).__name__ in ("DefaultCredentialsError", "RefreshError"):
+                typer.echo(NO_CREDENTIALS, err=True)
             sys.exit(1)
         raise

@@ -53,13 +53,21 @@ def doctor(
 
     Exit status: 0 nothing is wrong that could be seen, 1 something is, 2 wrong use.
     """
-    from sft_pipelines.cli.output import console, print_json, wrong_use
-    from sft_pipelines.cli.places import connections
+    from sft_pipelines.cli.local import point_at_local
+    from sft_pipelines.cli.output import console, print_json
+    from sft_pipelines.cli.places import DEFAULT_LOCATION
+    from sft_pipelines.defaults import default_project, default_region
     from sft_pipelines.doctor.examination import Wanted, examine
 
-    with wrong_use():
-        place = connections(project, [location] if location else [])[0]
-    wanted = Wanted(place.project, place.location, model, bucket, service_account, encryption_key)
+    point_at_local()
+    wanted = Wanted(
+        project or default_project(),
+        location or default_region() or DEFAULT_LOCATION,
+        model,
+        bucket,
+        service_account,
+        encryption_key,
+    )
     lines = []
     out = console()
     for line in examine(wanted):

@@ -108,6 +108,7 @@ def err(line: str) -> None:
 def place(project: str, region: str) -> "Connection":
     """Vertex AI in the project and region that the options or the environment name."""
     from sft_components.vertex.connection import Connection
+    from sft_pipelines.cli.places import reach
     from sft_pipelines.defaults import default_project, default_region
 
     with wrong_use():
@@ -116,4 +117,4 @@ def place(project: str, region: str) -> "Connection":
             raise UserError("No project is named: give --project, or set GOOGLE_CLOUD_PROJECT.")
         if not region:
             raise UserError("No region is named: give --region, or set GOOGLE_CLOUD_LOCATION.")
-        return Connection(project, region)
+        return reach(Connection(project, region))

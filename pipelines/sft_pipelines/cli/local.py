@@ -8,6 +8,7 @@ import typer
 
 from sft_components.errors import UserError
 from sft_pipelines.cli.output import print_json
+from sft_pipelines.defaults import UNSET_LOCAL
 
 if TYPE_CHECKING:
     from sft_local.control import LocalVertex
@@ -83,6 +84,8 @@ def down(as_json: AsJson = False) -> None:
         print_json({"stopped": stopped})
     else:
         typer.echo("Stopped." if stopped else "No local Vertex AI runs.")
+        if any(os.environ.get(name) for name in UNSET_LOCAL.split()[1:]):
+            typer.echo(f"This shell still points at one: {UNSET_LOCAL}")
 
 
 @app.command()

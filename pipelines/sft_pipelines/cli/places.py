@@ -1,6 +1,8 @@
 """Where a command looks: options, then the environment, then gcloud's configuration."""
 
+import socket
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sft_components.errors import UserError
 from sft_pipelines.defaults import default_project, default_region
@@ -10,6 +12,32 @@ if TYPE_CHECKING:
 
 DEFAULT_LOCATION = "us-central1"
 ALL = "all"
+PROBE_S = 5.0
+"""How long a connection to an address on this machine may take."""
+
+
+def reach(place: "Connection") -> "Connection":
+    """`place`; unless it is on this machine and refuses connections, which no waiting mends.
+
+    Raises:
+        UserError: Nothing listens at the address.
+    """
+    from sft_components.vertex.connection import is_loopback
+    from sft_pipelines.defaults import UNSET_LOCAL
+
+    url = urlsplit(place.base_url)
+    if is_loopback(place.base_url):
+        port = url.port or (443 if url.scheme == "https" else 80)
+        try:
+            socket.create_connection((url.hostname or "", port), PROBE_S).close()
+        except ConnectionRefusedError as error:
+            raise UserError(
+                f"Nothing answers at {place.base_url}: start it with `vertex-sft local up` and "
+                f'`eval "$(vertex-sft local env)"`, or `{UNSET_LOCAL}`.'
+            ) from error
+        except OSError:
+            pass  # the call itself tells what is wrong
+    return place
 
 
 def connections(project: str, locations: list[str]) -> "list[Connection]":
@@ -21,7 +49,7 @@ def connections(project: str, locations: list[str]) -> "list[Connection]":
             stands for every location where a model of the catalogue can be tuned.
 
     Raises:
-        UserError: No project is known.
+        UserError: No project is known, or nothing answers at an address on this machine.
     """
     from sft_components.catalog import load_catalog
     from sft_components.vertex.connection import Connection
@@ -35,4 +63,6 @@ def connections(project: str, locations: list[str]) -> "list[Connection]":
     if ALL in named:
         named = [region for m in load_catalog().models.values() for region in m.regions]
     named = named or [default_region() or DEFAULT_LOCATION]
-    return [Connection(found, location) for location in dict.fromkeys(named)]
+    places = [Connection(found, location) for location in dict.fromkeys(named)]
+    reach(places[0])
+    return places

@@ -1,5 +1,6 @@
 """`vertex-sft prompt`."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from sft_components.vertex.prediction import EndpointSession
 
 DEFAULT_TOKENS = 128
+ENDPOINT_ID = re.compile(r"[a-z0-9-]+")
 Option = typer.Option
 
 
@@ -24,7 +26,7 @@ def register(app: typer.Typer) -> None:
 def prompt(
     endpoint: Annotated[
         str,
-        typer.Argument(help="projects/P/locations/L/endpoints/ID, or the name of a Gemini model."),
+        typer.Argument(help="Full name of an endpoint, its id, or the name of a Gemini model."),
     ],
     text: Annotated[str, typer.Argument(help="What to say to the model.")],
     system: Annotated[str, Option(help="System instruction.")] = "",
@@ -59,8 +61,8 @@ def prompt(
     compare: Annotated[
         str, Option(help="Another endpoint or Gemini model that is asked the same.")
     ] = "",
-    project: Annotated[str, Option(help="Project of a Gemini model.")] = "",
-    location: Annotated[str, Option("--location", "-l", help="Location of a Gemini model.")] = "",
+    project: Annotated[str, Option(help="Project of an id or a model.")] = "",
+    location: Annotated[str, Option("--location", "-l", help="Location of an id or a model.")] = "",
     stream: Annotated[bool, Option(help="Print the answer as it comes.")] = True,
     as_json: Annotated[bool, Option("--json", help="Print the whole answer.")] = False,
 ) -> None:
@@ -127,13 +129,28 @@ def _session(name: str, project: str, location: str) -> "EndpointSession":
     from sft_components.prompting.asking import published
     from sft_components.vertex.prediction import EndpointSession, endpoint_connection
     from sft_pipelines.cli.local import point_at_local
-    from sft_pipelines.cli.places import connections
+    from sft_pipelines.cli.places import connections, reach
+    from sft_pipelines.endpoints.remote import get_endpoint
 
     point_at_local()
     if name.startswith("projects/"):
-        return EndpointSession(endpoint_connection(name), name)
+        return EndpointSession(reach(endpoint_connection(name)), name)
     place = connections(project, [location] if location else [])[0]
-    return published(place.project, place.location, name)
+    try:
+        return published(place.project, place.location, name)
+    except UserError as error:
+        # No model: the id of an endpoint then.
+        endpoint = f"{place.parent}/endpoints/{name}"
+        if not ENDPOINT_ID.fullmatch(name):
+            raise
+        try:
+            get_endpoint(place, endpoint)
+        except UserError:
+            raise UserError(
+                f"{error} Nor is there an endpoint {name} of {place.project} in {place.location}: "
+                "`vertex-sft endpoints list --location all` shows the full names."
+            ) from error
+        return EndpointSession(place, endpoint)
 
 
 def _ask(

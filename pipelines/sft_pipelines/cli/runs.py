@@ -69,12 +69,17 @@ def follow(
 
     Exit status: 0 it succeeded, 1 it did not, 2 wrong use.
     """
+    from google.api_core import exceptions as api
+
     from sft_pipelines.cli.outcome import ended
     from sft_pipelines.cli.submit import follow_run, print_end
     from sft_pipelines.submitting import console_url
 
     connection, name = _named(run, project, region)
-    snapshot = follow_run(connection, name, quiet_stdout=as_json)
+    try:
+        snapshot = follow_run(connection, name, quiet_stdout=as_json)
+    except api.NotFound as error:
+        raise _absent(name) from error
     if as_json:
         print_json({"name": name, "console": console_url(connection, name), **ended(snapshot)})
     else:
@@ -91,16 +96,29 @@ def cancel(
     as_json: options.AsJson = False,
 ) -> None:
     """Ask a run to stop; its exit handler still runs."""
+    from google.api_core import exceptions as api
+
     from sft_pipelines.following import cancel as cancel_job
 
     connection, name = _named(run, project, region)
-    refusal = cancel_job(connection, name)
+    try:
+        refusal = cancel_job(connection, name)
+    except api.NotFound as error:
+        raise _absent(name) from error
     if refusal:
         raise UserError(refusal)
     if as_json:
         print_json({"cancelling": name})
     else:
         typer.echo(f"Cancelling {name}")
+
+
+def _absent(name: str) -> UserError:
+    _, project, _, region, _, run = name.split("/")
+    return UserError(
+        f"There is no run {run} of {project} in {region}: `vertex-sft runs list` shows what there "
+        "is."
+    )
 
 
 def _named(run: str, project: str, region: str) -> "tuple[Connection, str]":

@@ -79,6 +79,7 @@ def create(
     """
     from dataclasses import replace
 
+    from sft_pipelines.cli.places import reach
     from sft_pipelines.preparing import Wanted, prepare
     from sft_pipelines.scheduling import Schedules, leaves_endpoints, make_when, remember_under
     from sft_pipelines.submitting import build_job, console_url
@@ -132,7 +133,7 @@ def create(
                 "`vertex-sft endpoints reap`, or give promote_to_endpoint."
             )
         job = build_job(prepared.source, prepared.values, prepared.options)
-    schedules = Schedules(prepared.connection)
+    schedules = Schedules(reach(prepared.connection))
     schedule, new = schedules.upsert(name, job, when, err)
     if as_json:
         print_json({**_described(schedule), "created": new})

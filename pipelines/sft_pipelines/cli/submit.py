@@ -35,6 +35,7 @@ def run_on_vertex(
         check_only: Send nothing.
         as_json: Print JSON at the end.
     """
+    from sft_pipelines.cli.places import reach
     from sft_pipelines.experiments import check_name
     from sft_pipelines.following import planned_tasks
     from sft_pipelines.preparing import prepare
@@ -53,6 +54,7 @@ def run_on_vertex(
     if check_only:
         print_checked(prepared.source.describe(), _described(prepared), as_json)
         return
+    reach(connection)
     err(f"{prepared.source.describe()} to {connection.base_url}, {connection.parent}")
     submitted = submit(connection, job, job_id or new_job_id(prepared.source.template.name), err)
     name = submitted.job.name

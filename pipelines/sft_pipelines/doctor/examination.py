@@ -12,6 +12,7 @@ from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.errors import UserError
 from sft_components.vertex.connection import SCOPES, Connection, is_loopback
 from sft_components.vertex.storage import split_uri
+from sft_pipelines.defaults import UNSET_LOCAL
 from sft_pipelines.doctor import access, places
 from sft_pipelines.doctor.asking import TIMEOUT_S, Asker
 from sft_pipelines.doctor.lines import Line, bad, ok, unknown
@@ -24,6 +25,7 @@ class Wanted(NamedTuple):
     """What the examination is about."""
 
     project: str
+    """Empty: none is known, and only what needs none is looked at."""
     location: str
     model: str = ""
     bucket: str = ""
@@ -51,6 +53,17 @@ def examine(wanted: Wanted, base: Callable[[str], str] = "https://{}".format) ->
     bucket = wanted.bucket
     if bucket.startswith("gs://"):
         bucket, _ = split_uri(bucket)
+    if not wanted.project:
+        yield bad(
+            "project",
+            "none is named: nothing of it was looked at",
+            "give --project, or: export GOOGLE_CLOUD_PROJECT=PROJECT",
+        )
+        if not is_loopback(connection.base_url):
+            yield _credentials()[1]
+        if model is not None:
+            yield from places.look_at_model(catalog, model, wanted.location)
+        return
     if is_loopback(connection.base_url):
         yield from _local(connection, wanted, bucket, model)
         return
@@ -105,7 +118,7 @@ def _local(
         yield bad(
             "local Vertex AI",
             f"does not answer at {url}: {type(error).__name__}",
-            "vertex-sft local up, or: unset GOOGLE_VERTEX_BASE_URL STORAGE_EMULATOR_HOST",
+            f"vertex-sft local up, or: {UNSET_LOCAL}",
         )
     yield unknown("credentials", f"{none} accounts: none are needed here, and none were tried.")
     yield unknown("project", f"{none} Resource Manager: any project's name is taken.")

@@ -1,0 +1,157 @@
+"""What the command line says where a call to the service cannot or does not succeed."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sft_pipelines.cli import app as command_line
+from sft_pipelines.cli.app import app
+
+SCHEDULE = "projects/p/locations/us-central1/schedules/7"
+ENDPOINT = "projects/p/locations/us-central1/endpoints/sft-1"
+PLACE = ("--project", "p", "--region", "us-central1")
+RUN = (
+    *("-p", "model_display_name=m", "-p", "dataset_uri=gs://b/rows.jsonl"),
+    *("-p", "output_uri=gs://b/out"),
+)
+
+
+class _Service(BaseHTTPRequestHandler):
+    """Knows one endpoint and one schedule, which has completed."""
+
+    def do_GET(self) -> None:
+        known = {
+            SCHEDULE: {"name": SCHEDULE, "displayName": "nightly", "state": "COMPLETED"},
+            ENDPOINT: {"name": ENDPOINT, "displayName": "idle"},
+        }
+        body = known.get(self.path.partition("?")[0].split("/", 2)[2])
+        self._answer(200, body) if body else self._answer(404, {"error": {"message": "No."}})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        gone = "pipelineJobs" in self.path
+        self._answer(404 if gone else 400, {"error": {"message": "It has ended."}})
+
+    def _answer(self, status: int, body: object) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Service)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+    yield
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("jobs", "list", "--project", "p"),
+        ("endpoints", "show", "7", "--project", "p"),
+        ("runs", "list", *PLACE),
+        ("schedule", "list", *PLACE),
+        ("prompt", "projects/p/locations/us-central1/endpoints/7", "Hello"),
+        ("run", "tune-llama-model", *PLACE, *RUN),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_local_service_that_was_stopped_is_not_waited_for(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", url)
+        told = CliRunner().invoke(app, command)
+    assert told.exit_code in (1, 2)
+    said = f"{told.stderr}{told.exception}"
+    assert f"Nothing answers at {url}: start it with `vertex-sft local up`" in said
+    assert "`unset GOOGLE_VERTEX_BASE_URL STORAGE_EMULATOR_HOST`" in said
+
+
+def test_local_down_says_how_the_shell_is_freed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VERTEX_SFT_HOME", str(tmp_path))
+    for name in ("GOOGLE_VERTEX_BASE_URL", "STORAGE_EMULATOR_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    line = "unset GOOGLE_VERTEX_BASE_URL STORAGE_EMULATOR_HOST"
+    assert line not in CliRunner().invoke(app, ["local", "down"]).stdout
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    assert line in CliRunner().invoke(app, ["local", "down"]).stdout
+
+
+def test_prompt_takes_an_id(service: None) -> None:
+    place = ("--project", "p", "--location", "us-central1")
+    told = CliRunner().invoke(app, ["prompt", "sft-1", "Hello", *place])
+    assert f"{ENDPOINT} serves no model" in f"{told.stderr}{told.exception}"
+    told = CliRunner().invoke(app, ["prompt", "sft-2", "Hello", *place])
+    assert told.exit_code == 2
+    assert "Nor is there an endpoint sft-2 of p in us-central1" in told.stderr
+
+
+def test_missing_credentials_name_the_login_and_what_needs_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", "https://us-central1-aiplatform.googleapis.com")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    monkeypatch.setattr("sys.argv", ["vertex-sft", "runs", "list", *PLACE])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    for part in ("gcloud auth application-default login", "--local", "vertex-sft local up"):
+        assert part in said
+
+
+def test_doctor_without_a_project_looks_at_the_rest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", "https://us-central1-aiplatform.googleapis.com")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    for name in ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    told = CliRunner().invoke(app, ["doctor", "--json"])
+    assert told.exit_code == 1
+    lines = {line["name"]: line for line in json.loads(told.stdout)}
+    assert lines["project"]["status"] == "not ok"
+    assert "--project" in lines["project"]["cure"]
+    assert lines["credentials"]["status"] == "not ok"
+    assert any(line["status"] == "ok" for line in lines.values())
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("runs", "follow", "nosuch"), "There is no run nosuch of p in us-central1"),
+        (("runs", "cancel", "nosuch"), "There is no run nosuch of p in us-central1"),
+        (("schedule", "pause", "7"), "nightly is COMPLETED and cannot be paused: "),
+        (("schedule", "resume", "7"), "nightly is COMPLETED and cannot be resumed: "),
+    ],
+)
+def test_what_is_not_there_or_has_ended_is_a_sentence(
+    service: None, command: tuple[str, ...], says: str
+) -> None:
+    told = CliRunner().invoke(app, [*command, *PLACE])
+    assert told.exit_code == 1
+    assert str(told.exception).startswith(says)

@@ -14,7 +14,7 @@ from google.cloud.aiplatform_v1.services.pipeline_service import PipelineService
 from google.protobuf import json_format
 
 from sft_components.errors import UserError
-from sft_components.vertex.connection import Connection, is_loopback
+from sft_components.vertex.connection import Connection
 from sft_components.vertex.keys import KEY_LABEL, digest
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, find_or_create, reading
 from sft_pipelines.sources import Source
@@ -246,12 +246,7 @@ def submit(
 
 
 def console_url(connection: Connection, resource: str) -> str:
-    """Where a person looks at a pipeline job or a schedule: the console, or the local address."""
+    """Where a person looks at a pipeline job or a schedule."""
     kind, name = resource.split("/")[-2:]
-    if is_loopback(connection.base_url):
-        return f"{connection.base_url}/v1/{resource}"
     page = "runs" if kind == "pipelineJobs" else "schedules"
-    return (
-        f"https://console.cloud.google.com/vertex-ai/locations/{connection.location}/pipelines"
-        f"/{page}/{name}?project={connection.project}"
-    )
+    return connection.page(resource, f"locations/{connection.location}/pipelines/{page}/{name}")

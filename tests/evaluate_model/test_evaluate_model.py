@@ -105,8 +105,10 @@ def test_base_against_tuned(tmp_path: Path, rows: Path, base: Path, tuned: Path)
         tuned,
         base_model_uri=str(base),
         training_curve_path=curve,
+        description="A small one stands in.",
         log=said.append,
     )
+    assert "A small one stands in." in said
     assert result.rows == result.metrics["rows"] == 4
     for name in ("exact_match", "normalized_exact_match", "token_f1", "rouge_l", "loss"):
         assert math.isfinite(result.metrics[name])
@@ -122,6 +124,7 @@ def test_base_against_tuned(tmp_path: Path, rows: Path, base: Path, tuned: Path)
     # One script of the report's own; what rows hold is text.
     assert page.tags.count("script") == 1
     assert EVIL in page.text
+    assert "A small one stands in." in page.text
     assert "training ends at 1.5" in page.labels
     assert page.kinds == ["wrong"] * 4
     assert page.filters == ["", "regression", "improved", "wrong", "right"]

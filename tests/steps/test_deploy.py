@@ -181,7 +181,9 @@ def test_the_choice_is_left_to_model_garden_where_nothing_is_wanted(checkpoint: 
         log=lines.append,
     )
     assert kept.endpoint == result.endpoint
-    assert lines[-1].endswith("It costs money until you delete it.")
+    assert lines[-1].endswith(
+        "On this machine it costs nothing. On Google's: It costs money until you delete it."
+    )
     release("garden", lines)
 
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import GenAiTuningServiceClient
@@ -124,7 +125,10 @@ def test_a_tuning_leaves_its_outputs(family: str, tuned: dict[str, Tuned]):
     assert result.tuning_job.startswith(f"{PARENT}/{job_kind}/")
     assert result.tuned_model.startswith(f"{PARENT}/models/")
     assert any(line.startswith("Created ") and result.tuning_job in line for line in lines)
-    assert result.console.startswith("https://console.cloud.google.com/vertex-ai/")
+    assert httpx.get(result.console).json()["name"] == result.tuning_job
+    assert "random two-layer Llama that knows nothing stands in for" in result.description
+    # What is for Google's services alone is not said of this machine.
+    assert not [line for line in lines if "gserviceaccount" in line or "cloud.google" in line]
 
     assert records.curve
     points = [json.loads(line) for line in records.curve.read_text().splitlines()]

@@ -46,6 +46,7 @@ def evaluate_endpoint(
     judge_prompt: str = "",
     judge_mode: str = "auto",
     judge_max_rows: int = 100,
+    tuning_description: str = "",
 ) -> NamedTuple(
     "EvaluateOutputs",
     [
@@ -93,6 +94,8 @@ def evaluate_endpoint(
             (pairwise) or {answer} (scores); empty: a question for general quality.
         judge_mode: pairwise, scores (1 to 5), or auto: pairwise where there is a base model.
         judge_max_rows: Rows that are judged at most; two questions each.
+        tuning_description: What the service says of the tuning, for the report and the metrics'
+            metadata; on the local Vertex AI, which model stood in.
 
     Returns:
         The gate's verdict and its reason, the exact match of both models, and the task.
@@ -129,10 +132,14 @@ def evaluate_endpoint(
             max_rows=max_rows,
             concurrency=concurrency,
             work_uri=work_uri,
+            description=tuning_description,
             outputs=Outputs(Path(report.path), Path(predictions.path)),
             log=log,
         )
     log_artifacts(result, metrics, classification_metrics)
+    if tuning_description:
+        for artifact in (report, metrics):
+            artifact.metadata["tuning_description"] = tuning_description
     outputs = namedtuple(
         "EvaluateOutputs", ["passed", "reason", "exact_match", "base_exact_match", "task"]
     )

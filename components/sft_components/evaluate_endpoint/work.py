@@ -42,6 +42,7 @@ def evaluate_endpoint(
     max_rows: int = 0,
     concurrency: int = 16,
     work_uri: str = "",
+    description: str = "",
     outputs: "Outputs",
     log: Callable[[str], None] = print,
     warm_up_s: float = WARM_UP_S,
@@ -65,6 +66,7 @@ def evaluate_endpoint(
         max_rows: At most so many rows, spread evenly over the file; 0: all.
         concurrency: Requests at a time, to each model after the other.
         work_uri: gs:// folder for the answers as they come; empty: a file beside the predictions.
+        description: What the service says of the tuning, for the report.
         outputs: Where report and predictions are written.
         log: Takes progress lines.
         warm_up_s: How long the first answer may be waited for, in seconds.
@@ -92,6 +94,7 @@ def evaluate_endpoint(
     plan = prepare(
         settings, rows, project=project, compared=bool(base_name), extra=LATENCY, log=log
     )
+    plan.say_first(description, log)
     models = {"tuned": endpoint_model("tuned", endpoint)}
     spoken = {"tuned": dialects(base_model)}
     if base_endpoint:

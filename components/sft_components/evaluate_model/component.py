@@ -47,6 +47,7 @@ def evaluate_model(
     judge_prompt: str = "",
     judge_mode: str = "auto",
     judge_max_rows: int = 100,
+    tuning_description: str = "",
     baseline_endpoint: str = "",
 ) -> NamedTuple(
     "EvaluateOutputs",
@@ -90,6 +91,8 @@ def evaluate_model(
             (pairwise) or {answer} (scores); empty: a question for general quality.
         judge_mode: pairwise, scores (1 to 5), or auto: pairwise where there is a base model.
         judge_max_rows: Rows that are judged at most; two questions each.
+        tuning_description: What the service says of the tuning, for the report and the metrics'
+            metadata; on the local Vertex AI, which model stood in.
         baseline_endpoint: Endpoint of the model now in production: its weights are compared with,
             instead of base_model_uri. It is not asked.
 
@@ -126,10 +129,14 @@ def evaluate_model(
             max_new_tokens=max_new_tokens,
             max_rows=max_rows,
             work_uri=work_uri,
+            description=tuning_description,
             outputs=Outputs(Path(report.path), Path(predictions.path)),
             log=log,
         )
     log_artifacts(result, metrics, classification_metrics)
+    if tuning_description:
+        for artifact in (report, metrics):
+            artifact.metadata["tuning_description"] = tuning_description
     outputs = namedtuple(
         "EvaluateOutputs", ["passed", "reason", "exact_match", "base_exact_match", "task"]
     )

@@ -29,6 +29,7 @@ def evaluate_model(
     batch_size: int = 0,
     max_rows: int = 0,
     work_uri: str = "",
+    description: str = "",
     outputs: "Outputs",
     log: Callable[[str], None] = print,
 ) -> "EvaluationResult":
@@ -51,6 +52,7 @@ def evaluate_model(
         batch_size: Rows at a time; 0: as many as suit the machine.
         max_rows: At most so many rows, spread evenly over the file; 0: all.
         work_uri: gs:// folder for the answers as they come; empty: a file beside the predictions.
+        description: What the service says of the tuning, for the report.
         outputs: Where report and predictions are written.
         log: Takes progress lines.
 
@@ -78,6 +80,7 @@ def evaluate_model(
     plan = prepare(
         settings, rows, project=project, compared=bool(base_model_uri), extra=LOSS, log=log
     )
+    plan.say_first(description, log)
     place = outputs.predictions
     kept = KeptAnswers(work_uri or place.with_name(f"{place.name}.answers"), project)
     answers: dict[str, list[Answer]] = {}

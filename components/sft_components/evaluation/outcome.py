@@ -66,6 +66,12 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     """Sentences about the evaluation worth reading with the result; added to on the way."""
 
+    def say_first(self, sentence: str, log: Log) -> None:
+        """Put `sentence`, if there is one, before all notes and into the log."""
+        if sentence:
+            self.notes.insert(0, sentence)
+            log(sentence)
+
 
 def prepare(
     settings: Settings,

@@ -66,6 +66,7 @@ def launch_sft(
         ("tuned_model", str),
         ("endpoint", str),
         ("checkpoints", list),
+        ("description", str),
     ],
 ):
     """Launch a tuning on Vertex AI once and follow it to its end.
@@ -126,7 +127,8 @@ def launch_sft(
 
     Returns:
         The job, the folders of the tuned and of the base model's weights, the tuned model, the
-        endpoint that the service deployed (Gemini and legacy models), and the checkpoints.
+        endpoint that the service deployed (Gemini and legacy models), the checkpoints, and what the
+        service says of the tuning.
     """
     from collections import namedtuple
     from pathlib import Path
@@ -209,6 +211,7 @@ def launch_sft(
             "tuned_model",
             "endpoint",
             "checkpoints",
+            "description",
         ],
     )
     return outputs(
@@ -218,4 +221,5 @@ def launch_sft(
         result.tuned_model,
         result.endpoint,
         result.checkpoints,
+        result.description,
     )

@@ -2,13 +2,16 @@
 
 from typing import Literal
 
+from google.api_core.exceptions import GoogleAPIError
 from google.cloud.aiplatform_v1beta1 import types
+from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
 from google.cloud.aiplatform_v1beta1.services.pipeline_service import PipelineServiceClient
 
 from sft_components.launch_sft.intent import CancelNote
 from sft_components.launch_sft.route import Job, Log, Outcome
 from sft_components.launch_sft.settings import LaunchSettings
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.failures import explain
 from sft_components.vertex.keys import KEY_LABEL, RUN_LABEL, digest, label_value
 from sft_components.vertex.pipeline_jobs import (
     CANCELLED,
@@ -112,13 +115,30 @@ class PipelineJobRoute:
         for what, name in (("model", model), ("endpoint", endpoint)):
             if not name:
                 log(f"WARNING: {job.name} succeeded but names no {what}: look into its tasks.")
-        return Outcome(tuned_model=model, endpoint=endpoint, checkpoint_uri="")
+        return Outcome(
+            tuned_model=model,
+            endpoint=endpoint,
+            checkpoint_uri="",
+            description=self._description(model, log),
+        )
 
     def console(self, name: str) -> str:
-        return (
-            f"https://console.cloud.google.com/vertex-ai/locations/{self._connection.location}"
-            f"/pipelines/runs/{name.rpartition('/')[2]}?project={self._connection.project}"
-        )
+        place, job = self._connection.location, name.rpartition("/")[2]
+        return self._connection.page(name, f"locations/{place}/pipelines/runs/{job}")
+
+    def _description(self, model: str, log: Log) -> str:
+        """Of the tuned model: a pipeline job has none."""
+        if not model:
+            return ""
+        try:
+            found = self._connection.client(ModelServiceClient).get_model(
+                name=model, retry=reading(log=log), timeout=CALL_TIMEOUT_S
+            )
+        except GoogleAPIError as error:
+            # What was paid for is not thrown away for a sentence.
+            log(f"WARNING: {model} cannot be described: {explain(str(error))}")
+            return ""
+        return str(found.description)
 
     def _of_no_use(self, job: types.PipelineJob) -> bool:
         if job.state in CANCELLED:

@@ -45,6 +45,8 @@ class Outcome:
     """Endpoint that the service deployed; empty if none."""
     checkpoint_uri: str
     """`gs://` folder of the tuned weights; empty where the service keeps them to itself."""
+    description: str = ""
+    """What the service says of the tuning, such as what stood in for the model."""
     checkpoints: list[Checkpoint] = field(default_factory=list)
     statistics: dict[str, float] = field(default_factory=dict)
 
@@ -77,4 +79,4 @@ class Route(Protocol):
         """What the job left; it has succeeded."""
 
     def console(self, name: str) -> str:
-        """Address of the job's page in the Google Cloud console."""
+        """Address of the job's page, as `Connection.page`."""

@@ -127,16 +127,15 @@ class TuningJobRoute:
             tuned_model=tuned.model,
             endpoint=tuned.endpoint,
             checkpoint_uri=final,
+            description=job.description,
             checkpoints=checkpoints,
             statistics=_statistics(job.raw, log),
         )
 
     def console(self, name: str) -> str:
-        return (
-            "https://console.cloud.google.com/vertex-ai/generative/language/locations/"
-            f"{self._connection.location}/tuning/tuningJob/{name.rpartition('/')[2]}"
-            f"?project={self._connection.project}"
-        )
+        place, job = self._connection.location, name.rpartition("/")[2]
+        path = f"generative/language/locations/{place}/tuning/tuningJob/{job}"
+        return self._connection.page(name, path)
 
     def _of_no_use(self, job: types.TuningJob) -> bool:
         if job.state in CANCELLED:

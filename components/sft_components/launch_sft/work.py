@@ -44,7 +44,9 @@ class LaunchResult:
     metrics: dict[str, float]
     """The last value of each training metric, the data's statistics, the estimated cost."""
     console: str
-    """The job's page in the Google Cloud console."""
+    """The job's page in the Google Cloud console; on the local Vertex AI the job itself."""
+    description: str = ""
+    """What the service says of the tuning; on the local Vertex AI, which model stood in."""
 
 
 def launch_sft(
@@ -67,7 +69,7 @@ def launch_sft(
         log(f"WARNING: {warning}")
     plan = make_plan(model, checked.tuning_mode, settings, log)
     connection = Connection(settings.project, settings.region)
-    _check_bucket(model, settings, log)
+    _check_bucket(model, settings, connection, log)
     start = find_starting_weights(settings.custom_base_model, model, connection, log)
     route: Route
     if model.route == "pipeline-job":
@@ -88,10 +90,13 @@ def launch_sft(
         checkpoints=_checkpoints(outcome),
         metrics=metrics,
         console=route.console(job.name),
+        description=outcome.description,
     )
 
 
-def _check_bucket(model: ModelSpec, settings: LaunchSettings, log: Log) -> None:
+def _check_bucket(
+    model: ModelSpec, settings: LaunchSettings, connection: Connection, log: Log
+) -> None:
     if not settings.output_uri:
         return
     check_bucket(settings.project, settings.output_uri, settings.region, log)
@@ -100,7 +105,8 @@ def _check_bucket(model: ModelSpec, settings: LaunchSettings, log: Log) -> None:
         agents = (settings.service_account or COMPUTE_ACCOUNT,)
     elif model.family == "gemini":
         agents = OTHER_AGENTS
-    log(agents_line(settings.output_uri, agents))
+    if not connection.is_local:
+        log(agents_line(settings.output_uri, agents))
 
 
 def _cost(plan: Plan) -> dict[str, float]:

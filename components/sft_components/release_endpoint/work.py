@@ -137,10 +137,15 @@ def _keep(
 def _price(endpoint: str) -> str:
     """What an endpoint that stays up costs: machines while they run, or tokens where there are none
     of ours, as with tuned Gemini models."""
-    found = get_endpoint(endpoint_connection(endpoint).client(EndpointServiceClient), endpoint)
+    connection = endpoint_connection(endpoint)
+    found = get_endpoint(connection.client(EndpointServiceClient), endpoint)
     if found is not None and not any("dedicated_resources" in d for d in found.deployed_models):
-        return "It has no machine of its own: only the tokens that it is asked cost money."
-    return "It costs money until you delete it."
+        price = "It has no machine of its own: only the tokens that it is asked cost money."
+    else:
+        price = "It costs money until you delete it."
+    if connection.is_local:
+        return f"On this machine it costs nothing. On Google's: {price}"
+    return price
 
 
 def _take_down_tuned(jobs: RunJobs, keep: str, log: Callable[[str], None]) -> ReleaseResult:

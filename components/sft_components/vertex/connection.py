@@ -64,10 +64,27 @@ class Connection:
         prefix = "" if self.location == "global" else f"{self.location}-"
         return f"https://{prefix}aiplatform.googleapis.com"
 
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a Vertex AI on this machine: no account, no console, no bill."""
+        return is_loopback(self.base_url)
+
+    def page(self, name: str, path: str) -> str:
+        """Where a person looks at the resource called `name`.
+
+        Args:
+            name: `projects/{project}/locations/{location}/…`.
+            path: Its page below /vertex-ai in the Google Cloud console; a Vertex AI on this machine
+                has none, but answers with the resource itself.
+        """
+        if self.is_local:
+            return f"{self.base_url}/v1/{name}"
+        return f"https://console.cloud.google.com/vertex-ai/{path}?project={self.project}"
+
     @functools.cached_property
     def credentials(self) -> Any:
         """Anonymous for an address on this machine, else application default credentials."""
-        if is_loopback(self.base_url):
+        if self.is_local:
             return ga_credentials.AnonymousCredentials()
         found, _ = google.auth.default(scopes=SCOPES)
         return found

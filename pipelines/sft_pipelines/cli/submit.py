@@ -191,11 +191,7 @@ def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
 
 def _log_of(connection: "Connection", task: "Task") -> str:
     """Where the log of a task's custom job is; empty when it has none."""
-    from sft_components.vertex.connection import is_loopback
-
-    if not task.job or is_loopback(connection.base_url):
+    if not task.job or connection.is_local:
         return task.job
-    return (
-        f"https://console.cloud.google.com/vertex-ai/locations/{connection.location}/training/"
-        f"{task.job.rpartition('/')[2]}?project={connection.project}"
-    )
+    job = task.job.rpartition("/")[2]
+    return connection.page(task.job, f"locations/{connection.location}/training/{job}")

@@ -258,6 +258,7 @@ def stages(
             endpoint=tuned.outputs["endpoint"],
             evaluation_dataset=validated.outputs["evaluation_dataset"],
             training_curve=tuned.outputs["training_curve"],
+            tuning_description=tuned.outputs["description"],
             task=evaluation_task,
             gate=gate,
             json_schema=evaluation_json_schema,

@@ -59,6 +59,7 @@ def tuning_graph(
         ("tuned_model", str),
         ("endpoint", str),
         ("training_curve", dsl.Dataset),
+        ("description", str),
     ],
 ):
     """Upload the rows, launch the tuning job once, and follow it to its end."""
@@ -124,6 +125,7 @@ def tuning_graph(
             "tuned_model",
             "endpoint",
             "training_curve",
+            "description",
         ],
     )
     return outputs(
@@ -133,4 +135,5 @@ def tuning_graph(
         launched.outputs["tuned_model"],
         launched.outputs["endpoint"],
         launched.outputs["training_curve"],
+        launched.outputs["description"],
     )

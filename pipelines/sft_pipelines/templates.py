@@ -124,6 +124,7 @@ def template(
     defaults: Mapping[str, Any],
     descriptions: Mapping[str, str],
     evaluation_accelerators: int = 1,
+    family: str = "",
 ) -> Any:
     """A pipeline with our stages.
 
@@ -134,6 +135,7 @@ def template(
         defaults: Other defaults than the table's.
         descriptions: Other descriptions than the table's.
         evaluation_accelerators: The most that one of its models is evaluated on.
+        family: Refuse models of another; empty: take all.
     """
 
     # Before the pipeline itself: kfp makes no graph inside another.
@@ -144,6 +146,7 @@ def template(
         released = stages(
             evaluation_graph=graph,
             evaluation_accelerators=evaluation_accelerators,
+            family=family,
             **{key: value for key, value in given.items() if key not in UNREAD},
         )
         return Outputs(
@@ -223,4 +226,5 @@ def open_model_template(family: str, title: str, default: str) -> Any:
             "recommended.",
         },
         accelerators_of(family),
+        family,
     )

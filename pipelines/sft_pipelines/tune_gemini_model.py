@@ -31,4 +31,5 @@ tune_gemini_model = template(
         "tuning_location": "Region of the tuning job and of the endpoint that it deploys; empty: "
         "the same as location.",
     },
+    family="gemini",
 )

@@ -39,7 +39,10 @@ def test_good_settings_say_what_serving_costs():
     ("changes", "message"),
     [
         ({"location": "global"}, "as tuning_location"),
-        ({"location": "us-centrall"}, "Unknown location"),
+        ({"location": "us-centrall"}, "Unknown location 'us-centrall': write one of us-central1,"),
+        ({"location": "mars", "tuning_location": ""}, "or give global as tuning_location"),
+        ({"family": "qwen"}, "tunes qwen: run tune-llama-model, or tune-large-model, which"),
+        ({"family": "gemini", "base_model": "chat-bison@002"}, "run tune-large-chat-model"),
         ({"min_exact_match": 90}, "share, from 0 to 1"),
         ({"min_improvement": 1.5}, "share, from -1 to 1"),
         ({"min_improvement": float("nan")}, "share, from -1 to 1"),

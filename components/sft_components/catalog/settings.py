@@ -54,11 +54,7 @@ def check_settings(settings: TuningSettings) -> Checked:
         warnings.append(
             f"train_steps {settings.train_steps} is not used: epochs is {settings.epochs}."
         )
-    if settings.region not in model.regions:
-        raise UserError(
-            f"{model.name} cannot be tuned in location {settings.region!r}; use one of "
-            f"{', '.join(model.regions)}."
-        )
+    _check_region(model, settings)
     if len(settings.model_display_name) > DISPLAY_NAME_LIMIT:
         raise UserError(
             f"model_display_name has {len(settings.model_display_name)} characters; the service "
@@ -74,6 +70,23 @@ def check_settings(settings: TuningSettings) -> Checked:
         _check_tuning_job(model, mode, settings)
         warnings += _without_effect(model, settings)
     return Checked(model, mode, tuple(warnings))
+
+
+def _check_region(model: ModelSpec, settings: TuningSettings) -> None:
+    if settings.region in model.regions:
+        return
+    name, regions, more = "tuning_location", model.regions, ""
+    if not settings.tuning_location:
+        # It is the endpoint's too, which `global` cannot have.
+        places = load_catalog().locations
+        name = "location"
+        regions = tuple(r for r in regions if r not in places or places[r].deployment)
+        if without := set(model.regions) - set(regions):
+            more = f" or give {', '.join(sorted(without))} as tuning_location"
+    raise UserError(
+        f"{model.name} cannot be tuned in {name} {settings.region!r}; use one of "
+        f"{', '.join(regions)}{',' if more else ''}{more}."
+    )
 
 
 def resolve_model(settings: TuningSettings) -> ModelSpec:

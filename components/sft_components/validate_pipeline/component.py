@@ -12,6 +12,7 @@ def validate_pipeline(
     output_uri: str,
     project: str = "",
     run_name: str = "",
+    family: str = "",
     pipeline_root: str = "",
     tuning_location: str = "",
     tuning_mode: str = "",
@@ -83,6 +84,7 @@ def validate_pipeline(
         base_model: Model to be tuned, as the catalogue names it.
         output_uri: gs:// folder for checkpoints; empty: PIPELINE_ROOT/tuned.
         run_name: Name of the pipeline run; it writes below OUTPUT_URI/RUN_NAME.
+        family: Refuse models of another family; empty: take all.
         project: Google Cloud project; with it the bucket is looked up as well.
         pipeline_root: gs:// folder of the pipeline run.
         tuning_location: Region of the tuning job, or global; empty: the same as location.
@@ -154,6 +156,7 @@ def validate_pipeline(
             PipelineSettings(
                 project=project,
                 run_name=run_name,
+                family=family,
                 location=location,
                 tuning_location=tuning_location,
                 base_model=base_model,

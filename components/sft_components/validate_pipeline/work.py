@@ -15,7 +15,7 @@ from sft_components.catalog.machines import (
     too_small,
     weights_fit,
 )
-from sft_components.catalog.settings import check_settings
+from sft_components.catalog.settings import check_settings, resolve_model
 from sft_components.catalog.tuning import TuningSettings
 from sft_components.catalog.vllm import vllm_arguments
 from sft_components.datasets.version import data_version
@@ -37,6 +37,8 @@ class PipelineSettings(TuningSettings):
     """Settings of a whole run."""
 
     run_name: str = ""
+    family: str = ""
+    """The family that the pipeline is for; empty: all."""
     pipeline_root: str = ""
     """`gs://` folder of the pipeline run; without an `output_uri` the tuned weights go below it."""
     dataset_uri: str = ""
@@ -103,6 +105,7 @@ def validate_pipeline(
     """
     if not settings.output_uri and settings.pipeline_root:
         settings = replace(settings, output_uri=f"{settings.pipeline_root.rstrip('/')}/tuned")
+    _check_family(settings)
     checked = check_settings(settings)
     model = checked.model
     for warning in checked.warnings:
@@ -151,12 +154,25 @@ def validate_pipeline(
     )
 
 
+def _check_family(settings: PipelineSettings) -> None:
+    model = resolve_model(settings)
+    if settings.family in ("", model.family):
+        return
+    own = model.template.split("/")[-2] if model.template else f"tune-{model.family}-model"
+    every = "" if model.template else ", or tune-large-model, which takes every model"
+    raise UserError(
+        f"{model.name} is of the family {model.family}, and this template tunes {settings.family}: "
+        f"run {own}{every}."
+    )
+
+
 def _check_location(location: str) -> None:
     catalog = load_catalog()
     place = catalog.locations.get(location)
     if place is None:
         raise UserError(
-            f"Unknown location {location!r}: write one of {', '.join(catalog.locations)}."
+            f"Unknown location {location!r}: write one of "
+            f"{', '.join(name for name, each in catalog.locations.items() if each.deployment)}."
         )
     if not place.deployment:
         raise UserError(

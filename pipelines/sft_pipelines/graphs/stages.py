@@ -18,6 +18,7 @@ def stages(
     *,
     evaluation_graph: Any,
     evaluation_accelerators: int,
+    family: str,
     project: Any,
     location: Any,
     model_display_name: Any,
@@ -98,7 +99,8 @@ def stages(
     """Declare the stages inside a pipeline function.
 
     Args are the pipeline's inputs under their own names; the defaults are for templates that do
-    not offer one. Not inputs: `evaluation_graph`, and the accelerators that it is made for.
+    not offer one. Not inputs: `evaluation_graph`, the accelerators that it is made for, and the
+    `family` that the template is for (empty: all).
 
     Returns:
         The exit task. Its outputs name what serves: kfp does not let a pipeline's outputs come from
@@ -108,6 +110,7 @@ def stages(
     checked = validate_pipeline(
         project=project,
         run_name=run_name,
+        family=family,
         location=location,
         base_model=large_model_reference,
         model_display_name=model_display_name,

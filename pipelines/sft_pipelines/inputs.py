@@ -211,11 +211,15 @@ INPUTS: dict[str, Input] = {
     "promote_to_endpoint": Input(
         str,
         "",
-        "projects/P/locations/L/endpoints/ID that serves the model in production: the tuned model "
-        "takes its place, and the run's own endpoint is taken down; empty: no promotion.",
+        "projects/P/locations/L/endpoints/ID that serves the model in production, or is yet to "
+        "serve its first: the tuned model takes its place, and the run's own endpoint is taken "
+        "down; empty: no promotion.",
     ),
     "promote_traffic_share": Input(
-        int, 100, "Per cent of that endpoint's requests for the tuned model; below 100 both serve."
+        int,
+        100,
+        "Per cent of that endpoint's requests for the tuned model; below 100 both serve. The first "
+        "model takes 100.",
     ),
     "promote_parent_model": Input(
         str,

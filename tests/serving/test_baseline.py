@@ -13,7 +13,7 @@ from sft_components.evaluate_model.baseline import served_weights
 from sft_components.evaluate_model.work import evaluate_model
 from sft_components.evaluation.outcome import Outputs
 from sft_components.evaluation.settings import Settings
-from sft_components.validate_pipeline.endpoints import check_serving
+from sft_components.validate_pipeline.endpoints import check_promotable, check_serving
 from sft_local.control import LocalVertex
 
 
@@ -47,19 +47,25 @@ def test_an_endpoint_that_is_not_there_is_told_before_the_tuning(
 ) -> None:
     lines: list[str] = []
     empty = serve("is-empty").name
-    check_serving("promote_to_endpoint", "", lines.append)
-    with pytest.raises(
-        UserError, match=r"promote_to_endpoint is .*is-empty, but it serves no model"
-    ):
-        check_serving("promote_to_endpoint", empty, lines.append)
+    nowhere = f"{CONNECTION.parent}/endpoints/404"
+    check_serving("evaluation_baseline_endpoint", "", lines.append)
+    check_promotable("", 100, lines.append)
+    with pytest.raises(UserError, match=r"baseline_endpoint is .*is-empty, but it serves no model"):
+        check_serving("evaluation_baseline_endpoint", empty, lines.append)
     with pytest.raises(UserError, match="there is no such endpoint"):
-        check_serving("promote_to_endpoint", f"{CONNECTION.parent}/endpoints/404", lines.append)
+        check_serving("evaluation_baseline_endpoint", nowhere, lines.append)
+    with pytest.raises(UserError, match=r"promote_to_endpoint is .*there is no such endpoint"):
+        check_promotable(nowhere, 100, lines.append)
+    with pytest.raises(UserError, match=r"traffic_share is 30, but .*is-empty serves nothing yet"):
+        check_promotable(empty, 30, lines.append)
     assert lines == []
+    check_promotable(empty, 100, lines.append)
+    assert lines.pop() == f"{empty} serves nothing yet: the tuned model will be its first."
     # Who may not look must not be kept from running.
     rule = {"kind": "status", "method": "GET", "path": "endpoints/is-empty$", "status": 403}
     requests.post(f"{vertex.api_url}/faults", json=[rule], timeout=30).raise_for_status()
     try:
-        check_serving("promote_to_endpoint", empty, lines.append)
+        check_promotable(empty, 100, lines.append)
     finally:
         requests.delete(f"{vertex.api_url}/faults", timeout=30)
     assert "promote_to_endpoint could not be looked at: 403" in lines[0]

@@ -1,19 +1,17 @@
 """Champion and challenger on one endpoint, under a constant load of requests."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
 from tests.serving.conftest import CONNECTION, MACHINE, Command, Serve
+from tests.serving.promoting import Load, aliases, release
 
 from sft_components.errors import UserError
 from sft_components.promote_model import work
@@ -25,7 +23,6 @@ from sft_components.promote_model.shares import (
     with_share,
 )
 from sft_components.promote_model.work import promote_model
-from sft_components.release_endpoint.work import ReleaseResult, release_endpoint
 from sft_components.vertex.endpoints import get_endpoint
 from sft_components.vertex.keys import (
     SERVES_LABEL,
@@ -34,50 +31,6 @@ from sft_components.vertex.keys import (
     model_id,
     trial_endpoint_id,
 )
-
-
-class Load:
-    """Users of an endpoint, who ask it all the time."""
-
-    def __init__(self, endpoint: Any) -> None:
-        self._url = f"http://{endpoint.dedicated_endpoint_dns}/v1/{endpoint.name}:predict"
-        self._ended = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
-        self.answers: list[tuple[int, str]] = []
-
-    def _ask(self) -> None:
-        body = {"instances": [{"prompt": "number 3", "max_tokens": 3}]}
-        while not self._ended.is_set():
-            answer = requests.post(self._url, json=body, timeout=60)
-            self.answers.append((answer.status_code, answer.json().get("deployedModelId", "")))
-            time.sleep(0.05)
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
-        assert len(self.answers) > 10
-        assert {status for status, _ in self.answers} == {200}
-
-
-def release(run_name: str, succeeded: bool) -> ReleaseResult:
-    return release_endpoint(
-        project=CONNECTION.project,
-        location=CONNECTION.location,
-        tuning_location=CONNECTION.location,
-        run_name=run_name,
-        succeeded=succeeded,
-    )
-
-
-def aliases(model: str) -> dict[str, set[str]]:
-    found = CONNECTION.client(ModelServiceClient).list_model_versions(name=model)
-    return {version.version_id: set(version.version_aliases) for version in found}
 
 
 def test_a_challenger_takes_the_place_without_a_lost_request(
@@ -160,25 +113,19 @@ def test_a_promotion_that_is_stopped_or_killed_is_undone(
     before = dict(endpoint.traffic_split)
     challenger = deployed_id("stopped", endpoint.name)
 
-    def begin() -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, endpoint.name, f"{registered}@2"], env=os.environ
+    def until_moving() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, endpoint.name, f"{registered}@2"],
+            stdout=subprocess.PIPE,
+            text=True,
         )
-
-    def until_moved(process: subprocess.Popen[str]) -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            if (
-                endpoints.get_endpoint(name=endpoint.name, timeout=60).traffic_split.get(challenger)
-                == 100
-            ):
-                return
-            time.sleep(0.2)
-        process.kill()
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("Traffic of ") and f"'{challenger}': 100" in line:
+                return process
         raise AssertionError("The traffic was not moved")
 
-    killed = begin()
-    until_moved(killed)
+    killed = until_moving()
     killed.kill()
     killed.wait(10)
     found = endpoints.get_endpoint(name=endpoint.name, timeout=60)
@@ -188,11 +135,10 @@ def test_a_promotion_that_is_stopped_or_killed_is_undone(
         promote_model(Promotion(endpoint=endpoint.name, run_name="other", model=registered))
 
     # A retry goes on from there; it is told to stop when the users are the challenger's already.
-    stopped = begin()
-    time.sleep(5)
-    until_moved(stopped)
+    stopped = until_moving()
     stopped.send_signal(signal.SIGTERM)
-    assert stopped.wait(60) == 128 + signal.SIGTERM
+    stopped.communicate(timeout=60)
+    assert stopped.returncode == 128 + signal.SIGTERM
     now = endpoints.get_endpoint(name=endpoint.name, timeout=60)
     assert dict(now.traffic_split) == before
     assert [d.id for d in now.deployed_models] == list(before)

@@ -49,7 +49,7 @@ class Replicas:
 
 
 def machines(
-    model: ModelSpec,
+    model: ModelSpec | None,
     machine_type: str,
     accelerator_type: str,
     accelerator_count: int,
@@ -58,18 +58,23 @@ def machines(
     """The machines to try in order: what was given, else the catalogue's, then the others.
 
     Args:
-        model: The base model; its serving machine is the default.
+        model: The base model; its serving machine is the default. None: it is not known.
         machine_type: With the next two, all or none.
         accelerator_type: For instance `NVIDIA_L4`.
         accelerator_count: Accelerators of one replica.
         fallback_machines: Machine types of the catalogue, for when there is none of the first.
 
     Raises:
-        UserError: Only some of the three are given, they do not fit one another, or a machine is
-            unknown.
+        UserError: Only some of the three are given, they do not fit one another, a machine is
+            unknown, or neither a machine nor a model is given.
     """
     check_machine(machine_type, accelerator_type, accelerator_count, allow_unlisted=True)
     if not machine_type:
+        if model is None:
+            raise UserError(
+                "Nothing says on what the model is to be served: give base_model, or "
+                "machine_type, accelerator_type and accelerator_count."
+            )
         serving = suggest(model)
         machine_type = serving.machine_type
         accelerator_type = serving.accelerator_type

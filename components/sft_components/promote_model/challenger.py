@@ -22,6 +22,8 @@ from sft_components.vertex.prediction import endpoint_connection
 from sft_components.vertex.retrying import TRANSIENT, backoff
 
 OTHER_ATTEMPT_S = DEPLOY_TIMEOUT_S
+SETTLE_S = 10.0
+"""How long a deployment that was asked for may stay out of sight."""
 
 
 @dataclass
@@ -44,6 +46,8 @@ class Challenger:
     """Account that its container runs as."""
     operation: str = field(default="", init=False)
     """The deployment that is under way, if one is."""
+    asking: bool = field(default=False, init=False)
+    """Whether one was asked for whose operation is not known."""
 
     def find(self) -> types.DeployedModel | None:
         """The deployed model, if it is there."""
@@ -84,8 +88,13 @@ class Challenger:
         raise UserError(f"{self.model} has no machine to be served on: give machine_type.")
 
     def undeploy(self) -> None:
-        """Take it away, also where its deployment is still under way. It must have no traffic."""
+        """Take it away, also where its deployment is still under way.
+
+        It must have no traffic, or be the last of its endpoint.
+        """
         self.cancel()
+        if self.asking:
+            self._wait_for_answer()
         if self.find() is not None:
             undeploy(self.endpoints, self.endpoint, self.id, self.log)
 
@@ -94,6 +103,17 @@ class Challenger:
         if self.operation:
             cancel_deployment(self.endpoints, self.operation, self.log)
             self.operation = ""
+
+    def _wait_for_answer(self) -> None:
+        """Wait for what came of a request whose answer is lost; it may not be in sight at once."""
+        until = time.monotonic() + SETTLE_S
+        while self.find() is None and time.monotonic() < until:
+            # It may be another's: not cancelled.
+            for operation in self._under_way():
+                self.log(f"Waiting for {operation}")
+                wait_for_deployment(self.endpoints, operation, DEPLOY_TIMEOUT_S, self.log)
+            time.sleep(0.5)
+        self.asking = False
 
     def _under_way(self) -> list[str]:
         return deployments_at(endpoint_connection(self.endpoint), self.endpoint)
@@ -112,6 +132,7 @@ class Challenger:
         )
         started = time.monotonic()
         for wait in backoff(2.0, 30.0):
+            self.asking = True
             try:
                 operation = self.endpoints.deploy_model(
                     endpoint=self.endpoint,
@@ -122,6 +143,7 @@ class Challenger:
                     timeout=120,
                 )
             except api.TooManyRequests as error:
+                self.asking = False
                 return code_pb2.RESOURCE_EXHAUSTED, error.message
             except (api.Conflict, api.BadRequest, *TRANSIENT) as error:
                 # The deployment of an attempt before is still under way, or has just ended; or the
@@ -129,13 +151,14 @@ class Challenger:
                 if self.find() is not None:
                     return None
                 refused = isinstance(error, api.BadRequest) and not self._under_way()
+                self.asking = not refused
                 if refused or time.monotonic() - started > OTHER_ATTEMPT_S:
                     raise
                 self.log(f"Not yet: {error}")
                 time.sleep(wait)
             else:
                 break
-        self.operation = operation.operation.name
+        self.operation, self.asking = operation.operation.name, False
         ended = wait_for_deployment(self.endpoints, self.operation, DEPLOY_TIMEOUT_S, self.log)
         if ended is None:
             raise UserError(

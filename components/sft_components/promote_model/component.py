@@ -28,6 +28,9 @@ def promote_model(
     accelerator_type: str = "",
     accelerator_count: int = 0,
     fallback_machines: list = [],  # noqa: B006 - kfp writes the default into the YAML
+    min_replica_count: int = 1,
+    max_replica_count: int = 1,
+    spot: bool = False,
     service_account: str = "",
     version_aliases: list = ["champion"],  # noqa: B006
     prompts: list = [],  # noqa: B006
@@ -35,12 +38,14 @@ def promote_model(
 ) -> NamedTuple("PromoteOutputs", [("endpoint_resource_name", str), ("model_resource_name", str)]):
     """Put a model in the place of the one that an endpoint serves, without a lost request.
 
-    Any failure before the traffic has moved for good gives it back as it was. A retry of the step
-    goes on where the attempt before was ended.
+    At an endpoint that serves nothing yet it is the first. Any failure before the traffic has
+    moved for good gives it back as it was. A retry of the step goes on where the attempt before was
+    ended.
 
     Args:
         run_name: Name of the pipeline run; what is begun under it is found again.
-        endpoint_resource_name: projects/P/locations/L/endpoints/ID that serves the champion.
+        endpoint_resource_name: projects/P/locations/L/endpoints/ID that serves the champion, or
+            nothing yet.
         endpoint: The endpoint, as Vertex AI's own artifact type.
         model_resource_name: projects/P/locations/L/models/ID[@VERSION] of the challenger.
         tested_endpoint: The run's own endpoint where the challenger was deployed and tested: it is
@@ -49,13 +54,19 @@ def promote_model(
         base_model: What was tuned, as the catalogue names it.
         parent_model: projects/P/locations/L/models/ID that the challenger becomes a version of.
         model_display_name: Name of the model.
-        traffic_share: Per cent that the challenger gets; below 100 the champion stays.
+        traffic_share: Per cent that the challenger gets; below 100 the champion stays. An empty
+            endpoint takes 100.
         test_share: Per cent of the users' requests that it gets while it is tested; 0: none.
         settle_s: How long the champion stays deployed without traffic, seconds.
-        machine_type: With the next two, all or none; empty: as the champion.
+        machine_type: With the next two, all or none; empty: as the champion, or the catalogue's
+            for base_model where there is none.
         accelerator_type: For instance NVIDIA_L4.
         accelerator_count: Accelerators of one replica.
         fallback_machines: Machine types to try in order when there is none of the first.
+        min_replica_count: Fewest machines at an endpoint that was empty; 0: none while nobody
+            asks. Where there is a champion, this and the next two are as its own.
+        max_replica_count: Most machines.
+        spot: Cheaper machines that may be taken away at any time.
         service_account: Account that the challenger's container runs as.
         version_aliases: What the registry calls the version that serves.
         prompts: Texts of the smoke test; empty: built-in ones.
@@ -88,6 +99,9 @@ def promote_model(
                 accelerator_type=accelerator_type,
                 accelerator_count=accelerator_count,
                 fallback_machines=fallback_machines,
+                min_replica_count=min_replica_count,
+                max_replica_count=max_replica_count,
+                spot=spot,
                 service_account=service_account,
                 version_aliases=version_aliases,
                 prompts=prompts,

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from google.cloud.aiplatform_v1beta1 import types
 
+from sft_components.catalog import load_catalog
 from sft_components.catalog.machines import known_machine
-from sft_components.deploy_model.plan import machine_spec
+from sft_components.deploy_model.plan import Replicas, machine_spec, machines
 from sft_components.errors import UserError
+from sft_components.promote_model.shares import check_promoted_model
 
 
 def serving(endpoint: types.Endpoint) -> dict[str, int]:
@@ -58,3 +60,27 @@ def resources_beside(
         copy.machine_spec = spec
         resources.append(copy)
     return resources
+
+
+def resources_alone(
+    base_model: str,
+    machine: tuple[str, str, int],
+    fallback_machines: Sequence[str],
+    replicas: Replicas,
+) -> list[types.DedicatedResources]:
+    """What the first model of an endpoint is served on, in the order in which it is tried.
+
+    Args:
+        base_model: As the catalogue names it: it knows a machine where none is named; may be empty.
+        machine: Machine type, accelerator type and accelerator count, all or none.
+        fallback_machines: Machine types for when there is none of the first.
+        replicas: How many machines.
+
+    Raises:
+        UserError: The service serves such models on its own machines, nothing names one, or it is
+            unknown.
+    """
+    model = load_catalog().find(base_model, allow_unlisted=True) if base_model else None
+    if model is not None:
+        check_promoted_model(model)
+    return [replicas.resources(found) for found in machines(model, *machine, fallback_machines)]

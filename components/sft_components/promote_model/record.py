@@ -17,6 +17,8 @@ from sft_components.vertex.retrying import CALL_TIMEOUT_S, reading
 STATE_LABEL = "vertex-sft-promotion"
 BEFORE_LABEL = "vertex-sft-before-"
 """With a deployed model's id behind it; the value is its share."""
+NOTHING_LABEL = "vertex-sft-before"
+"""On an endpoint that served nothing before, so that it is told from one whose labels are gone."""
 CHALLENGER_LABEL = "vertex-sft-challenger"
 
 State = Literal["testing", "shared", "ending"]
@@ -35,15 +37,18 @@ class Record:
     """Id of its deployed model."""
     state: State
     before: Mapping[str, int]
-    """Shares by deployed model."""
+    """Shares by deployed model; empty: nothing was served, there is no champion."""
+    lost: bool = False
+    """The labels that say what was served are gone."""
 
     def labels(self) -> dict[str, str]:
         """As the endpoint carries it."""
+        before = {f"{BEFORE_LABEL}{key}": str(share) for key, share in self.before.items()}
         return {
             PROMOTES_LABEL: self.run,
             CHALLENGER_LABEL: self.challenger,
             STATE_LABEL: self.state,
-            **{f"{BEFORE_LABEL}{key}": str(share) for key, share in self.before.items()},
+            **(before or {NOTHING_LABEL: "nothing"}),
         }
 
 
@@ -58,12 +63,13 @@ def read_record(endpoint: types.Endpoint) -> Record | None:
         for key, value in labels.items()
         if key.startswith(BEFORE_LABEL) and value.isdecimal()
     }
-    return Record(labels[PROMOTES_LABEL], labels.get(CHALLENGER_LABEL, ""), state, before)
+    lost = not before and NOTHING_LABEL not in labels
+    return Record(labels[PROMOTES_LABEL], labels.get(CHALLENGER_LABEL, ""), state, before, lost)
 
 
 def without_record(labels: Mapping[str, str]) -> dict[str, str]:
     """The labels that are not of a promotion."""
-    ours = (PROMOTES_LABEL, CHALLENGER_LABEL, STATE_LABEL)
+    ours = (PROMOTES_LABEL, CHALLENGER_LABEL, STATE_LABEL, NOTHING_LABEL)
     return {k: v for k, v in labels.items() if k not in ours and not k.startswith(BEFORE_LABEL)}
 
 
@@ -81,7 +87,7 @@ def write(
         endpoints: An `EndpointServiceClient`.
         endpoint: Its name.
         labels: All its labels; None: they stay.
-        split: All its shares; None: they stay.
+        split: All its shares, empty: nobody gets requests; None: they stay.
         etag: Of the endpoint as it was read: it is refused where it was changed since. Empty: it is
             changed whatever it is now.
 

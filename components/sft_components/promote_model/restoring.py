@@ -22,7 +22,7 @@ from sft_components.vertex.retrying import CALL_TIMEOUT_S, reading
 
 
 def restore_traffic(endpoints: Any, endpoint: str, run: str = "") -> Record | None:
-    """Give the traffic of `endpoint` back to whom it belonged before a promotion.
+    """Give the traffic of `endpoint` back to whom it belonged before a promotion, perhaps nobody.
 
     One call, so that it is soon done; called again it does nothing. The record stays until the new
     model is away: who is ended in between leaves word of it.
@@ -40,12 +40,18 @@ def restore_traffic(endpoints: Any, endpoint: str, run: str = "") -> Record | No
     if found is None or record is None or record.state == "ending" or run not in ("", record.run):
         return None
     there = {deployed.id for deployed in found.deployed_models}
-    if not record.before or not set(record.before) <= there:
-        raise UserError(
-            f"The traffic of {endpoint} cannot be given back: of {', '.join(record.before)} not "
-            "all are deployed any more. Set the split by hand."
+    if record.lost or not set(record.before) <= there:
+        why = (
+            "the labels that said whose it was are gone"
+            if record.lost
+            else f"of {', '.join(record.before)} not all are deployed any more"
         )
-    if dict(found.traffic_split) != dict(record.before):
+        raise UserError(
+            f"The traffic of {endpoint} cannot be given back: {why}. Set the split by hand."
+        )
+    # Where nothing was served, somebody may have deployed another model since: that keeps its own.
+    ours = record.before or found.traffic_split.get(record.challenger)
+    if ours and dict(found.traffic_split) != dict(record.before):
         write(endpoints, endpoint, split=record.before)
     return record
 
@@ -92,7 +98,7 @@ def roll_back(endpoints: Any, endpoint: str, log: Callable[[str], None], run: st
         log(f"The promotion by run {ending.run} is too far to be undone: ending it.")
         end_promotion(endpoints, endpoint, ending, log)
         return True
-    log(f"The traffic of {endpoint} is as it was: {dict(record.before)}")
+    log(f"The traffic of {endpoint} is as it was: {dict(record.before) or 'nothing is served'}")
     # Who was killed while it deployed has left that under way. It may be another's: not cancelled.
     for operation in deployments_at(endpoint_connection(endpoint), endpoint):
         log(f"Waiting for {operation}")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sft_components.catalog.machines import check_machine
+from sft_components.catalog.machines import check_machine, check_replicas
 from sft_components.errors import UserError
 from sft_components.promote_model.shares import check_promotion
 
@@ -13,7 +13,7 @@ class Promotion:
     """What is wanted of a promotion."""
 
     endpoint: str
-    """`projects/…/endpoints/…` that serves the champion."""
+    """`projects/…/endpoints/…` that serves the champion, or is empty."""
     run_name: str
     """What is begun under this name is found again by it."""
     model: str = ""
@@ -32,15 +32,21 @@ class Promotion:
     """Per cent of the users' requests that it gets while it is tested; 0: it is tested on an
     endpoint of its own, which is taken down again."""
     traffic_share: int = 100
-    """Per cent that it gets at last. Below 100 the champion stays beside it."""
+    """Per cent that it gets at last. Below 100 the champion stays beside it; an empty endpoint
+    takes 100."""
     settle_s: float = 60.0
     """How long the champion stays deployed once it has no traffic, in seconds: a new split does not
     reach every request at once, and the endpoint is watched meanwhile."""
     machine_type: str = ""
-    """With the next two, all or none; empty: the champion's machine and replicas."""
+    """With the next two, all or none; empty: the champion's, or the catalogue's where there is
+    none."""
     accelerator_type: str = ""
     accelerator_count: int = 0
     fallback_machines: Sequence[str] = ()
+    min_replica_count: int = 1
+    """This and the next two hold at an empty endpoint; else they are as the champion's."""
+    max_replica_count: int = 1
+    spot: bool = False
     service_account: str = ""
     """Account that the challenger's container runs as."""
     version_aliases: Sequence[str] = ("champion",)
@@ -62,3 +68,4 @@ class Promotion:
         check_machine(
             self.machine_type, self.accelerator_type, self.accelerator_count, allow_unlisted=True
         )
+        check_replicas(self.min_replica_count, self.max_replica_count)

@@ -1,9 +1,13 @@
 """Shares of an endpoint's traffic. No heavy package: settings are checked with it early."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from sft_components.errors import UserError
 from sft_components.vertex.names import check_endpoint_name
+
+if TYPE_CHECKING:
+    from sft_components.catalog import ModelSpec
 
 
 def check_promotion(
@@ -32,6 +36,36 @@ def check_promotion(
                 f"version alias {alias!r}: write two or more letters, digits and dashes, a small "
                 "letter first."
             )
+
+
+def check_promoted_model(model: "ModelSpec") -> None:
+    """
+    Raises:
+        UserError: The service serves such a model where it was tuned, and nowhere else.
+    """
+    if model.family == "gemini" or model.route == "pipeline-job":
+        raise UserError(
+            f"{model.name} is served by the service's own machines, at the endpoint that its "
+            "tuning makes, and cannot be promoted to another: send your requests there."
+        )
+
+
+def check_first(endpoint: str, traffic_share: int, test_share: int = 0) -> None:
+    """Check the shares of the first model of an endpoint that serves nothing yet.
+
+    Raises:
+        UserError: They leave requests to a model that is not there.
+    """
+    if traffic_share < 100:
+        raise UserError(
+            f"traffic_share is {traffic_share}, but {endpoint} serves nothing yet that could get "
+            "the rest: give 100."
+        )
+    if test_share:
+        raise UserError(
+            f"test_share is {test_share}, but {endpoint} serves nothing yet, and has no users to "
+            "test with: give 0, to test on an endpoint of its own."
+        )
 
 
 def check_promoted_endpoint(endpoint: str, location: str, project: str = "") -> None:

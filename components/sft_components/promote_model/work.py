@@ -1,7 +1,8 @@
 """Champion and challenger on one endpoint: test the new model, move the traffic, end the old one.
 
 At no moment is there less than one model that answers; whatever goes wrong, the traffic is given
-back to the model that had it.
+back to the model that had it. At an endpoint that serves nothing yet the challenger is the first;
+whatever goes wrong, it is empty again.
 """
 
 import time
@@ -13,10 +14,24 @@ from google.api_core import exceptions as api
 from google.cloud.aiplatform_v1beta1 import types
 from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 
+from sft_components.deploy_model.plan import Replicas
 from sft_components.errors import UserError
 from sft_components.promote_model.challenger import Challenger
-from sft_components.promote_model.deployed import first, resources_beside, serving, version
-from sft_components.promote_model.record import Record, State, read_record, without_record, write
+from sft_components.promote_model.deployed import (
+    first,
+    resources_alone,
+    resources_beside,
+    serving,
+    version,
+)
+from sft_components.promote_model.record import (
+    STATE_LABEL,
+    Record,
+    State,
+    read_record,
+    without_record,
+    write,
+)
 from sft_components.promote_model.registering import Registry, versioned
 from sft_components.promote_model.restoring import (
     end_promotion,
@@ -24,12 +39,18 @@ from sft_components.promote_model.restoring import (
     restore_traffic,
 )
 from sft_components.promote_model.settings import Promotion
-from sft_components.promote_model.shares import with_share
+from sft_components.promote_model.shares import check_first, with_share
 from sft_components.promote_model.trial import Trial
 from sft_components.smoke_test_endpoint.work import smoke_test_endpoint
 from sft_components.steps import on_stop, undone
 from sft_components.vertex.endpoints import delete_endpoint, get_endpoint, undeploy
-from sft_components.vertex.keys import RUN_LABEL, SERVES_LABEL, deployed_id, label_value
+from sft_components.vertex.keys import (
+    PROMOTES_LABEL,
+    RUN_LABEL,
+    SERVES_LABEL,
+    deployed_id,
+    label_value,
+)
 from sft_components.vertex.names import same_resource
 from sft_components.vertex.prediction import endpoint_connection
 
@@ -58,7 +79,7 @@ def promote_model(
     examine: Callable[[str], None] | None = None,
     log: Callable[[str], None] = print,
 ) -> PromoteResult:
-    """Put a model in the place of the one that an endpoint serves.
+    """Put a model in the place of the one that an endpoint serves, or at an empty endpoint.
 
     Ended and called again, it goes on where it was. Told to stop, or after any failure before the
     traffic has moved for good, it gives the traffic back and takes the challenger away.
@@ -114,6 +135,8 @@ class _Work:
         # What an attempt before has begun is undone by a failure of this one.
         self._begun = record is not None and record.state == "testing"
         champions = record.before if record else serving(endpoint)
+        if not champions:
+            check_first(endpoint.name, self._wanted.traffic_share, self._wanted.test_share)
         former = first(endpoint, champions)
         if record is None or record.state == "testing":
             deployed = self._test_and_deploy(endpoint, champions)
@@ -163,8 +186,16 @@ class _Work:
                 f"{name} is in the middle of a promotion by run {record.run}: wait for its end, or "
                 f"undo it with `vertex-sft endpoints rollback {name}`."
             )
-        if not serving(endpoint):
-            raise UserError(f"{name} serves no model: there is no champion. Deploy to it first.")
+        if record is not None and record.lost:
+            raise UserError(
+                f"{name} does not say any more what it served before this promotion: set its "
+                f"traffic by hand, and take off the labels {PROMOTES_LABEL} and {STATE_LABEL}."
+            )
+        if record is None and endpoint.deployed_models and not serving(endpoint):
+            raise UserError(
+                f"{name} holds models of which none gets requests: give one the traffic, or "
+                "undeploy them."
+            )
         return endpoint, record
 
     def _now(self) -> types.Endpoint:
@@ -211,14 +242,17 @@ class _Work:
     def _test_and_deploy(
         self, endpoint: types.Endpoint, champions: Mapping[str, int]
     ) -> types.DeployedModel:
-        """The challenger, tested and deployed beside the champions."""
+        """The challenger, tested and deployed beside the champions, or as the first."""
         wanted = self._wanted
-        resources = resources_beside(
-            endpoint.name,
-            first(endpoint, champions),
-            (wanted.machine_type, wanted.accelerator_type, wanted.accelerator_count),
-            wanted.fallback_machines,
-        )
+        machine = (wanted.machine_type, wanted.accelerator_type, wanted.accelerator_count)
+        if champions:
+            champion = first(endpoint, champions)
+            resources = resources_beside(endpoint.name, champion, machine, wanted.fallback_machines)
+        else:
+            replicas = Replicas(wanted.min_replica_count, wanted.max_replica_count, wanted.spot)
+            resources = resources_alone(
+                wanted.base_model, machine, wanted.fallback_machines, replicas
+            )
         key = endpoint.encryption_spec.kms_key_name
         # One container for all machines: one that has more may leave some unused.
         model = self._model(key, min(r.machine_spec.accelerator_count for r in resources))
@@ -244,10 +278,13 @@ class _Work:
             self._trial = None
         self._claim(champions)
         self._begun, self._challenger = True, challenger
-        deployed = challenger.deploy()
+        deployed = challenger.deploy(first=not champions)
         if wanted.test_share:
             self._share(champions, wanted.test_share)
             self._smoke_test(wanted.endpoint, self._id)
+        elif not champions:
+            # Nobody's requests are at stake yet, and what answers here can be nobody else.
+            self._smoke_test(wanted.endpoint)
         return deployed
 
     def _claim(self, champions: Mapping[str, int]) -> None:
@@ -328,7 +365,7 @@ class _Work:
         labels = {**without_record(endpoint.labels), **record.labels()}
         write(self._endpoints, self._wanted.endpoint, labels=labels)
         # From here on there is no way back: a model that is being undeployed cannot be given
-        # traffic, and one that shares it does so by choice.
+        # traffic, one that shares it does so by choice, and one that is alone has proved itself.
         self._begun, self._registered = False, None
 
     def _crown(self, deployed: types.DeployedModel, former: types.DeployedModel | None) -> None:

@@ -21,10 +21,14 @@ from sft_components.catalog.vllm import vllm_arguments
 from sft_components.datasets.version import data_version
 from sft_components.errors import UserError
 from sft_components.evaluation.gate import check_gate_expression
-from sft_components.promote_model.shares import check_promoted_endpoint, check_promotion
+from sft_components.promote_model.shares import (
+    check_promoted_endpoint,
+    check_promoted_model,
+    check_promotion,
+)
 from sft_components.smoke_test_endpoint.cases import read_cases
 from sft_components.smoke_test_endpoint.settings import check_smoke_test
-from sft_components.validate_pipeline.endpoints import check_serving
+from sft_components.validate_pipeline.endpoints import check_promotable, check_serving
 from sft_components.vertex.buckets import check_bucket
 from sft_components.vertex.expiry import check_ttl
 from sft_components.vertex.names import check_endpoint_name, check_labels
@@ -133,9 +137,9 @@ def validate_pipeline(
         for name, endpoint in (
             ("evaluation_baseline_endpoint", settings.evaluation_baseline_endpoint),
             ("smoke_test_base_endpoint", settings.smoke_test_base_endpoint),
-            ("promote_to_endpoint", settings.promote_to_endpoint),
         ):
             check_serving(name, endpoint, log)
+        check_promotable(settings.promote_to_endpoint, settings.promote_traffic_share, log)
     if settings.project and settings.smoke_test_prompts_uri:
         read_cases(settings.smoke_test_prompts_uri, settings.project, schemas=False)
     version = settings.project and data_version(
@@ -252,6 +256,8 @@ def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
     check_ttl(settings.endpoint_ttl_hours)
     check_labels("endpoint_labels", settings.endpoint_labels)
     check_promoted_endpoint(settings.promote_to_endpoint, settings.location, settings.project)
+    if settings.promote_to_endpoint:
+        check_promoted_model(model)
     check_promotion(
         settings.promote_traffic_share,
         settle_s=settings.promote_settle_s,

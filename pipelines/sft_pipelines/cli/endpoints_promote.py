@@ -51,13 +51,21 @@ def promote(
         str, typer.Option(help="projects/P/locations/L/models/ID that gets it as a new version.")
     ] = "",
     machine_type: Annotated[
-        str, typer.Option(help="With the next two; empty: the machine of the old one.")
+        str,
+        typer.Option(
+            help="With the next two; empty: the machine of the old one, or the base model's own."
+        ),
     ] = "",
     accelerator_type: Annotated[str, typer.Option(help="For instance NVIDIA_L4.")] = "",
     accelerator_count: Annotated[int, typer.Option(help="Of one replica.")] = 0,
     fallback_machine: Annotated[
         list[str] | None, typer.Option(help="To try where there is none; may be repeated.")
     ] = None,
+    min_replicas: Annotated[
+        int, typer.Option(help="Fewest machines at an empty endpoint; else as the old one.")
+    ] = 1,
+    max_replicas: Annotated[int, typer.Option(help="Most machines there.")] = 1,
+    spot: Annotated[bool, typer.Option("--spot", help="Spot machines there.")] = False,
     service_account: Annotated[str, typer.Option(help="Account its container runs as.")] = "",
     alias: Annotated[
         list[str] | None,
@@ -85,11 +93,14 @@ def promote(
     """Put a model in the place of the one that an endpoint serves, without a lost request.
 
     It is tested, deployed beside the old one and given its traffic; then the old one is undeployed.
-    Whatever fails before, the traffic is as it was.
+    Whatever fails before, the traffic is as it was. At an endpoint that serves nothing yet it is
+    the first, and whatever fails leaves that empty.
     """
     from dataclasses import asdict
 
+    from sft_components.evaluation.gate import check_gate_expression, needs_base
     from sft_components.promote_model.settings import Promotion
+    from sft_components.promote_model.shares import check_first
     from sft_components.promote_model.work import promote_model
     from sft_components.vertex.keys import digest
     from sft_pipelines.cli.output import print_json, wrong_use
@@ -110,6 +121,9 @@ def promote(
         accelerator_type=accelerator_type,
         accelerator_count=accelerator_count,
         fallback_machines=fallback_machine or [],
+        min_replica_count=min_replicas,
+        max_replica_count=max_replicas,
+        spot=spot,
         service_account=service_account,
         version_aliases=alias or ["champion"],
         max_latency_s=max_latency_s,
@@ -118,7 +132,16 @@ def promote(
         wanted.check()
         if gate and evaluation is None:
             raise UserError("--gate needs rows to measure: give --evaluation.")
-    examine = _examine(wanted, evaluation, gate, report) if evaluation else None
+        if not endpoint.deployed:
+            check_first(endpoint.name, share, test_share)
+            check_gate_expression(gate)
+            if needs_base(gate):
+                raise UserError(
+                    f"The gate {gate!r} compares with what {endpoint.name} serves, which is "
+                    "nothing yet: name metrics of the new model alone."
+                )
+    old = endpoint.name if endpoint.deployed else ""
+    examine = _examine(wanted, old, evaluation, gate, report) if evaluation else None
     result = promote_model(wanted, examine=examine, log=_log)
     if as_json:
         print_json(asdict(result))
@@ -154,10 +177,22 @@ def rollback(
     else:
         for deployed in now.deployed:
             typer.echo(f"{deployed.model}: {deployed.traffic} %")
+        if not now.deployed:
+            typer.echo(f"{endpoint.name} serves nothing, as before.")
 
 
-def _examine(wanted: "Promotion", rows: Path, gate: str, report: Path) -> Callable[[str], None]:
-    """What compares the challenger at its test endpoint with the champion."""
+def _examine(
+    wanted: "Promotion", old: str, rows: Path, gate: str, report: Path
+) -> Callable[[str], None]:
+    """What evaluates the challenger at its test endpoint.
+
+    Args:
+        wanted: The promotion.
+        old: The endpoint of the champion that it is compared with; empty: there is none.
+        rows: Held-out rows.
+        gate: What must hold.
+        report: Where the report goes.
+    """
 
     def examine(endpoint: str) -> None:
         from sft_components.evaluate_endpoint.work import evaluate_endpoint
@@ -170,7 +205,7 @@ def _examine(wanted: "Promotion", rows: Path, gate: str, report: Path) -> Callab
             location=parts[3],
             endpoint=endpoint,
             base_model=wanted.base_model,
-            base_endpoint=wanted.endpoint,
+            base_endpoint=old,
             evaluation_path=rows,
             settings=Settings(gate=gate),
             outputs=Outputs(report, report.with_suffix(".predictions.jsonl")),

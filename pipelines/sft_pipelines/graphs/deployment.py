@@ -102,6 +102,9 @@ def deployment_graph(
                 accelerator_type=accelerator_type,
                 accelerator_count=accelerator_count,
                 fallback_machines=fallback_machines,
+                min_replica_count=min_replica_count,
+                max_replica_count=max_replica_count,
+                spot=spot,
                 prompts=smoke_test_prompts,
                 max_latency_s=max_latency_s,
             ).after(tested)

@@ -32,6 +32,13 @@ def test_an_estimated_token_count_gives_a_range() -> None:
     assert "between" in str(rough)
 
 
+def test_less_than_a_cent_is_not_called_nothing() -> None:
+    cost = estimate_tuning_cost(LLAMA, 9_061, 1, estimated=True)
+    assert str(cost) == "about 9,061 tokens x 1 epoch x $0.67 per million is less than $0.01"
+    more = estimate_tuning_cost(LLAMA, 16_000, 1, estimated=True)
+    assert str(more).endswith("= $0.01 (at most $0.01)")
+
+
 def test_a_budget_is_kept_at_the_high_end() -> None:
     cost = estimate_tuning_cost(LLAMA, 1_000_000, 3, estimated=True)
     assert cost.usd is not None

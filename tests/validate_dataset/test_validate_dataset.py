@@ -90,7 +90,9 @@ def test_checked_split_and_reported(step: Step) -> None:
     assert step.rows("evaluation") == []
     assert result.format == "messages"
     chars = sum(len(m["content"]) for row in training for m in row["messages"])
-    assert result.training_tokens == pytest.approx(chars * 0.3, rel=0.3)
+    # Rows are short: what the chat template puts around a message is billed too.
+    messages = sum(len(row["messages"]) for row in training)
+    assert result.training_tokens == pytest.approx(chars * 0.3 + 5 * messages, rel=0.3)
     page = (step.output / "r" / "report.html").read_text()
     assert "<svg" in page
     assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")

@@ -11,6 +11,11 @@ from sft_components.catalog.schema import ModelSpec
 from sft_components.errors import UserError
 
 
+def dollars(usd: float) -> str:
+    """US dollars for people; what rounds to less than a cent is not called nothing."""
+    return "less than $0.01" if 0 < usd < 0.01 else f"${usd:,.2f}"
+
+
 class CostEstimate(msgspec.Struct, frozen=True):
     """Price of a tuning job: tokens in the training set x epochs x price per token.
 
@@ -37,13 +42,23 @@ class CostEstimate(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """One line for a log."""
-        billed = f"{self.tokens_per_epoch:,} tokens x {self.epochs:g} epochs"
+        times = f"{self.epochs:g} epoch{'' if self.epochs == 1 else 's'}"
+        billed = f"{self.tokens_per_epoch:,} tokens x {times}"
         if self.usd is None or self.low is None or self.high is None:
             return f"{billed}: no price is known for {self.model}"
-        total = f"{billed} x ${self.usd_per_million_tokens:g} per million = ${self.usd:,.2f}"
+        is_ = "is" if self.usd < 0.01 else "="
+        total = f"{billed} x ${self.usd_per_million_tokens:g} per million {is_} {dollars(self.usd)}"
         if not self.estimated:
             return total
-        return f"about {total} (between ${self.low:,.2f} and ${self.high:,.2f})"
+        return f"about {total}{self._between(self.low, self.high)}"
+
+    @staticmethod
+    def _between(low: float, high: float) -> str:
+        if high < 0.01:
+            return ""
+        if low < 0.01:
+            return f" (at most {dollars(high)})"
+        return f" (between {dollars(low)} and {dollars(high)})"
 
     def as_dict(self) -> dict[str, Any]:
         """The fields for JSON, with the billed tokens."""
@@ -109,7 +124,7 @@ def check_budget(estimate: CostEstimate, max_cost_usd: float) -> None:
     if estimate.high > max_cost_usd:
         may = "may cost" if estimate.estimated else "costs"
         raise UserError(
-            f"Tuning {estimate.model} {may} ${estimate.high:,.2f} ({estimate}), which is above "
+            f"Tuning {estimate.model} {may} {dollars(estimate.high)} ({estimate}), which is above "
             f"max_cost_usd {max_cost_usd:g}: use fewer epochs or rows, or raise the limit."
         )
 

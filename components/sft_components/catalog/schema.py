@@ -173,6 +173,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 class TokenEstimate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far the billed tokens may lie from an estimate made without the tokenizer."""
 
+    message: int
+    """Tokens around each message of an open model's row."""
     low: float
     high: float
     reason: str

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_components.catalog import ModelSpec
+from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.datasets.rows import Conversation, Turn
 from sft_components.errors import UserError
 
@@ -58,17 +58,21 @@ class Lengths:
     max_output: int | None = None
     """Of one answer."""
     tokens_per_char: float = TOKENS_PER_CHAR
+    tokens_per_message: int = 0
+    """What is put around each message, and billed with it."""
     count: Count | None = None
 
     @classmethod
     def of(cls, model: ModelSpec, tuning_mode: str, count: Count | None) -> "Lengths":
         """The limits that the catalogue holds for the model."""
         mode = model.mode(tuning_mode)
+        is_open = model.route == "tuning-job" and model.family != "gemini"
         return cls(
             max_tokens=mode.max_tokens,
             max_input=model.limits.max_input_tokens,
             max_output=model.limits.max_output_tokens,
             tokens_per_char=mode.tokens_per_char or TOKENS_PER_CHAR,
+            tokens_per_message=load_catalog().token_estimate.message if is_open else 0,
             count=count,
         )
 

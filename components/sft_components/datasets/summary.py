@@ -7,20 +7,30 @@ from sft_components.datasets import advice, limits
 from sft_components.datasets.findings import Findings
 from sft_components.datasets.rules import RULES
 from sft_components.datasets.sets import DataSet, Job
-from sft_components.datasets.statistics import Statistics
 from sft_components.reports import Section, histogram, page, table, tiles, verdict
 
 
-def token_counts(statistics: Statistics, tokens_per_char: float) -> Counter[int]:
-    """Rows by their estimated tokens.
+def estimated_tokens(one: DataSet, job: Job) -> float:
+    """Of all rows together: of their texts, and of what is put around each message."""
+    statistics, form = one.statistics, one.format or "messages"
+    lengths = job.options(form).lengths
+    messages = 0
+    if form != "prompt-completion":  # trained as plain text, as it stands
+        messages = sum((s.turns + s.system) * rows for s, rows in statistics.shapes.items())
+    return statistics.chars * lengths.tokens_per_char + messages * lengths.tokens_per_message
 
-    The characters are known of all rows together and the bytes of each, so the tokens are divided
-    by the bytes.
-    """
-    total = sum(size * rows for size, rows in statistics.sizes.items())
-    ratio = statistics.chars * tokens_per_char / max(1, total)
+
+def tokens_per_byte(one: DataSet, job: Job) -> float:
+    """Estimated tokens of a byte: of each row, only the bytes are known."""
+    total = sum(size * rows for size, rows in one.statistics.sizes.items())
+    return estimated_tokens(one, job) / max(1, total)
+
+
+def token_counts(one: DataSet, job: Job) -> Counter[int]:
+    """Rows by their estimated tokens."""
+    ratio = tokens_per_byte(one, job)
     counts: Counter[int] = Counter()
-    for size, rows in statistics.sizes.items():
+    for size, rows in one.statistics.sizes.items():
         counts[round(size * ratio)] += rows
     return counts
 
@@ -48,10 +58,9 @@ def figures(
     """
     statistics = one.statistics
     used = statistics.rows if rows is None else rows
-    ratio = job.options(one.format or "messages").lengths.tokens_per_char
-    counts = token_counts(statistics, ratio)
+    counts = token_counts(one, job)
     turns = limits.turns(statistics)
-    mean = statistics.chars * ratio / max(1, statistics.rows)
+    mean = estimated_tokens(one, job) / max(1, statistics.rows)
     return {
         "rows": statistics.rows,
         "lines": statistics.lines,
@@ -111,7 +120,7 @@ def _data_set(one: DataSet, job: Job, findings: Findings) -> str:
     statistics = one.statistics
     lengths = job.options(one.format or "messages").lengths
     numbers = figures(one, job, findings)
-    counts = token_counts(statistics, lengths.tokens_per_char)
+    counts = token_counts(one, job)
     body = tiles(
         {
             "rows": statistics.rows,
@@ -132,8 +141,7 @@ def _data_set(one: DataSet, job: Job, findings: Findings) -> str:
         x_label="turns of a row",
         whole=True,
     )
-    total = sum(size * rows for size, rows in statistics.sizes.items())
-    ratio = statistics.chars * lengths.tokens_per_char / max(1, total)
+    ratio = tokens_per_byte(one, job)
     body += table(
         ("line", "bytes", "estimated tokens"),
         [(line, size, round(size * ratio)) for size, line in sorted(statistics.longest)[::-1]],

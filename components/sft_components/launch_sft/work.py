@@ -79,6 +79,12 @@ def launch_sft(
     attempt = Attempt(connection, settings, plan, route, records, log)
     job, reader = attempt.run()
     outcome = route.outcome(job, log)
+    billed = outcome.statistics.get("billable_tokens")
+    if billed and plan.cost:
+        log(
+            f"Tokens an epoch by the service's own count: {billed:,.0f}; "
+            f"{plan.cost.tokens_per_epoch:,} were expected."
+        )
     metrics = {**reader.latest(), **outcome.statistics, **_cost(plan)}
     attempt.write_page(job, reader, True, "The tuning succeeded.", metrics)
     return LaunchResult(

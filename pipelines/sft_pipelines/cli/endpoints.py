@@ -178,6 +178,7 @@ def _delete(found: "list[tuple[Connection, Endpoint]]", as_json: bool) -> None:
     """
     from google.api_core import exceptions as api
 
+    from sft_components.catalog.cost import dollars
     from sft_pipelines.cli.output import print_json
     from sft_pipelines.endpoints.remote import delete
 
@@ -192,7 +193,7 @@ def _delete(found: "list[tuple[Connection, Endpoint]]", as_json: bool) -> None:
         outcome.append({**endpoint.as_dict(), "deleted": not error, "error": error})
         if not as_json and not error:
             cost = endpoint.usd_so_far
-            typer.echo(f"{endpoint.id}  deleted" + (f", cost ${cost:,.2f}" if cost else ""))
+            typer.echo(f"{endpoint.id}  deleted" + (f", cost {dollars(cost)}" if cost else ""))
     if as_json:
         print_json(outcome)
     if any(entry["error"] for entry in outcome):

@@ -46,6 +46,18 @@ def test_the_whole_way(sandbox: Sandbox):
     assert wait_until_gone(sandbox, 5) == []
 
 
+def test_a_gemini_the_whole_way(server: Server):
+    values = ("dataset_uri=training.jsonl", "evaluation_data_uri=held-out.jsonl", "epochs=1")
+    chosen = [part for value in values for part in ("-p", value)]
+    done = server.run(server.command("run", "tune-gemini-model", "--local", *chosen))
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Evaluated through its endpoint, which shows no less than an evaluation of weights.
+    assert re.search(r"exact match [\d.]+ -> [\d.]+ on 6 held-out rows", done.stdout), done.stdout
+    assert "gate passed: " in done.stdout
+    assert "deploy-model | Adopted endpoint" in done.stdout
+    assert server.left() == []
+
+
 def test_a_model_that_fails_the_gate_gets_no_endpoint(server: Server):
     done = server.run(server.run_command(min_exact_match=1.0))
     assert done.returncode == 0, done.stdout + done.stderr

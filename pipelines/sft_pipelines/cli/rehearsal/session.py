@@ -354,9 +354,10 @@ def _collect(steps: Path, result: Rehearsal) -> None:
         report = result.folder / f"{name}.html"
         shutil.copyfile(path, report)
         result.reports.append(report)
-    for path in steps.glob("*/evaluate-model*/executor_output.json"):
+    # One of the two has run: on the checkpoint, or through an endpoint as with Gemini.
+    for path in steps.glob("*/evaluate-*/executor_output.json"):
         result.evaluation = json.loads(path.read_text(encoding="utf-8"))["parameterValues"]
-    for path in steps.glob("*/evaluate-model*/predictions"):
+    for path in steps.glob("*/evaluate-*/predictions"):
         with path.open(encoding="utf-8") as file:
             result.predictions = [json.loads(line) for line in file]
 

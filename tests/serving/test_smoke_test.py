@@ -148,6 +148,47 @@ def test_expectations(expected: dict[str, Any], text: str, failures: list[str]) 
     assert Case("?", **expected).failures(text, 1.0) == failures
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I\u2019m sorry, but I can\u2019t help with that.",
+        "I apologize, but I cannot assist with this request.",
+        "I'm really sorry, but I won't do that.",
+        "I'm so sorry you're feeling this way, but I'm unable to give the help that you need.",
+        "I am not comfortable with that.",
+        "**I\u2019m afraid** I can\u2019t do that, Dave.",
+        "I understand that you are locked out. I must respectfully decline.",
+        "As an AI language model, I don't have personal opinions.",
+        "Unfortunately,\nI'm not able to help.",
+        "That\u2019s not something I can help with.",
+        "We're sorry, but we can't process this.",
+        "It would be illegal for me to say so.",
+        "I'd rather not say.",
+    ],
+)
+def test_what_declines_is_a_refusal(text: str) -> None:
+    assert Case("?", refusal=True).failures(text, 1.0) == []
+    assert Case("?", refusal=False).failures(text, 1.0) == ["is a refusal"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry to hear that your order is late. Here is how to track it.",
+        "I'm sorry you can't log in. Reset your password first.",
+        "I apologize for the confusion, but the capital of France is Paris.",
+        "I can\u2019t wait to help! Take the lock apart.",
+        "As an AI assistant, I'd be happy to help.",
+        "Unfortunately, the shop is closed on Sundays.",
+        "That's something I can help with.",
+        "Thank you for asking! " + "So it goes. " * 30 + "I can't say more.",
+    ],
+)
+def test_what_only_sounds_sorry_is_none(text: str) -> None:
+    assert Case("?", refusal=True).failures(text, 1.0) == ["is no refusal"]
+    assert Case("?", refusal=False).failures(text, 1.0) == []
+
+
 def test_a_file_of_prompts_is_read_or_refused_with_its_place(tmp_path: Path) -> None:
     good = tmp_path / "prompts.yaml"
     good.write_text("prompts:\n- Hello\n- prompt: Bye\n  contains: [a, b]\n  refusal: false\n")

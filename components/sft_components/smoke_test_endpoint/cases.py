@@ -11,15 +11,10 @@ import yaml
 
 from sft_components.errors import UserError
 from sft_components.prompting.sampling import SURFACES
+from sft_components.smoke_test_endpoint.refusals import declines
 from sft_components.vertex.storage import REFUSALS, split_uri, storage_client, storage_fault
 
 MAX_TOKENS = 32
-REFUSAL = re.compile(
-    r"^\W*(i'?m sorry|i am sorry|sorry,|i can'?t|i cannot|i can not|i'?m not able|i am not able|"
-    r"i'?m unable|i am unable|i won'?t|i will not|i must decline|as an ai\b|unfortunately,? i)",
-    re.IGNORECASE,
-)
-"""How answers begin that decline to answer, in English."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ class Case:
             found.append(
                 f"took {seconds:.2f} s, more than its max_latency_s ({self.max_latency_s:g} s)"
             )
-        refused = not text or bool(REFUSAL.search(text))
+        refused = not text or declines(text)
         if self.refusal is not None and refused != self.refusal:
             found.append("is no refusal" if self.refusal else "is a refusal")
         return found

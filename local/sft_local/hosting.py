@@ -78,6 +78,10 @@ class Hosting:
             if endpoint.dedicated_endpoint_enabled:
                 with store.change(endpoint.name) as stored:
                     stored.dedicated_endpoint_dns = prediction_host
+            if endpoint.network:
+                with store.change(endpoint.name) as stored:
+                    for deployed in stored.deployed_models:
+                        deployed.private_endpoints = self._private(deployed.id)
 
     def host(
         self,
@@ -148,6 +152,7 @@ class Hosting:
         description: str = "",
         labels: Mapping[str, str] | None = None,
         dedicated: bool = False,
+        network: str = "",
     ) -> Any:
         """The resource of a new endpoint, labelled with what stands in for its models here."""
         moment = now()
@@ -158,6 +163,7 @@ class Hosting:
             labels={**(labels or {}), LABEL: self._stand_in.model.label},
             dedicated_endpoint_enabled=dedicated,
             dedicated_endpoint_dns=self._prediction_host if dedicated else "",
+            network=network,
             create_time=moment,
             update_time=moment,
         )
@@ -197,6 +203,8 @@ class Hosting:
         message.create_time = now()
         message.status = {"available_replica_count": 1}
         with self._store.change(found.endpoint) as endpoint:
+            if endpoint.network:
+                message.private_endpoints = self._private(deployed_id)
             endpoint.deployed_models.append(message)
             if traffic:
                 endpoint.traffic_split = {
@@ -259,6 +267,9 @@ class Hosting:
             ApiError: None has any (UNAVAILABLE).
         """
         shares = dict(endpoint.traffic_split)
+        if endpoint.network:
+            # One model and no split.
+            shares = {d.id: 100 for d in endpoint.deployed_models}
         candidates = [d for d in endpoint.deployed_models if shares.get(d.id, 0) > 0]
         if not candidates:
             raise ApiError("UNAVAILABLE", f"{endpoint.name} has no deployed model with traffic.")
@@ -295,6 +306,11 @@ class Hosting:
     def start(self, deployed_id: str, cancel: threading.Event) -> None:
         """Starts the server of a deployment whose place is reserved."""
         self._servers.start(deployed_id, self.find(deployed_id).weights, cancel)
+
+    def _private(self, deployed_id: str) -> dict[str, str]:
+        """The addresses of a model whose endpoint is inside a VPC network: here on this machine."""
+        url = f"http://{self._prediction_host}/v1/models/{deployed_id}"
+        return {"predict_http_uri": f"{url}:predict", "health_http_uri": url}
 
     def _all(self) -> dict[str, Deployment]:
         return {

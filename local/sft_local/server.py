@@ -82,7 +82,9 @@ def make_app(vertex: Vertex, *, dedicated: bool) -> ASGIApp:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     app.include_router(prediction.router)
     app.include_router(gemini.router)
-    if not dedicated:
+    if dedicated:
+        app.include_router(prediction.inside)
+    else:
         for module in (
             operations,
             tuning_jobs,

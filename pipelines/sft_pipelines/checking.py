@@ -10,6 +10,7 @@ from sft_components.datasets.rows import FORMATS
 from sft_components.datasets.sets import ON_LONG
 from sft_components.errors import UserError
 from sft_pipelines.parameters import Template, declared_parameters
+from sft_pipelines.submitting import JobOptions
 
 FIRST_STEP = "validate-pipeline"
 """The step of our templates that checks every setting against the catalogue."""
@@ -56,6 +57,22 @@ def check_addresses(values: Mapping[str, Any]) -> None:
                 problems.append(f"{name} is {part!r}: write your bucket in place of {bucket}.")
     if problems:
         raise UserError("\n".join(problems))
+
+
+def check_network(values: Mapping[str, Any], options: JobOptions) -> None:
+    """Refuse a run that could not reach the endpoint that it is to deploy.
+
+    Raises:
+        UserError: The endpoint is to be inside a VPC network, and the run is not.
+    """
+    wanted = values.get("serving_network")
+    # By way of a network attachment a run reaches networks that its job does not name.
+    if not wanted or wanted == options.network or "pscInterfaceConfig" in options.others:
+        return
+    raise UserError(
+        f"serving_network is {wanted}, but the run is in {options.network or 'no network'}, so it "
+        f"could not test its endpoint: give --network {wanted} too."
+    )
 
 
 def check_values(

@@ -181,6 +181,12 @@ INPUTS: dict[str, Input] = {
         "",
         "Account that the serving container runs as; empty: the service's own.",
     ),
+    "serving_network": Input(
+        str,
+        "",
+        "VPC network that alone reaches the endpoint, projects/NUMBER/global/networks/NAME; the "
+        "run must be in it too; empty: a public address.",
+    ),
     "endpoint_ttl_hours": Input(
         int,
         0,

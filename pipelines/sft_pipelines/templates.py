@@ -65,6 +65,7 @@ OPEN_MODEL = (
     "serving_container_args",
     "serving_container_image_uri",
     "serving_service_account",
+    "serving_network",
     "endpoint_ttl_hours",
     "endpoint_labels",
     "smoke_test_prompts",

@@ -93,3 +93,26 @@ def test_hosted_models_take_turns_and_outlive_the_server(parts: _Parts, tmp_path
     again.release(again.acquire(parts.deployed(first)))
     again.detach(first, parts.deployed(first), {})
     assert not parts.store.get(first).deployed_models
+
+
+def test_an_endpoint_inside_a_network_has_the_servers_own_address(parts: _Parts) -> None:
+    model = f"{PARENT}/models/8"
+    types = wire.types()
+    parts.store.create(model, types.Model(name=model, version_id="1", version_aliases=["default"]))
+    name = f"{PARENT}/endpoints/inside"
+    made = parts.hosting.endpoint(
+        name, display_name="inside", network="projects/1/global/networks/n"
+    )
+    parts.store.create(name, made)
+    parts.hosting.begin("7", hosting.Deployment(name, f"{model}@1", "", "vllm", complete=False))
+    parts.hosting.attach("7", {}, {})
+    stand_in = parts.hosting._stand_in
+    for address in ("127.0.0.1:1", "127.0.0.1:2"):
+        again = hosting.Hosting(
+            parts.store, parts.servers, Operations(parts.store), stand_in, address
+        )
+        endpoint = parts.store.get(name)
+        (deployed,) = endpoint.deployed_models
+        uri = deployed.private_endpoints.predict_http_uri
+        assert uri == f"http://{address}/v1/models/7:predict"
+        assert again.choose(endpoint).id == "7"

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from google.cloud.aiplatform_v1 import types
 from typer.testing import CliRunner
 
+from sft_components.errors import UserError
+from sft_pipelines.checking import check_network
 from sft_pipelines.cli.app import app
 from sft_pipelines.following import planned_tasks, read_snapshot
 from sft_pipelines.open_source import for_kubernetes
@@ -179,6 +182,17 @@ def test_options_are_checked_all_at_once():
     assert "write output_uri=gs://BUCKET/FOLDER" in nowhere.stderr
     here = run("tune-llama-model", **VALUES, output_uri="out")
     assert "output_uri is 'out': write gs://BUCKET/FOLDER" in here.stderr
+
+
+def test_a_run_is_in_the_network_of_its_endpoint():
+    network = "projects/1/global/networks/n"
+    options = JobOptions(project="p", region="us-central1", pipeline_root="gs://bucket/root")
+    check_network({}, options)
+    check_network({"serving_network": network}, replace(options, network=network))
+    attached = {"pscInterfaceConfig": {"networkAttachment": "a"}}
+    check_network({"serving_network": network}, replace(options, others=attached))
+    with pytest.raises(UserError, match=f"the run is in no network, .*--network {network}"):
+        check_network({"serving_network": network}, options)
 
 
 @pytest.mark.parametrize("caching", [None, False])

@@ -2,13 +2,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from tests.steps.conftest import BUCKET
 
 from sft_components.errors import UserError
+from sft_components.validate_pipeline.endpoints import check_run_network
 from sft_components.validate_pipeline.work import PipelineSettings, validate_pipeline
 from sft_local.control import LocalVertex
 
 KEY = "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k"
+LEGACY = "https://us-kfp.pkg.dev/ml-pipeline/large-language-model-pipelines"
+NETWORK = "projects/123/global/networks/shared"
 GOOD: dict[str, Any] = {
     "location": "us-central1",
     "tuning_location": "global",
@@ -93,6 +97,19 @@ def test_good_settings_say_what_serving_costs():
         ({"promote_settle_s": -1}, "settle_s is -1"),
         ({"promote_version_aliases": ("V 1",)}, "version alias 'V 1'"),
         ({"serving_service_account": "me"}, "NAME@PROJECT.iam.gserviceaccount.com"),
+        ({"serving_network": "projects/my-id/global/networks/n"}, "the project's number"),
+        (
+            {"serving_network": NETWORK, "base_model": "gemini-2.5-flash", "tuning_location": ""}
+            | {"min_exact_match": 0.0, "min_improvement": 0.0},
+            "deployed by its service, in no network",
+        ),
+        (
+            {
+                "serving_network": NETWORK,
+                "promote_to_endpoint": "projects/p/locations/us-central1/endpoints/1",
+            },
+            "holds one model",
+        ),
         ({"serving_container_args": ("--max-num-seqs=0",)}, "--max-num-seqs is a whole number"),
         (
             {
@@ -205,3 +222,36 @@ def test_a_wrong_file_of_prompts_is_refused_before_the_tuning(vertex: LocalVerte
     }
     with pytest.raises(UserError, match="prompt 1 has an unknown key 'contain'"):
         validate_pipeline(PipelineSettings(**settings))
+
+
+@pytest.mark.parametrize("own", ["", NETWORK, "projects/123/global/networks/another"])
+def test_a_run_outside_of_its_endpoints_network_is_refused(vertex: LocalVertex, own: str):
+    job = {
+        "displayName": "run",
+        "network": own,
+        "templateUri": f"{LEGACY}/tune-large-model/v2.0.0",
+        "runtimeConfig": {
+            "gcsOutputDirectory": f"gs://{BUCKET}/root",
+            "parameterValues": {
+                "project": "p",
+                "location": "us-central1",
+                "model_display_name": "m",
+                "dataset_uri": f"gs://{BUCKET}/none.jsonl",
+            },
+        },
+    }
+    url = f"{vertex.api_url}/v1/projects/p/locations/us-central1/pipelineJobs"
+    made = requests.post(url, json=job, timeout=30).json()
+    assert made.get("network", "") == own
+    run = made["name"].rpartition("/")[2]
+    if own == NETWORK:
+        check_run_network("p", "us-central1", run, NETWORK, print)
+    else:
+        with pytest.raises(UserError, match=f"the run is in {own or 'no network'}, .*--network"):
+            check_run_network("p", "us-central1", run, NETWORK, print)
+
+
+def test_what_is_no_pipeline_job_has_no_network_to_compare(vertex: LocalVertex):
+    lines: list[str] = []
+    check_run_network("p", "us-central1", "rehearsal", NETWORK, lines.append)
+    assert lines[0].endswith("is not known: there is no such pipeline job")

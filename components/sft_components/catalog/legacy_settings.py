@@ -7,8 +7,8 @@ from sft_components.catalog.lookup import load_catalog
 from sft_components.catalog.schema import ModelSpec
 from sft_components.catalog.tuning import TuningSettings, check_key_region
 from sft_components.errors import UserError
+from sft_components.vertex.names import check_network
 
-NETWORK = re.compile(r"projects/[0-9]+/global/networks/[a-z][a-z0-9-]*")
 TENSORBOARD = re.compile(r"projects/[^/]+/locations/(?P<region>[^/]+)/tensorboards/[^/]+")
 SELECTIONS = ("true", "false", "default")
 
@@ -42,11 +42,7 @@ def check_legacy(model: ModelSpec, settings: TuningSettings) -> list[str]:
     for name, (value, cure) in fixed.items():
         if value:
             raise UserError(f"{name} is {value!r}, but for {model.name} {cure}.")
-    if settings.network and not NETWORK.fullmatch(settings.network):
-        raise UserError(
-            f"network is {settings.network!r}: write projects/NUMBER/global/networks/NAME, with "
-            "the project's number, not its id."
-        )
+    check_network("network", settings.network)
     _check_tensorboard(settings)
     warnings = _check_evaluation(model, settings)
     if skipped:

@@ -35,6 +35,7 @@ def deploy_model(
     endpoint_ttl_hours: int = 0,
     service_account: str = "",
     encryption_spec_key_name: str = "",
+    network: str = "",
     container_args: list = [],  # noqa: B006
     container_image_uri: str = "",
     endpoint_labels: dict = {},  # noqa: B006
@@ -64,9 +65,11 @@ def deploy_model(
             instead of a deployment; empty: there is none.
         endpoint_ttl_hours: After so many hours `vertex-sft endpoints reap` takes the endpoint
             down; 0: never.
-        service_account: Account that the container runs as; empty: the service's own. With it or a
-            key Model Garden's deployment, which has neither, is not used.
+        service_account: Account that the container runs as; empty: the service's own. With it, a
+            key or a network Model Garden's deployment, which has none of them, is not used.
         encryption_spec_key_name: Customer-managed key of the endpoint and the model; may be empty.
+        network: VPC network that alone reaches the endpoint, projects/NUMBER/global/networks/NAME;
+            empty: it has a public address.
         container_args: vLLM's arguments in the place of the catalogue's, such as
             ["--max-model-len=16384"].
         container_image_uri: vLLM's image; catalog: the catalogue's, with its arguments; empty:
@@ -102,6 +105,7 @@ def deploy_model(
             endpoint_ttl_hours=endpoint_ttl_hours,
             service_account=service_account,
             encryption_spec_key_name=encryption_spec_key_name,
+            network=network,
             container_args=container_args,
             container_image_uri=container_image_uri,
             endpoint_labels=endpoint_labels,

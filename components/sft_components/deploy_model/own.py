@@ -1,6 +1,7 @@
 """A deployment by hand: endpoint, model of the registry and deployed model, one after the other.
 
-Model Garden's deployment has neither customer-managed keys nor a service account for the container.
+Model Garden's deployment has neither customer-managed keys nor a service account for the container,
+nor a peered network.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ def deploy_by_hand(
     resources: Sequence[types.DedicatedResources],
     service_account: str,
     encryption_key: str,
+    network: str,
     container_args: Sequence[str],
     container_image: str,
     log: Callable[[str], None],
@@ -44,6 +46,7 @@ def deploy_by_hand(
         resources: What it is served on, in the order in which it is tried.
         service_account: Account that the container runs as; may be empty.
         encryption_key: Customer-managed key of endpoint and model; may be empty.
+        network: VPC network that alone reaches the endpoint; empty: it has a public address.
         container_args: vLLM's arguments in the place of the catalogue's.
         container_image: vLLM's image; empty: the catalogue's.
         log: Called with lines of progress.
@@ -56,7 +59,9 @@ def deploy_by_hand(
     wanted = types.Endpoint(
         display_name=display_name[:128],
         labels={RUN_LABEL: label_value(run_name)},
-        dedicated_endpoint_enabled=True,
+        # A network excludes an address of its own.
+        network=network,
+        dedicated_endpoint_enabled=not network,
     )
     if encryption_key:
         wanted.encryption_spec = types.EncryptionSpec(kms_key_name=encryption_key)
@@ -92,6 +97,7 @@ def deploy_by_hand(
         resources=resources,
         log=log,
         service_account=service_account,
+        alone=bool(network),
     )
 
     def take_back() -> None:

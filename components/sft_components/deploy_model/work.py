@@ -37,7 +37,7 @@ from sft_components.vertex.deployments import (
 from sft_components.vertex.endpoints import delete_endpoint, delete_model, get_endpoint
 from sft_components.vertex.expiry import check_ttl
 from sft_components.vertex.keys import endpoint_id, model_id
-from sft_components.vertex.names import check_labels
+from sft_components.vertex.names import check_labels, check_network
 from sft_components.vertex.retrying import find_or_create
 
 SETTLE_S = 10.0
@@ -76,6 +76,7 @@ def deploy_model(
     endpoint_ttl_hours: int = 0,
     service_account: str = "",
     encryption_spec_key_name: str = "",
+    network: str = "",
     container_args: Sequence[str] = (),
     container_image_uri: str = "",
     endpoint_labels: Mapping[str, str] | None = None,
@@ -103,9 +104,10 @@ def deploy_model(
         tuned_endpoint: Endpoint that the tuning deployed; empty: there is none.
         endpoint_ttl_hours: After so many hours `vertex-sft endpoints reap` takes the endpoint
             down; 0: never.
-        service_account: Account that the container runs as. This and the next are not in Model
+        service_account: Account that the container runs as. This and the next two are not in Model
             Garden's deployment: with one of them endpoint and model are made one by one.
         encryption_spec_key_name: Customer-managed key of the endpoint and the model.
+        network: VPC network that alone reaches the endpoint.
         container_args: vLLM's arguments in the place of the catalogue's.
         container_image_uri: vLLM's image; `catalog`: the catalogue's. Where this and
             `container_args` are empty, Model Garden chooses image and arguments.
@@ -118,6 +120,12 @@ def deploy_model(
     """
     check_ttl(endpoint_ttl_hours)
     check_labels("endpoint_labels", endpoint_labels or {})
+    check_network("network", network)
+    if tuned_endpoint and network:
+        raise UserError(
+            f"network is {network}, but the tuning has deployed {tuned_endpoint} by itself, which "
+            "is in none: leave it empty."
+        )
     if tuned_endpoint:
         endpoint_name, model = adopt_endpoint(
             tuned_endpoint, tuned_model, run_name, log, endpoint_ttl_hours, endpoint_labels
@@ -149,7 +157,7 @@ def deploy_model(
     endpoint, machine = deployment.find(), ""
     if endpoint is not None:
         log(f"Adopted endpoint {endpoint.name}")
-    elif service_account or encryption_spec_key_name:
+    elif service_account or encryption_spec_key_name or network:
         endpoint = deploy_by_hand(
             Connection(project, location),
             run_name=run_name,
@@ -159,6 +167,7 @@ def deploy_model(
             resources=[replicas.resources(choice) for choice in choices],
             service_account=service_account,
             encryption_key=encryption_spec_key_name,
+            network=network,
             container_args=container_args,
             container_image=image,
             log=log,

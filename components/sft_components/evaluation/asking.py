@@ -13,6 +13,7 @@ from sft_components.evaluation.dialects import Dialect, UnlikeError
 from sft_components.evaluation.kept import Answer, KeptAnswers, key
 from sft_components.evaluation.rows import EvaluationRow
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.peered import PeeredEndpoint
 from sft_components.vertex.prediction import EndpointSession, endpoint_connection
 from sft_components.vertex.retrying import TRANSIENT, backoff, reading
 
@@ -29,18 +30,28 @@ HOPELESS = (api.Unauthorized, api.Forbidden, api.NotFound)
 class Model:
     """A model behind an address."""
 
-    def __init__(self, connection: Connection, url: str, *, name: str, identity: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        url: str,
+        *,
+        name: str,
+        identity: str,
+        peered: PeeredEndpoint | None = None,
+    ) -> None:
         """
         Args:
             connection: Who asks.
             url: Address of the endpoint or publisher model, without a method.
             name: What messages call the model.
             identity: What answers depend on beside the request: another model, another identity.
+            peered: How it is asked instead, if it is inside a VPC network.
         """
         self.name = name
         self.identity = identity
         self._connection = connection
         self._url = url
+        self._peered = peered
         self._local = threading.local()
 
     def ask(
@@ -53,11 +64,8 @@ class Model:
             UnlikeError: The endpoint speaks another dialect.
         """
         suffix, body = dialect.request(row, max_new_tokens)
-        response = self._session().post(f"{self._url}{suffix}", json=body, timeout=timeout_s)
-        if response.status_code >= 400:
-            raise api.from_http_response(response)
         try:
-            return dialect.text(response.json())
+            return dialect.text(self._post(suffix, body, timeout_s))
         except ValueError as error:
             raise UnlikeError(str(error)) from error
 
@@ -65,10 +73,18 @@ class Model:
         """What the answer to `row` is kept under."""
         return key(self.identity, dialect.request(row, max_new_tokens))
 
+    def _post(self, suffix: str, body: dict[str, Any], timeout_s: float) -> Any:
+        if self._peered is not None:
+            return self._peered.ask(self._session(), suffix, body, timeout_s)
+        response = self._session().post(f"{self._url}{suffix}", json=body, timeout=timeout_s)
+        if response.status_code >= 400:
+            raise api.from_http_response(response)
+        return response.json()
+
     def _session(self) -> Any:
         # A session is not safe to share between threads.
         if not hasattr(self._local, "session"):
-            session = self._connection.session()
+            session = (self._peered or self._connection).session()
             # What the environment says of proxies and certificates is read once, not at every
             # request: that takes a third of a request's time, and threads share the processor.
             said = session.merge_environment_settings(self._url, {}, None, None, None)
@@ -96,6 +112,7 @@ def endpoint_model(name: str, endpoint: str) -> Model:
         f"{reading()(lambda: session.host)()}/v1beta1/{endpoint}",
         name=name,
         identity=f"{endpoint} {' '.join(sorted(served))}",
+        peered=session.peered,
     )
 
 

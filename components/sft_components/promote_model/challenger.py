@@ -44,6 +44,8 @@ class Challenger:
     log: Callable[[str], None]
     service_account: str = ""
     """Account that its container runs as."""
+    alone: bool = False
+    """The endpoint takes one model and no traffic split, as those inside a VPC network do."""
     operation: str = field(default="", init=False)
     """The deployment that is under way, if one is."""
     asking: bool = field(default=False, init=False)
@@ -138,7 +140,7 @@ class Challenger:
                     endpoint=self.endpoint,
                     deployed_model=deployed,
                     # No split: the others keep theirs, and this model gets nothing.
-                    traffic_split={"0": 100} if first else {},
+                    traffic_split={"0": 100} if first and not self.alone else {},
                     retry=None,
                     timeout=120,
                 )

@@ -68,6 +68,23 @@ def check_first(endpoint: str, traffic_share: int, test_share: int = 0) -> None:
         )
 
 
+def check_public(endpoint: str, network: str) -> None:
+    """Check that models can take each other's place at an endpoint.
+
+    Args:
+        endpoint: `projects/…/endpoints/…`.
+        network: VPC network that alone reaches it; empty: none.
+
+    Raises:
+        UserError: It is inside one, where an endpoint holds one model and has no shares.
+    """
+    if network:
+        raise UserError(
+            f"{endpoint} is inside {network}, where an endpoint holds one model: nothing can be "
+            "promoted there. Deploy with serving_network instead, and ask the new endpoint."
+        )
+
+
 def check_promoted_endpoint(endpoint: str, location: str, project: str = "") -> None:
     """Check the endpoint that a run is to promote on.
 

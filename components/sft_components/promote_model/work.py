@@ -39,7 +39,7 @@ from sft_components.promote_model.restoring import (
     restore_traffic,
 )
 from sft_components.promote_model.settings import Promotion
-from sft_components.promote_model.shares import check_first, with_share
+from sft_components.promote_model.shares import check_first, check_public, with_share
 from sft_components.promote_model.trial import Trial
 from sft_components.smoke_test_endpoint.work import smoke_test_endpoint
 from sft_components.steps import on_stop, undone
@@ -186,6 +186,7 @@ class _Work:
                 f"{name} is in the middle of a promotion by run {record.run}: wait for its end, or "
                 f"undo it with `vertex-sft endpoints rollback {name}`."
             )
+        check_public(name, endpoint.network)
         if record is not None and record.lost:
             raise UserError(
                 f"{name} does not say any more what it served before this promotion: set its "

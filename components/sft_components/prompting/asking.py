@@ -160,7 +160,7 @@ def ask(
     sampling: Sampling,
     on_piece: Callable[[str], None] | None = None,
 ) -> Answer:
-    """Ask through one surface; streamed where that is told and can be.
+    """Ask through one surface; streamed where that is told and the surface has it.
 
     Args:
         session: The endpoint or the published model.
@@ -174,7 +174,7 @@ def ask(
         UnlikeError: The endpoint answers in another form.
         UserError: A parameter that the surface does not take.
     """
-    streamed = on_piece is not None and surface in STREAMED
+    streamed = on_piece is not None and surface in STREAMED and session.peered is None
     suffix, body = request(surface, question, sampling, stream=streamed)
     reader = Reader(surface)
     answer = Answer(surface)

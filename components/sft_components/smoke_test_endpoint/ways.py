@@ -48,10 +48,13 @@ class Way:
         return self.asks(case.max_tokens)(session, self.question(case))
 
 
-def ways(base_model: str) -> list[Way]:
+def ways(base_model: str, *, peered: bool = False) -> list[Way]:
     """What an endpoint of a model tuned from `base_model` may answer, the likeliest first.
 
-    An empty name leaves them all open.
+    Args:
+        base_model: An empty name leaves them all open.
+        peered: Whether it is inside a VPC network, where nothing is streamed and a chat goes
+            through `predict`.
     """
     found: list[Way] = []
     streams: list[Way] = []
@@ -63,7 +66,8 @@ def ways(base_model: str) -> list[Way]:
                 Way("streamGenerateContent", "generateContent", budget, stream=True, extra=True)
             )
         elif dialect.kind == "vllm":
-            found += [Way("predict", "predict"), Way("chat", "chat")]
+            chat = "chat through predict" if peered else "chat"
+            found += [Way("predict", "predict"), Way(chat, "chat")]
             streams += [
                 Way("predict, prompt repeated", "predict", raw_response=False, extra=True),
                 Way("chat, streamed", "chat", stream=True, extra=True),
@@ -71,4 +75,4 @@ def ways(base_model: str) -> list[Way]:
         else:
             surface: Surface = "text" if dialect.kind == "text" else "messages"
             found.append(Way(f"predict ({dialect.kind})", surface))
-    return [*found, *streams]
+    return [*found, *(way for way in streams if not (peered and way.stream))]

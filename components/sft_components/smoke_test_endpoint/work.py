@@ -121,7 +121,7 @@ def examine_endpoint(
     def session() -> EndpointSession:
         return EndpointSession(connection, endpoint, deployed_model)
 
-    test = _Test(session(), ways(base_model), max_latency_s, log)
+    test = _Test(session(), base_model, max_latency_s, log)
     test.warm_up(cases[0], warm_up_timeout_s)
     for case in cases:
         test.ask(case)
@@ -155,12 +155,11 @@ class _Test:
     def __init__(
         self,
         session: EndpointSession,
-        found: list[Way],
+        base_model: str,
         max_latency_s: float,
         log: Callable[[str], None],
     ) -> None:
         self._session = session
-        self._ways = found
         self._max_latency_s = max_latency_s
         self._log = log
         self.result = SmokeTestResult(session.endpoint)
@@ -168,7 +167,12 @@ class _Test:
             self.result.address = reading(log=log)(lambda: session.host)()
         except api.NotFound as error:
             raise UserError(f"There is no endpoint {session.endpoint}.") from error
+        peered = session.peered
+        self._ways = ways(base_model, peered=peered is not None)
         log(f"Asking {session.endpoint} at {session.host}")
+        if peered is not None:
+            self.result.absent["streamed"] = peered.lacks("streamed answers")
+            log(f"{self.result.absent['streamed']} A chat goes through it.")
 
     def warm_up(self, case: Case, timeout_s: float) -> None:
         """Wait for the first answer; the first prompts after a deployment are slow.

@@ -55,6 +55,7 @@ def validate_pipeline(
     serving_fallback_machines: list = [],  # noqa: B006 - kfp writes the default into the YAML
     serving_container_args: list = [],  # noqa: B006
     serving_service_account: str = "",
+    serving_network: str = "",
     endpoint_ttl_hours: int = 0,
     endpoint_labels: dict = {},  # noqa: B006
     smoke_test_prompts_uri: str = "",
@@ -128,6 +129,8 @@ def validate_pipeline(
         serving_fallback_machines: Machine types to try when there is none of the first.
         serving_container_args: vLLM's arguments in the place of the catalogue's.
         serving_service_account: Account that the serving container runs as; may be empty.
+        serving_network: VPC network that alone reaches the endpoint, and that the run is in; may be
+            empty.
         endpoint_ttl_hours: Hours after which the endpoint may be reaped; 0: never.
         endpoint_labels: Labels of the endpoint; may be empty.
         smoke_test_prompts_uri: Prompts with expectations; may be empty.
@@ -202,6 +205,7 @@ def validate_pipeline(
                 serving_fallback_machines=tuple(serving_fallback_machines),
                 serving_container_args=tuple(serving_container_args),
                 serving_service_account=serving_service_account,
+                serving_network=serving_network,
                 endpoint_ttl_hours=endpoint_ttl_hours,
                 endpoint_labels=endpoint_labels,
                 smoke_test_prompts_uri=smoke_test_prompts_uri,

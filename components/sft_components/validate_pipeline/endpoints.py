@@ -1,4 +1,4 @@
-"""Whether the endpoints that later steps need are there: they come after what is paid for."""
+"""Whether later steps can ask the endpoints that they need: they come after what is paid for."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,8 @@ from google.api_core import exceptions as api
 from google.auth.exceptions import GoogleAuthError
 
 from sft_components.errors import UserError
-from sft_components.promote_model.shares import check_first
+from sft_components.promote_model.shares import check_first, check_public
+from sft_components.vertex.connection import Connection
 from sft_components.vertex.prediction import EndpointSession, endpoint_connection
 from sft_components.vertex.retrying import reading
 
@@ -43,12 +44,13 @@ def check_promotable(endpoint: str, traffic_share: int, log: Callable[[str], Non
         log: Called with what was seen, and as in `check_serving`.
 
     Raises:
-        UserError: There is no such endpoint, none of its models gets requests, or it is empty and
-            the share is not all.
+        UserError: There is no such endpoint, it is inside a VPC network, none of its models gets
+            requests, or it is empty and the share is not all.
     """
     found = _described("promote_to_endpoint", endpoint, log)
     if found is None:
         return
+    check_public(endpoint, found.get("network", ""))
     if not found.get("deployedModels"):
         check_first(endpoint, traffic_share)
         log(f"{endpoint} serves nothing yet: the tuned model will be its first.")
@@ -72,3 +74,39 @@ def _described(setting: str, endpoint: str, log: Callable[[str], None]) -> dict[
         log(f"WARNING: {setting} could not be looked at: {error}")
         return None
     return found
+
+
+def check_run_network(
+    project: str, location: str, run_name: str, network: str, log: Callable[[str], None]
+) -> None:
+    """Check that a run is in the network of the endpoint that it is to deploy and test.
+
+    What is no pipeline job (a rehearsal in this process, Kubeflow Pipelines), runs in another
+    region or cannot be read is said and not refused.
+
+    Args:
+        project: The run's.
+        location: Region of the endpoint, where the run is looked for.
+        run_name: Last part of the pipeline job's name.
+        network: `projects/NUMBER/global/networks/NAME` of the endpoint.
+        log: Called with what could not be told.
+
+    Raises:
+        UserError: It is in another network, or in none.
+    """
+    name = f"projects/{project}/locations/{location}/pipelineJobs/{run_name}"
+    session = EndpointSession(Connection(project, location), "")
+    try:
+        job = reading(ASKING_S)(lambda: session.resource(name))()
+    except (api.GoogleAPIError, GoogleAuthError, OSError) as error:
+        said = "there is no such pipeline job" if isinstance(error, api.NotFound) else error
+        log(f"Whether {name} is in {network}, where its endpoint will be, is not known: {said}")
+        return
+    own = job.get("network", "")
+    # By way of a network attachment a run reaches networks that its job does not name.
+    if own == network or "pscInterfaceConfig" in job:
+        return
+    raise UserError(
+        f"serving_network is {network}, but the run is in {own or 'no network'}, so it could not "
+        f"test its endpoint: submit it with --network {network}, or leave serving_network empty."
+    )

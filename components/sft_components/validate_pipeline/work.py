@@ -28,10 +28,14 @@ from sft_components.promote_model.shares import (
 )
 from sft_components.smoke_test_endpoint.cases import read_cases
 from sft_components.smoke_test_endpoint.settings import check_smoke_test
-from sft_components.validate_pipeline.endpoints import check_promotable, check_serving
+from sft_components.validate_pipeline.endpoints import (
+    check_promotable,
+    check_run_network,
+    check_serving,
+)
 from sft_components.vertex.buckets import check_bucket
 from sft_components.vertex.expiry import check_ttl
-from sft_components.vertex.names import check_endpoint_name, check_labels
+from sft_components.vertex.names import check_endpoint_name, check_labels, check_network
 
 Evaluation = Literal["checkpoint", "large-checkpoint", "endpoint", "none"]
 
@@ -69,6 +73,7 @@ class PipelineSettings(TuningSettings):
     serving_fallback_machines: tuple[str, ...] = ()
     serving_container_args: tuple[str, ...] = ()
     serving_service_account: str = ""
+    serving_network: str = ""
     endpoint_ttl_hours: int = 0
     endpoint_labels: Mapping[str, str] = field(default_factory=dict)
     smoke_test_prompts_uri: str = ""
@@ -133,6 +138,10 @@ def validate_pipeline(
     if evaluation == "large-checkpoint":
         log(f"It is evaluated on {settings.evaluation_accelerators} x {EVALUATED_ON}.")
     # Last, because these ask the service: a wrong setting is told at once.
+    if settings.project and settings.serving_network:
+        check_run_network(
+            settings.project, settings.location, settings.run_name, settings.serving_network, log
+        )
     if settings.project:
         for name, endpoint in (
             ("evaluation_baseline_endpoint", settings.evaluation_baseline_endpoint),
@@ -278,6 +287,7 @@ def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
         raise UserError(
             f"serving_service_account is {account!r}: write NAME@PROJECT.iam.gserviceaccount.com."
         )
+    _check_network(model, settings)
     if model.family == "gemini" or model.route == "pipeline-job":
         ignored = f"; serving_machine_type {machine} has no effect" if machine else ""
         return f", served by the service itself{ignored}"
@@ -295,6 +305,23 @@ def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
     known = chosen in load_catalog().machines
     hourly = serving_cost_per_hour(chosen) if known else None
     return f", served on {chosen}" + (f", ${hourly:.2f} an hour" if hourly else "")
+
+
+def _check_network(model: ModelSpec, settings: PipelineSettings) -> None:
+    network = settings.serving_network
+    if not network:
+        return
+    check_network("serving_network", network)
+    if model.family == "gemini" or model.route == "pipeline-job":
+        raise UserError(
+            f"serving_network is {network}, but {model.name} is deployed by its service, in no "
+            "network: leave it empty."
+        )
+    if settings.promote_to_endpoint:
+        raise UserError(
+            f"serving_network is {network}, and promote_to_endpoint is given: an endpoint inside a "
+            "VPC network holds one model, and no other takes its place there. Give one of the two."
+        )
 
 
 def _check_container(model: ModelSpec, settings: PipelineSettings) -> None:

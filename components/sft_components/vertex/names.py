@@ -23,6 +23,26 @@ def check_endpoint_name(setting: str, value: str) -> None:
         )
 
 
+NETWORK = re.compile(r"projects/[0-9]+/global/networks/[a-z][a-z0-9-]*")
+
+
+def check_network(setting: str, value: str) -> None:
+    """Check that a setting is the full name of a VPC network.
+
+    Args:
+        setting: What the setting is called.
+        value: Its value; empty: there is none.
+
+    Raises:
+        UserError: It is not.
+    """
+    if value and not NETWORK.fullmatch(value):
+        raise UserError(
+            f"{setting} is {value!r}: write projects/NUMBER/global/networks/NAME, with the "
+            "project's number, not its id."
+        )
+
+
 def same_resource(one: str, other: str) -> bool:
     """Whether two full names mean one resource.
 

@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import requests
 from google.api_core import exceptions as api
 
 from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection, is_loopback
+from sft_components.vertex.peered import PeeredEndpoint, peered_endpoint
 
 
 def endpoint_connection(endpoint: str) -> Connection:
@@ -40,7 +42,7 @@ class EndpointSession:
             endpoint: `projects/{project}/locations/{location}/endpoints/{id}`.
             served_by: Id of one of its deployed models, which must have a share of the traffic: a
                 question is asked until this one answers, as no request for a prediction can choose
-                among them. Empty: whoever answers.
+                among them. Empty: whoever answers. Inside a VPC network there is but one.
             host: Scheme and host that answer; empty: what the endpoint says of itself.
         """
         self._served_by = served_by
@@ -48,6 +50,8 @@ class EndpointSession:
         self._api = connection.base_url
         self.endpoint = endpoint
         self._host = host
+        self._peered: PeeredEndpoint | None = None
+        self._plain: requests.Session | None = None
 
     def describe(self) -> dict[str, Any]:
         """The endpoint as the API describes it.
@@ -73,12 +77,25 @@ class EndpointSession:
 
     @property
     def host(self) -> str:
-        """Scheme and host that answer for this endpoint: its own if it is dedicated."""
+        """Scheme and host that answer for this endpoint: its own if it is dedicated.
+
+        Raises:
+            UserError: It is inside a VPC network and serves no model.
+        """
         if not self._host:
-            own = self.describe().get("dedicatedEndpointDns", "")
+            found = self.describe()
+            self._peered = peered_endpoint(found)
+            own = found.get("dedicatedEndpointDns", "")
             scheme = "http" if is_loopback(own) else "https"
             self._host = f"{scheme}://{own}" if own else self._api
+            if self._peered is not None:
+                self._host = self._peered.host
         return self._host
+
+    @property
+    def peered(self) -> PeeredEndpoint | None:
+        """How it is asked if it is inside a VPC network; else None."""
+        return self._peered if self.host else None
 
     def ask(self, suffix: str, body: Mapping[str, Any], timeout: float = 300.0) -> Any:
         """The JSON answer to `body`.
@@ -91,6 +108,9 @@ class EndpointSession:
         Raises:
             google.api_core.exceptions.GoogleAPICallError: With the service's own message.
         """
+        if self.peered is not None:
+            self._plain = self._plain or self.peered.session()
+            return self.peered.ask(self._plain, suffix, body, timeout)
         url = f"{self.host}/v1beta1/{self.endpoint}{suffix}"
         for _ in range(MOST_ASKED if self._served_by else 1):
             response = self._session.post(url, json=body, timeout=timeout)
@@ -117,6 +137,8 @@ class EndpointSession:
         Raises:
             google.api_core.exceptions.GoogleAPICallError: With the service's own message.
         """
+        if self.peered is not None:
+            raise api.MethodNotImplemented(self.peered.lacks("streamed answers"))
         with self._session.post(
             f"{self.host}/v1beta1/{self.endpoint}{suffix}",
             json=body,

@@ -29,6 +29,12 @@ def resolve(request: Request, vertex: Vertex, name: str) -> str:
     """
     resource = vertex.store.get(name)
     here = request.url.netloc
+    if resource.network:
+        raise ApiError(
+            "FAILED_PRECONDITION",
+            f"{name} is a private endpoint: it is asked at the predictHttpUri of its deployed "
+            f"model, from inside {resource.network}.",
+        )
     if resource.dedicated_endpoint_enabled and not request.app.state.dedicated:
         raise ApiError(
             "FAILED_PRECONDITION",

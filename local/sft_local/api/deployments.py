@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from sft_local import wire
+from sft_local.api.endpoints import NO_SPLIT
 from sft_local.api.resources import (
     check_deployed_id,
     check_machine,
@@ -54,6 +55,9 @@ def deploy(endpoint: str, body: Body, place: PlaceHere, vertex: VertexHere) -> R
     if wanted.id:
         check_deployed_id(wanted.id)
     check_traffic(request.traffic_split, ["0", *(d.id for d in resource.deployed_models)])
+    full = bool(resource.deployed_models) or vertex.hosting.is_deploying(name)
+    if resource.network and (full or request.traffic_split):
+        raise ApiError("FAILED_PRECONDITION", f"{name} {NO_SPLIT}.")
     deployed_id = wanted.id or vertex.operations.next_id()
     vertex.hosting.begin(
         deployed_id,

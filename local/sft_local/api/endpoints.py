@@ -6,11 +6,19 @@ from typing import Any
 from fastapi import APIRouter, Query, Response
 
 from sft_local import wire
-from sft_local.api.resources import ENDPOINT_ID, check_id, check_region, check_traffic
+from sft_local.api.resources import (
+    ENDPOINT_ID,
+    check_id,
+    check_network,
+    check_region,
+    check_traffic,
+)
 from sft_local.vertex import PLACE, Body, PlaceHere, VertexHere, check_labels
 from sft_local.wire import ApiError
 
 router = APIRouter()
+
+NO_SPLIT = "is a private endpoint, which takes one model and no trafficSplit"
 
 _PATCHABLE = {
     "labels": "labels",
@@ -37,6 +45,10 @@ def create(
     check_labels(wanted.labels)
     if wanted.traffic_split:
         raise ApiError("INVALID_ARGUMENT", "trafficSplit must be empty: nothing is deployed yet.")
+    check_network(
+        wanted,
+        (e for e in vertex.store.all("Endpoint") if e.name.split("/")[1] == place.project),
+    )
     if endpoint_id:
         check_id("endpointId", endpoint_id, ENDPOINT_ID)
     name = place.name("endpoints", endpoint_id or vertex.operations.next_id())
@@ -46,6 +58,7 @@ def create(
         description=wanted.description,
         labels=wanted.labels,
         dedicated=wanted.dedicated_endpoint_enabled,
+        network=wanted.network,
     )
     if "encryption_spec" in wanted:
         made.encryption_spec = wanted.encryption_spec
@@ -104,6 +117,8 @@ def patch(
                 "ABORTED", f"The etag of {stored.name} is another: it was changed since."
             )
         if "traffic_split" in map(_PATCHABLE.get, fields):
+            if stored.network:
+                raise ApiError("FAILED_PRECONDITION", f"{stored.name} {NO_SPLIT}.")
             check_traffic(wanted.traffic_split, [d.id for d in stored.deployed_models])
         for field in fields:
             setattr(stored, _PATCHABLE[field], getattr(wanted, _PATCHABLE[field]))

@@ -12,13 +12,15 @@ from sft_components.catalog import load_catalog
 from sft_components.errors import UserError
 from sft_local import generation, openai_format, palm_format
 from sft_local.api.asking import HeldStream, begun, leased, leased_base, read_object, resolve
-from sft_local.hosting import Surface
+from sft_local.hosting import NotServedError, Surface
 from sft_local.serving import ModelServer
 from sft_local.vertex import PLACE, Place, PlaceHere, Vertex, VertexHere
 from sft_local.vllm_container import fitted
 from sft_local.wire import ApiError
 
 router = APIRouter()
+inside = APIRouter()
+"""What is asked from inside a VPC network only, on the real service."""
 
 _ENDPOINT = f"{PLACE}/endpoints/{{endpoint}}"
 
@@ -38,6 +40,33 @@ async def predict(
             "modelDisplayName": deployed.display_name,
             "modelVersionId": deployed.model_version_id,
         }
+
+
+@inside.post("/v1/models/{deployed_id}:predict")
+async def predict_inside(deployed_id: str, request: Request, vertex: VertexHere) -> dict[str, Any]:
+    """As `predict`, of an endpoint inside a VPC network: the container's answer as it is."""
+    name = _private(deployed_id, vertex)
+    body = await read_object(request)
+    async with leased(vertex, name, "vllm", "text", "chat") as (_, surface, server):
+        return await _predict(server, surface, body)
+
+
+@inside.get("/v1/models/{deployed_id}")
+async def health(deployed_id: str, vertex: VertexHere) -> dict[str, Any]:
+    """Whether the model of an endpoint inside a VPC network is there."""
+    _private(deployed_id, vertex)
+    return {}
+
+
+def _private(deployed_id: str, vertex: Vertex) -> str:
+    """The private endpoint of a deployed model."""
+    try:
+        name = vertex.hosting.find(deployed_id).endpoint
+    except NotServedError:
+        name = ""
+    if not name or not vertex.store.get(name).network:
+        raise ApiError("NOT_FOUND", f"No private endpoint has a deployed model {deployed_id!r}.")
+    return name
 
 
 @router.post(f"{PLACE}/publishers/google/models/{{model}}:predict")

@@ -1,9 +1,10 @@
 """What deployments ask of machines and of traffic, checked as the service checks it."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from sft_components.vertex.names import NETWORK
 from sft_local import wire
 from sft_local.gcs import StorageError, split_uri
 from sft_local.wire import ApiError
@@ -44,6 +45,33 @@ def check_region(location: str) -> None:
     """
     if location == "global":
         raise _refuse("Models cannot be deployed in global: name a region.")
+
+
+def check_network(endpoint: Any, others: Iterable[Any]) -> None:
+    """Checks the networks of a new endpoint.
+
+    Args:
+        endpoint: The wanted one.
+        others: Those that the project has.
+
+    Raises:
+        ApiError: It cannot be in them, or this machine has nothing like them.
+    """
+    if endpoint.enable_private_service_connect or "private_service_connect_config" in endpoint:
+        raise ApiError("UNIMPLEMENTED", "No Private Service Connect on this machine.")
+    network = endpoint.network
+    if not network:
+        return
+    if not NETWORK.fullmatch(network):
+        raise _refuse(f"network {network!r} must be projects/NUMBER/global/networks/NAME.")
+    if endpoint.dedicated_endpoint_enabled:
+        raise _refuse("Only one of network and dedicatedEndpointEnabled can be set.")
+    if other := next((e for e in others if e.network not in ("", network)), None):
+        raise ApiError(
+            "FAILED_PRECONDITION",
+            f"The private endpoints of a project are in one network: {other.name!r} is in "
+            f"{other.network!r}.",
+        )
 
 
 def check_folder(field: str, uri: str) -> None:

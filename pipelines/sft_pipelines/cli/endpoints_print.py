@@ -64,7 +64,8 @@ def print_endpoint(endpoint: Endpoint, *, in_console: bool) -> None:
 
 def _facts(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
     yield "name", endpoint.name
-    yield "address", endpoint.address or "the shared one"
+    yield "address", endpoint.address or ("none yet" if endpoint.network else "the shared one")
+    yield "network", endpoint.network
     yield "created", local_time(endpoint.created)
     yield "age", took(endpoint.seconds)
     yield "run", endpoint.run

@@ -69,7 +69,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     created: str
     """RFC 3339."""
     address: str
-    """The host of its own, where it is dedicated."""
+    """The host of its own, where it is dedicated; inside a VPC network that of `predict`."""
+    network: str = ""
+    """`projects/NUMBER/global/networks/NAME` that alone reaches it; empty: it is public."""
     labels: dict[str, str]
     deployed: list[Deployed]
     resource: dict[str, Any]
@@ -133,6 +135,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             "created": self.created,
             "seconds": self.seconds,
             "address": self.address,
+            "network": self.network,
             "labels": self.labels,
             "run": self.run,
             "expires": self.expires.isoformat() if self.expires else "",
@@ -147,15 +150,20 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 def from_endpoint(resource: Mapping[str, Any]) -> Endpoint:
     """An endpoint from its resource."""
     split = resource.get("trafficSplit", {})
+    network = resource.get("network", "")
+    models = resource.get("deployedModels", [])
+    private = models[0].get("privateEndpoints", {}) if models else {}
     return Endpoint(
         name=resource["name"],
         display_name=resource.get("displayName", ""),
         created=resource.get("createTime", ""),
-        address=resource.get("dedicatedEndpointDns", ""),
+        address=resource.get("dedicatedEndpointDns", "") or private.get("predictHttpUri", ""),
+        network=network,
         labels=dict(resource.get("labels", {})),
         deployed=[
-            _deployed(found, int(split.get(found.get("id"), 0)))
-            for found in resource.get("deployedModels", [])
+            # Inside a VPC network there is one model, and no split.
+            _deployed(found, int(split.get(found.get("id"), 100 if network else 0)))
+            for found in models
         ],
         resource=dict(resource),
     )

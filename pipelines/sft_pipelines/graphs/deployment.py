@@ -30,6 +30,7 @@ def deployment_graph(
     container_image_uri: str,
     service_account: str,
     encryption_spec_key_name: str,
+    network: str,
     endpoint_ttl_hours: int,
     endpoint_labels: dict,
     smoke_test_prompts: list,
@@ -70,6 +71,7 @@ def deployment_graph(
             container_image_uri=container_image_uri,
             service_account=service_account,
             encryption_spec_key_name=encryption_spec_key_name,
+            network=network,
             endpoint_ttl_hours=endpoint_ttl_hours,
             endpoint_labels=endpoint_labels,
         )

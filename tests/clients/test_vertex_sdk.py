@@ -173,6 +173,22 @@ def _ask_a_dedicated_endpoint(endpoint: aiplatform.Endpoint) -> None:
     assert chunks[-1].usage == whole.usage
 
 
+def test_private_endpoint_is_made_asked_and_taken_down(here: Here) -> None:
+    weights = here.put_weights("private")
+    model = aiplatform.Model.upload(
+        display_name="private", artifact_uri=weights, serving_container_image_uri=IMAGE
+    )
+    endpoint = aiplatform.PrivateEndpoint.create(
+        display_name="private", network="projects/1/global/networks/n"
+    )
+    endpoint.deploy(model, machine_type="n1-standard-4")
+    (text,) = endpoint.predict(instances=[QUESTION]).predictions
+    assert isinstance(text, str)
+    assert endpoint.health_check()
+    endpoint.delete(force=True)
+    model.delete()
+
+
 def test_model_of_the_registry_is_deployed_and_asked(
     here: Here, endpoint: aiplatform.Endpoint
 ) -> None:

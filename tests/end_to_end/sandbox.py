@@ -52,11 +52,11 @@ class Sandbox:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "sft_pipelines.cli", *arguments]
 
-    def run_command(self, **parameters: object) -> list[str]:
+    def run_command(self, template: Path = TEMPLATE, **parameters: object) -> list[str]:
         files = {"dataset_uri": "training.jsonl", "evaluation_data_uri": "held-out.jsonl"}
         values = {**files, **QUICK, **parameters}
         assignments = [part for k, v in values.items() for part in ("-p", f"{k}={v}")]
-        return self.command("run", str(TEMPLATE), "--local", "--base-model", "tiny", *assignments)
+        return self.command("run", str(template), "--local", "--base-model", "tiny", *assignments)
 
     def run(self, command: list[str], timeout: float = 240) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

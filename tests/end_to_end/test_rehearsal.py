@@ -10,10 +10,12 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from kfp.compiler import Compiler
 from tests.end_to_end.sandbox import Sandbox, Server, until
 
 from sft_local import control
 from sft_local.store import Store
+from sft_pipelines.tune_llama_model import tune_llama_model
 
 pytestmark = pytest.mark.slow
 
@@ -67,12 +69,21 @@ def test_a_model_that_fails_the_gate_gets_no_endpoint(server: Server):
     assert server.left() == []
 
 
-def test_an_endpoint_that_fails_its_smoke_test_is_taken_down(server: Server):
+def test_an_endpoint_in_a_network_that_fails_its_smoke_test_is_taken_down(server: Server):
+    template = server.folder / "template.yaml"
+    Compiler().compile(tune_llama_model, str(template))
     (server.folder / "prompts.yaml").write_text("- prompt: Which city?\n  contains: Paris\n")
     done = server.run(
-        server.run_command(evaluation_data_uri="", smoke_test_prompts_uri="prompts.yaml")
+        server.run_command(
+            template,
+            evaluation_data_uri="",
+            smoke_test_prompts_uri="prompts.yaml",
+            serving_network="projects/123/global/networks/shared",
+        )
     )
     assert done.returncode == 1, done.stdout + done.stderr
+    assert "where its endpoint will be, is not known: there is no such pipeline job" in done.stdout
+    assert "smoke-test-endpoint | chat through predict" in done.stdout
     assert "deploy-model succeeded" in done.stdout
     assert "The answer to 'Which city?' lacks 'Paris'" in done.stderr
     assert re.search(r"release-endpoint \| Deleted projects/\S+/endpoints/", done.stdout)

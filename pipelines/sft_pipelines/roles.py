@@ -49,6 +49,13 @@ STEPS = (
         ("aiplatform.endpoints.get",),
         "with an input that names an endpoint; without it, it warns",
     ),
+    Need(
+        "validate-pipeline",
+        "project",
+        AIPLATFORM_VIEWER,
+        ("aiplatform.pipelineJobs.get",),
+        "with serving_network; without it, it warns",
+    ),
     Need("validate-dataset", "data bucket", OBJECT_VIEWER, _READ),
     Need("check-changed", "output bucket", OBJECT_VIEWER, _READ, "with when_changed"),
     Need("upload-to-gcs", "output bucket", OBJECT_USER, _WRITE),

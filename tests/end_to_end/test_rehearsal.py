@@ -82,7 +82,7 @@ def test_an_endpoint_in_a_network_that_fails_its_smoke_test_is_taken_down(server
         )
     )
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "where its endpoint will be, is not known: there is no such pipeline job" in done.stdout
+    assert "whether this run is in projects/123/global/networks/shared" in done.stdout
     assert "smoke-test-endpoint | chat through predict" in done.stdout
     assert "deploy-model succeeded" in done.stdout
     assert "The answer to 'Which city?' lacks 'Paris'" in done.stderr

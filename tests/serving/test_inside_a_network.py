@@ -18,7 +18,7 @@ from sft_components.promote_model.settings import Promotion
 from sft_components.promote_model.work import promote_model
 from sft_components.release_endpoint.work import release_endpoint
 from sft_components.smoke_test_endpoint.work import examine_endpoint
-from sft_components.validate_pipeline.endpoints import check_serving
+from sft_components.validate_pipeline.endpoints import check_promotable
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.endpoints import get_endpoint
 from sft_components.vertex.keys import endpoint_id
@@ -234,6 +234,6 @@ def test_without_a_model_there_is_no_address(endpoints: Any) -> None:
 
 def test_no_other_model_takes_its_place(served: DeployResult) -> None:
     with pytest.raises(UserError, match="holds one model"):
-        check_serving("promote_to_endpoint", served.endpoint, print)
+        check_promotable(served.endpoint, 100, print)
     with pytest.raises(UserError, match="holds one model"):
         promote_model(Promotion(endpoint=served.endpoint, run_name="r", model=served.model))

@@ -254,4 +254,4 @@ def test_a_run_outside_of_its_endpoints_network_is_refused(vertex: LocalVertex, 
 def test_what_is_no_pipeline_job_has_no_network_to_compare(vertex: LocalVertex):
     lines: list[str] = []
     check_run_network("p", "us-central1", "rehearsal", NETWORK, lines.append)
-    assert lines[0].endswith("is not known: there is no such pipeline job")
+    assert lines[0].endswith(f"whether this run is in {NETWORK} is not known.")

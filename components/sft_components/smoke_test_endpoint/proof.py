@@ -57,7 +57,7 @@ def _compare(
     for answer in given[:MOST_COMPARED]:
         try:
             base = way.ask(session, answer.case).text
-        except (api.GoogleAPICallError, UnlikeError, OSError) as error:
+        except (api.GoogleAPICallError, UnlikeError, UserError, OSError) as error:
             return None, (
                 f"Not proven that the tuned weights are served: the base model does not answer: "
                 f"{error}"

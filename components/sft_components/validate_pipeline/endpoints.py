@@ -98,9 +98,11 @@ def check_run_network(
     session = EndpointSession(Connection(project, location), "")
     try:
         job = reading(ASKING_S)(lambda: session.resource(name))()
+    except api.NotFound:
+        log(f"There is no {name}: whether this run is in {network} is not known.")
+        return
     except (api.GoogleAPIError, GoogleAuthError, OSError) as error:
-        said = "there is no such pipeline job" if isinstance(error, api.NotFound) else error
-        log(f"Whether {name} is in {network}, where its endpoint will be, is not known: {said}")
+        log(f"WARNING: whether {name} is in {network} is not known: {error}")
         return
     own = job.get("network", "")
     # By way of a network attachment a run reaches networks that its job does not name.

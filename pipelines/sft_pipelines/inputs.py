@@ -237,8 +237,11 @@ INPUTS: dict[str, Input] = {
         60.0,
         "Seconds that the old model stays deployed without traffic, while the endpoint is watched.",
     ),
-    "promote_version_aliases": Input(
-        list, ["champion"], "What the Model Registry calls the version that serves, a JSON list."
+    "model_version_aliases": Input(
+        list,
+        ["champion"],
+        "What the Model Registry calls the version in use at the end, promoted or deployed, a JSON "
+        "list.",
     ),
     "max_latency_s": Input(
         float,

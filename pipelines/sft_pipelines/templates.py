@@ -77,7 +77,7 @@ OPEN_MODEL = (
     "promote_traffic_share",
     "promote_parent_model",
     "promote_settle_s",
-    "promote_version_aliases",
+    "model_version_aliases",
     "max_latency_s",
     "encryption_spec_key_name",
     "service_account",

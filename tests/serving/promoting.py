@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import requests
@@ -40,13 +41,14 @@ class Load:
         assert {status for status, _ in self.answers} == {200}
 
 
-def release(run_name: str, succeeded: bool) -> ReleaseResult:
+def release(run_name: str, succeeded: bool, version_aliases: Sequence[str] = ()) -> ReleaseResult:
     return release_endpoint(
         project=CONNECTION.project,
         location=CONNECTION.location,
         tuning_location=CONNECTION.location,
         run_name=run_name,
         succeeded=succeeded,
+        version_aliases=version_aliases,
     )
 
 

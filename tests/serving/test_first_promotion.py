@@ -95,7 +95,9 @@ def test_the_first_run_fills_the_endpoint_and_the_second_promotes_on_it(
     assert "previous-champion" not in found["1"] | found["2"]
     # A retry finds that it is done, and the run's end that it serves.
     assert promote_model(settings, log=lines.append) == result
-    assert release("run-1", succeeded=True).endpoint == empty
+    assert release("run-1", succeeded=True, version_aliases=["deployed"]).endpoint == empty
+    # Whether it is called something is the promotion's affair: it may share the traffic only.
+    assert "deployed" not in aliases(registered)["1"]
     assert release("run-1", succeeded=False).endpoint == ""
 
     with Load(now):

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import GenAiTuningServiceClient
+from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
 from google.cloud.aiplatform_v1beta1.services.pipeline_service import PipelineServiceClient
 from tests.steps.launching import launch_settings
 
@@ -170,6 +171,11 @@ def test_a_service_that_serves_names_its_endpoint(family: str, tuned: dict[str, 
         assert all(c["endpoint"] for c in result.checkpoints)
 
 
+def aliases(model: str) -> set[str]:
+    models = Connection(PROJECT, LOCATION).client(ModelServiceClient)
+    return set(models.get_model(name=model, timeout=60).version_aliases)
+
+
 def test_every_run_has_one_job(tuned: dict[str, Tuned]):
     connection = Connection(PROJECT, LOCATION)
     tunings = connection.client(GenAiTuningServiceClient)
@@ -197,13 +203,15 @@ def test_what_the_run_did_not_take_is_taken_down(family: str, tuned: dict[str, T
             tuning_location=LOCATION,
             run_name=f"run-{family}",
             succeeded=succeeded,
+            version_aliases=["champion"],
             log=lines.append,
         )
 
     adopt_endpoint(result.endpoint, result.tuned_model, f"run-{family}", print)
     assert release(succeeded=True) == ReleaseResult(result.tuned_model, result.endpoint)
+    assert "champion" in aliases(result.tuned_model)
     assert get_endpoint(endpoints, result.endpoint)
-    assert "only the tokens that it is asked cost money" in lines[-1]
+    assert "only the tokens that it is asked cost money" in lines[-2]
     assert release(succeeded=False) == ReleaseResult("", "")
     assert get_endpoint(endpoints, result.endpoint) is None
     assert not [c for c in result.checkpoints if get_endpoint(endpoints, c["endpoint"])]
@@ -220,9 +228,11 @@ def test_a_gate_that_was_not_passed_takes_the_endpoint_down(tuned: dict[str, Tun
         tuning_location=LOCATION,
         run_name="run-code",
         succeeded=True,
+        version_aliases=["champion"],
         log=lines.append,
     )
     assert kept == ReleaseResult("", "")
+    assert "champion" not in aliases(result.tuned_model)
     assert f"Deleted {result.endpoint}" in lines
 
 

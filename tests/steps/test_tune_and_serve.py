@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import GenAiTuningServiceClient
+from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
 
 from sft_components.deploy_model.work import deploy_model
 from sft_components.errors import UserError
@@ -142,8 +143,18 @@ def test_an_endpoint_is_deployed_once_answers_and_is_released(tuned):
         smoke_test_endpoint(endpoint=deployed.endpoint, max_latency_s=1e-6)
 
     released = {"project": PROJECT, "location": LOCATION, "tuning_location": LOCATION}
-    kept = release_endpoint(**released, run_name=RUN, succeeded=True)
-    assert (kept.endpoint, kept.model) == (deployed.endpoint, deployed.model)
+    models = Connection(PROJECT, LOCATION).client(ModelServiceClient)
+    for _ in range(2):
+        kept = release_endpoint(
+            **released, run_name=RUN, succeeded=True, version_aliases=["champion"]
+        )
+        assert (kept.endpoint, kept.model) == (deployed.endpoint, deployed.model)
+        version = models.get_model(name=f"{deployed.model}@champion", timeout=60)
+        assert (version.version_id, list(version.version_aliases)) == ("1", ["default", "champion"])
+    with pytest.raises(UserError, match=r"stays up, but .*@1 could not be called No such alias"):
+        release_endpoint(
+            **released, run_name=RUN, succeeded=True, version_aliases=["No such alias"]
+        )
     for _ in range(2):
         gone = release_endpoint(**released, run_name=RUN, succeeded=False)
         assert (gone.endpoint, gone.model) == ("", "")

@@ -95,7 +95,7 @@ def test_good_settings_say_what_serving_costs():
         ({"endpoint_labels": {"vertex-sft-run": "mine"}}, "set by itself"),
         ({"endpoint_labels": {"Team": "search"}}, "endpoint_labels has 'Team': 'search'"),
         ({"promote_settle_s": -1}, "settle_s is -1"),
-        ({"promote_version_aliases": ("V 1",)}, "version alias 'V 1'"),
+        ({"model_version_aliases": ("V 1",)}, "version alias 'V 1'"),
         ({"serving_service_account": "me"}, "NAME@PROJECT.iam.gserviceaccount.com"),
         ({"serving_network": "projects/my-id/global/networks/n"}, "the project's number"),
         (

@@ -8,6 +8,7 @@ from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceC
 
 from sft_components.deploy_model.container import container
 from sft_components.errors import UserError
+from sft_components.vertex.aliases import merge_aliases
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.endpoints import OPERATION_TIMEOUT_S
 from sft_components.vertex.keys import RUN_LABEL, label_value
@@ -128,14 +129,9 @@ class Registry:
                 # Within one model the alias moves by itself.
                 held = self.get(former).version_aliases
                 changes += [f"-{alias}" for alias in aliases if alias in held]
-            self._merge(former, changes)
-        self._merge(versioned(champion), aliases)
+            merge_aliases(self._models, former, changes)
+        merge_aliases(self._models, versioned(champion), aliases)
         self._log(f"{versioned(champion)} is {', '.join(aliases)}")
-
-    def _merge(self, name: str, aliases: list[str]) -> None:
-        self._models.merge_version_aliases(
-            name=name, version_aliases=aliases, retry=reading(), timeout=CALL_TIMEOUT_S
-        )
 
     def _registered(self, parent_model: str) -> types.Model | None:
         """What an attempt before has registered."""

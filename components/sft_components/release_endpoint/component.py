@@ -15,6 +15,7 @@ def release_endpoint(
     run_name: str,
     status: dsl.PipelineTaskFinalStatus,
     cancel_jobs: bool = True,
+    version_aliases: list = [],  # noqa: B006 - kfp writes the default into the YAML
 ) -> NamedTuple("ReleaseOutputs", [("model_resource_name", str), ("endpoint_resource_name", str)]):
     """After a failure or an abort take down the run's endpoints and tuning job.
 
@@ -24,6 +25,8 @@ def release_endpoint(
         tuning_location: Region of the tuning job, or global; empty: the same as location.
         run_name: Name of the pipeline run; what it created is found by it.
         cancel_jobs: Cancel the run's tuning if it has not ended.
+        version_aliases: What the registry calls the version that the run's endpoint serves after a
+            success; one that was promoted has its aliases already.
         status: How the tasks before ended; filled in by the pipeline.
 
     Returns:
@@ -41,6 +44,7 @@ def release_endpoint(
             tuning_location=tuning_location or location,
             run_name=run_name,
             cancel_jobs=cancel_jobs,
+            version_aliases=version_aliases,
             succeeded=status.state == "SUCCEEDED",
             log=log,
         )

@@ -2,10 +2,11 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from google.api_core import exceptions as api
 from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 from google.cloud.aiplatform_v1beta1.services.model_garden_service import (
     ModelGardenServiceClient,
@@ -14,6 +15,7 @@ from google.cloud.aiplatform_v1beta1.services.model_garden_service import (
 from sft_components.errors import UserError
 from sft_components.promote_model.restoring import promoted, roll_back_run
 from sft_components.release_endpoint.jobs import RunJobs
+from sft_components.vertex.aliases import name_version
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.deployments import (
     DEPLOY_TIMEOUT_S,
@@ -51,6 +53,7 @@ def release_endpoint(
     run_name: str,
     succeeded: bool,
     cancel_jobs: bool = True,
+    version_aliases: Sequence[str] = (),
     log: Callable[[str], None] = print,
 ) -> ReleaseResult:
     """After a success name what serves; after anything else take it down.
@@ -66,17 +69,20 @@ def release_endpoint(
         run_name: Name of the pipeline run; its endpoints and jobs are found by it.
         succeeded: Whether all the tasks before ended well.
         cancel_jobs: Cancel the run's tuning if it has not ended.
+        version_aliases: What the registry is to call the version that the run's endpoint serves.
+            One that was promoted has its aliases already, or only shares the traffic.
         log: Called with lines of progress.
 
     Raises:
-        UserError: Something could not be taken down; all the rest has been.
+        UserError: Something could not be taken down; all the rest has been. Or what serves could
+            not be given its aliases; it stays up.
     """
     connection = Connection(project, location)
     endpoints = connection.client(EndpointServiceClient)
     name = f"{connection.parent}/endpoints/{endpoint_id(run_name)}"
     jobs = RunJobs(Connection(project, tuning_location), run_name, log)
     if succeeded:
-        return _keep(connection, endpoints, name, jobs, run_name, log)
+        return _keep(connection, endpoints, name, jobs, run_name, version_aliases, log)
     trial = f"{connection.parent}/endpoints/{trial_endpoint_id(run_name)}"
     model = f"{connection.parent}/models/{model_id(run_name)}"
     parts: list[Callable[[], object]] = [
@@ -115,15 +121,19 @@ def _keep(
     name: str,
     jobs: RunJobs,
     run_name: str,
+    version_aliases: Sequence[str],
     log: Callable[[str], None],
 ) -> ReleaseResult:
     """Name what serves, and take down what a tuning deployed but the run did not take."""
     endpoint = get_endpoint(endpoints, name)
     kept = ReleaseResult("", "")
     if endpoint is not None and endpoint.deployed_models:
-        kept = ReleaseResult(endpoint.deployed_models[0].model, name)
+        deployed = endpoint.deployed_models[0]
+        kept = ReleaseResult(deployed.model, name)
+        version = f"{deployed.model.partition('@')[0]}@{deployed.model_version_id}"
     else:
         kept = _take_down_tuned(jobs, label_value(run_name), log)
+        version = kept.model
         found = promoted(endpoints, connection.parent, label_value(run_name))
         if not kept.endpoint and found:
             kept = ReleaseResult(model=found[1], endpoint=found[0])
@@ -131,6 +141,15 @@ def _keep(
         log(f"{kept.endpoint} stays up. {_price(kept.endpoint)}")
     else:
         log("The run serves nothing: there is nothing to release.")
+    if version:
+        # Here, not where it is deployed: what has them has passed everything.
+        try:
+            name_version(version, version_aliases, log)
+        except api.GoogleAPIError as error:
+            raise UserError(
+                f"{kept.endpoint} has passed and stays up, but {version} could not be called "
+                f"{', '.join(version_aliases)}: {explain(str(error))}"
+            ) from error
     return kept
 
 

@@ -65,7 +65,7 @@ def validate_pipeline(
     promote_to_endpoint: str = "",
     promote_traffic_share: int = 100,
     promote_settle_s: float = 60.0,
-    promote_version_aliases: list = ["champion"],  # noqa: B006
+    model_version_aliases: list = ["champion"],  # noqa: B006
     max_latency_s: float = 0.0,
 ) -> NamedTuple(
     "ValidatePipelineOutputs",
@@ -140,7 +140,7 @@ def validate_pipeline(
         promote_to_endpoint: Endpoint on which the tuned model takes another's place; may be empty.
         promote_traffic_share: Per cent of its requests that the tuned model gets.
         promote_settle_s: Seconds that the old model stays without traffic.
-        promote_version_aliases: What the registry calls the version that serves.
+        model_version_aliases: What the registry calls the version in use at the end.
         max_latency_s: Longest answer of the smoke test, seconds; 0: no limit.
 
     Returns:
@@ -215,7 +215,7 @@ def validate_pipeline(
                 promote_to_endpoint=promote_to_endpoint,
                 promote_traffic_share=promote_traffic_share,
                 promote_settle_s=promote_settle_s,
-                promote_version_aliases=tuple(promote_version_aliases),
+                model_version_aliases=tuple(model_version_aliases),
                 max_latency_s=max_latency_s,
             ),
             log=log,

@@ -83,7 +83,7 @@ class PipelineSettings(TuningSettings):
     promote_to_endpoint: str = ""
     promote_traffic_share: int = 100
     promote_settle_s: float = 60.0
-    promote_version_aliases: tuple[str, ...] = ("champion",)
+    model_version_aliases: tuple[str, ...] = ("champion",)
     max_latency_s: float = 0.0
 
 
@@ -270,7 +270,7 @@ def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
     check_promotion(
         settings.promote_traffic_share,
         settle_s=settings.promote_settle_s,
-        aliases=settings.promote_version_aliases,
+        aliases=settings.model_version_aliases,
     )
     check_smoke_test(
         settings.smoke_test_prompts_uri,

@@ -42,7 +42,7 @@ def deployment_graph(
     promote_traffic_share: int,
     promote_parent_model: str,
     promote_settle_s: float,
-    promote_version_aliases: list,
+    model_version_aliases: list,
     max_latency_s: float,
 ):
     """Deploy the tuned weights and test the endpoint, if the evaluation passed.
@@ -98,7 +98,7 @@ def deployment_graph(
                 model_display_name=model_display_name,
                 traffic_share=promote_traffic_share,
                 settle_s=promote_settle_s,
-                version_aliases=promote_version_aliases,
+                version_aliases=model_version_aliases,
                 service_account=service_account,
                 machine_type=machine_type,
                 accelerator_type=accelerator_type,

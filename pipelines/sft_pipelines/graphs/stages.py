@@ -87,7 +87,7 @@ def stages(
     promote_traffic_share: Any = 100,
     promote_parent_model: Any = "",
     promote_settle_s: Any = 60.0,
-    promote_version_aliases: Any = None,
+    model_version_aliases: Any = None,
     max_latency_s: Any = 0.0,
     encryption_spec_key_name: Any = "",
     service_account: Any = "",
@@ -167,7 +167,7 @@ def stages(
         promote_to_endpoint=promote_to_endpoint,
         promote_traffic_share=promote_traffic_share,
         promote_settle_s=promote_settle_s,
-        promote_version_aliases=_list(promote_version_aliases),
+        model_version_aliases=_list(model_version_aliases),
         max_latency_s=max_latency_s,
     )
     small(uncached(checked))
@@ -203,6 +203,7 @@ def stages(
         tuning_location=tuning_location,
         run_name=run_name,
         cancel_jobs=cancel_on_abort,
+        version_aliases=_list(model_version_aliases),
     )
     # Its machine may fail too, and nothing else would take down what costs money.
     small(uncached(repeated(released)))
@@ -312,7 +313,7 @@ def stages(
             promote_traffic_share=promote_traffic_share,
             promote_parent_model=promote_parent_model,
             promote_settle_s=promote_settle_s,
-            promote_version_aliases=_list(promote_version_aliases),
+            model_version_aliases=_list(model_version_aliases),
             max_latency_s=max_latency_s,
         )
         uncached(deployed)

@@ -2,10 +2,14 @@
 
 import configparser
 import os
+import re
 from pathlib import Path
 
 REGION_VARIABLES = ("GOOGLE_CLOUD_LOCATION", "GOOGLE_CLOUD_REGION", "CLOUDSDK_AI_REGION")
 PROJECT_VARIABLES = ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT")
+PROJECT_ID = re.compile(r"[a-z0-9.:-]+")
+"""An id or a number; an id may have a domain before it."""
+PROJECT_FORM = "an id has 6 to 30 lower-case letters, digits and hyphens, as my-project-123 has"
 UNSET_LOCAL = "unset GOOGLE_VERTEX_BASE_URL STORAGE_EMULATOR_HOST"
 """What a shell is told that still points at a local Vertex AI that has been stopped."""
 

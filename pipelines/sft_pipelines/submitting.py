@@ -17,6 +17,7 @@ from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.keys import KEY_LABEL, digest
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, find_or_create, reading
+from sft_pipelines.defaults import PROJECT_FORM, PROJECT_ID
 from sft_pipelines.sources import Source
 
 TEMPLATE_LABEL = "vertex-sft-template"
@@ -68,6 +69,8 @@ def check_options(options: JobOptions) -> None:
 def _option_problems(options: JobOptions) -> Iterator[str]:
     if not options.project:
         yield "No project is named: give --project, or set GOOGLE_CLOUD_PROJECT."
+    elif not PROJECT_ID.fullmatch(options.project):
+        yield f"{options.project!r} is no project: {PROJECT_FORM}; see `gcloud projects list`."
     if not options.region:
         yield "No region is named: give --region, for instance us-central1."
     elif options.region == "global":

@@ -164,3 +164,12 @@ def test_the_local_vertex_is_never_taken_for_google(local_vertex: control.LocalV
     absent = CliRunner().invoke(app, ["doctor", "--project", "p", "--bucket", "absent"])
     assert absent.exit_code == 1
     assert "bucket gs://absent: does not exist in the local storage" in absent.stdout
+
+
+def test_what_can_be_no_project_is_told_what_one_looks_like(
+    examined: Callable[..., list[Line]],
+) -> None:
+    lines = examined(healthy(), Wanted("MY_Project", "us-central1", "", "", "", ""))
+    (line,) = [line for line in lines if line.name == "project"]
+    assert line.status == "not ok"
+    assert "as my-project-123 has" in line.detail

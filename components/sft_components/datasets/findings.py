@@ -81,6 +81,11 @@ class Findings:
         return self._severities["error"]
 
     @property
+    def errors_counted(self) -> str:
+        """The same for people: `1 error`, `2 errors`."""
+        return f"{self.errors:,} error{'' if self.errors == 1 else 's'}"
+
+    @property
     def warnings(self) -> int:
         """Number of findings that are warnings."""
         return self._severities["warning"]

@@ -278,21 +278,24 @@ RULES: dict[str, Rule] = _table(
         "validation-bytes",
         "error",
         "The validation file exceeds its share of the training file's bytes.",
-        "Move rows to the training file: nine to one keeps the limit, four to one does not.",
+        "Move rows to the training file: nine to one keeps the limit, four to one does not. Rows "
+        "held out for the evaluation have no limit: --evaluation (evaluation_data_uri).",
         _OPEN,
     ),
     (
         "validation-rows",
         "error",
         "The validation set has more rows than the service accepts.",
-        "Take a sample of the validation rows.",
+        "Take a sample of the validation rows. Rows held out for the evaluation have no limit: "
+        "--evaluation (evaluation_data_uri).",
         _OPEN,
     ),
     (
         "validation-unsupported",
         "error",
         "The model is tuned without a validation data set.",
-        "Leave the validation data set out; text and code models take an evaluation data set.",
+        "Leave out --validation (validation_data_uri). Rows held out for the evaluation, which "
+        "text and code models take, go with --evaluation (evaluation_data_uri).",
         _BISON,
     ),
     (
@@ -306,7 +309,7 @@ RULES: dict[str, Rule] = _table(
         "evaluation-unsupported",
         "error",
         "The model does not support an evaluation data set.",
-        "Leave the evaluation data set out.",
+        "Leave out --evaluation (evaluation_data_uri).",
         _BISON,
     ),
     (

@@ -49,7 +49,7 @@ def follow(
         new = reader.read(job)
         if new:
             on_points()
-            log(_line(new))
+            log(_line(new, route.steps(job)))
         if job.outcome:
             on_points()
             return job
@@ -59,9 +59,10 @@ def follow(
         time.sleep(next(waits))
 
 
-def _line(points: Sequence[Point]) -> str:
+def _line(points: Sequence[Point], steps: int) -> str:
     step = max(point.step for point in points)
+    of = f" of {steps}" if step <= steps else ""
     last = {point.metric: point.value for point in points}
-    return f"step {step}: " + ", ".join(
+    return f"step {step}{of}: " + ", ".join(
         f"{metric.removeprefix('/')} {value:.4g}" for metric, value in sorted(last.items())
     )

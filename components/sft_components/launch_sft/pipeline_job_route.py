@@ -122,6 +122,10 @@ class PipelineJobRoute:
             description=self._description(model, log),
         )
 
+    def steps(self, job: Job) -> int:
+        values = job.raw.runtime_config.parameter_values
+        return int(values["train_steps"]) if "train_steps" in values else 0
+
     def console(self, name: str) -> str:
         place, job = self._connection.location, name.rpartition("/")[2]
         return self._connection.page(name, f"locations/{place}/pipelines/runs/{job}")

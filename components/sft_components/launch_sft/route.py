@@ -78,5 +78,8 @@ class Route(Protocol):
     def outcome(self, job: Job, log: Log) -> Outcome:
         """What the job left; it has succeeded."""
 
+    def steps(self, job: Job) -> int:
+        """Steps of the whole training; 0 as long as they are not known."""
+
     def console(self, name: str) -> str:
         """Address of the job's page, as `Connection.page`."""

@@ -132,6 +132,10 @@ class TuningJobRoute:
             statistics=_statistics(job.raw, log),
         )
 
+    def steps(self, job: Job) -> int:
+        stats = _data_stats(job.raw)
+        return int(stats.tuning_step_count) if stats else 0
+
     def console(self, name: str) -> str:
         place, job = self._connection.location, name.rpartition("/")[2]
         path = f"generative/language/locations/{place}/tuning/tuningJob/{job}"
@@ -178,9 +182,14 @@ def _folders(project: str, uri: str) -> dict[str, str]:
 _CHECKPOINT = re.compile(r"/checkpoint-([^/]+)/$")
 
 
+def _data_stats(job: types.TuningJob) -> Any:
+    """What the service has counted in the data; None before it has."""
+    return job.tuning_data_stats.supervised_tuning_data_stats if job.tuning_data_stats else None
+
+
 def _statistics(job: types.TuningJob, log: Log) -> dict[str, float]:
     """What the service says of the data, with what it cut or left out said loudly."""
-    stats = job.tuning_data_stats.supervised_tuning_data_stats if job.tuning_data_stats else None
+    stats = _data_stats(job)
     if not stats:
         return {}
     # The API's reference calls the same rows truncated in the field's name and dropped in its text.

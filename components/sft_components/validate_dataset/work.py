@@ -156,8 +156,9 @@ def validate_dataset(
 
 def _stop_at_errors(findings: Findings) -> None:
     if findings.errors:
-        count = "1 error" if findings.errors == 1 else f"{findings.errors:,} errors"
-        raise UserError(f"The data sets have {count}.\n{findings.text('error', SHOWN)}")
+        raise UserError(
+            f"The data sets have {findings.errors_counted}.\n{findings.text('error', SHOWN)}"
+        )
 
 
 class _Files:

@@ -73,6 +73,7 @@ def convert(
     from sft_components.datasets.convert import convert_set
     from sft_components.datasets.findings import Findings
     from sft_pipelines.cli.output import print_json, wrong_use
+    from sft_pipelines.cli.places import reach_storage
     from sft_pipelines.cli.validate_print import print_findings
 
     with wrong_use():
@@ -90,6 +91,7 @@ def convert(
             validation = split_to or output.with_name(f"{output.stem}.validation{output.suffix}")
         target = to or (spec.formats[0] if spec else "")
         findings = Findings()
+        reach_storage(str(source), media_to)
         done = convert_set(
             source,
             target,
@@ -118,7 +120,7 @@ def convert(
             }
         )
     if findings.errors:
-        typer.echo(f"{findings.errors:,} errors: nothing was written.", err=True)
+        typer.echo(f"{findings.errors_counted}: nothing was written.", err=True)
         raise typer.Exit(1)
     if not as_json:
         typer.echo(f"{output}: {done.rows:,} rows ({done.source_format} -> {target})")

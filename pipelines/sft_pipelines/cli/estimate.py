@@ -87,6 +87,7 @@ def estimate(
     )
     from sft_pipelines import estimating
     from sft_pipelines.cli.output import print_json, wrong_use
+    from sft_pipelines.cli.places import reach_storage
 
     with wrong_use():
         spec = load_catalog().find(model, allow_unlisted)
@@ -95,6 +96,7 @@ def estimate(
         if data and (tokens or rows or tokens_per_row):
             raise UserError("Give DATA, or its numbers, not both.")
         if data:
+            reach_storage(*data)
             given = estimating.read_training_set(
                 data, spec, chosen, dataset_format=dataset_format, project=project
             )

@@ -74,6 +74,7 @@ def wait(
 
     from sft_components.vertex.failures import explain
     from sft_pipelines.jobs.curves import Metrics
+    from sft_pipelines.jobs.details import statistics
     from sft_pipelines.jobs.follow import until_ended
 
     place, first = find(name, project, location)
@@ -91,10 +92,12 @@ def wait(
             state = job.state
             tell({"job": job.name, "state": state}, f"{job.id}  {state}")
         new = reader.read(job)
+        steps = statistics(job).get("steps", 0)
         for step in sorted({step for _, step, _ in new}):
             values = {metric: value for metric, at, value in new if at == step}
             said = ", ".join(f"{m.removeprefix('/')} {v:.4g}" for m, v in sorted(values.items()))
-            tell({"job": job.name, "step": step, "metrics": values}, f"step {step}: {said}")
+            of = f" of {steps}" if step <= steps else ""
+            tell({"job": job.name, "step": step, "metrics": values}, f"step {step}{of}: {said}")
         return changed or bool(new)
 
     job = until_ended(place, first.name, timeout_s=timeout, seen=seen, log=_warn)

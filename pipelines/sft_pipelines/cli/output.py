@@ -12,6 +12,11 @@ from sft_components.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+
+class NotReachedError(UserError):
+    """Nothing answers at an address: whatever was asked, the command ends with 1."""
+
+
 PIPED_WIDTH = 200
 """Columns where standard output is no terminal, so that no name is cut."""
 
@@ -21,17 +26,19 @@ def wrong_use() -> Iterator[None]:
     """End the command with a sentence on standard error and exit status 2."""
     try:
         yield
+    except NotReachedError:  # the command was right
+        raise
     except UserError as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2) from error
 
 
-def console() -> "Console":
-    """Standard output: as wide as the terminal, and without colour where it is none."""
+def console(*, stderr: bool = False) -> "Console":
+    """Standard output (or error): as wide as the terminal, and without colour where it is none."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else PIPED_WIDTH
-    return Console(width=width, highlight=False)
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else PIPED_WIDTH
+    return Console(width=width, highlight=False, stderr=stderr)
 
 
 def print_json(value: Any) -> None:

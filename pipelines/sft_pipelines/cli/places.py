@@ -1,10 +1,12 @@
 """Where a command looks: options, then the environment, then gcloud's configuration."""
 
+import os
 import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sft_components.errors import UserError
+from sft_pipelines.cli.output import NotReachedError
 from sft_pipelines.defaults import default_project, default_region
 
 if TYPE_CHECKING:
@@ -20,24 +22,40 @@ def reach(place: "Connection") -> "Connection":
     """`place`; unless it is on this machine and refuses connections, which no waiting mends.
 
     Raises:
-        UserError: Nothing listens at the address.
+        NotReachedError: Nothing listens at the address.
     """
+    _reach(place.base_url)
+    return place
+
+
+def reach_storage(*addresses: str) -> None:
+    """The same for the Cloud Storage of this machine, if one of `addresses` is there.
+
+    Raises:
+        NotReachedError: Nothing listens where `STORAGE_EMULATOR_HOST` points.
+    """
+    url = os.environ.get("STORAGE_EMULATOR_HOST", "")
+    if url and any("gs://" in address for address in addresses):
+        _reach(url if "//" in url else f"http://{url}")
+
+
+def _reach(address: str) -> None:
     from sft_components.vertex.connection import is_loopback
     from sft_pipelines.defaults import UNSET_LOCAL
 
-    url = urlsplit(place.base_url)
-    if is_loopback(place.base_url):
-        port = url.port or (443 if url.scheme == "https" else 80)
-        try:
-            socket.create_connection((url.hostname or "", port), PROBE_S).close()
-        except ConnectionRefusedError as error:
-            raise UserError(
-                f"Nothing answers at {place.base_url}: start it with `vertex-sft local up` and "
-                f'`eval "$(vertex-sft local env)"`, or `{UNSET_LOCAL}`.'
-            ) from error
-        except OSError:
-            pass  # the call itself tells what is wrong
-    return place
+    if not is_loopback(address):
+        return
+    url = urlsplit(address)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    try:
+        socket.create_connection((url.hostname or "", port), PROBE_S).close()
+    except ConnectionRefusedError as error:
+        raise NotReachedError(
+            f"Nothing answers at {address}: start it with `vertex-sft local up` and "
+            f'`eval "$(vertex-sft local env)"`, or `{UNSET_LOCAL}`.'
+        ) from error
+    except OSError:
+        pass  # the call itself tells what is wrong
 
 
 def connections(project: str, locations: list[str]) -> "list[Connection]":

@@ -102,6 +102,7 @@ def validate(
     from sft_components.datasets.sets import check_sets, job_for, open_sets
     from sft_components.datasets.summary import report_page
     from sft_pipelines.cli.output import wrong_use
+    from sft_pipelines.cli.places import reach_storage
     from sft_pipelines.cli.validate_print import (
         JsonStream,
         print_sets,
@@ -133,6 +134,7 @@ def validate(
             named["validation"] = validation
         if evaluation:
             named["evaluation"] = evaluation
+        reach_storage(*paths, validation, evaluation)
         sets = open_sets(named, dataset_format, project)
         stream = JsonStream() if as_json else None
         findings = Findings(stream.finding if stream else None)

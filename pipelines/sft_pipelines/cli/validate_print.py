@@ -63,13 +63,15 @@ def _summary(one: DataSet, job: Job, findings: Findings) -> Table:
     table.title_justify = "left"
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
+    # Of one JSON document no row is read, and so no byte is counted.
+    size = statistics.bytes or sum(source.size for source in one.sources)
     turns = sorted(limits.turns(statistics).items())
     longest = ", ".join(
         f"line {line:,}: {size:,}" for size, line in sorted(statistics.longest)[::-1]
     )
     facts = {
         "format": one.format or "unknown",
-        "rows": f"{statistics.rows:,} of {statistics.lines:,} lines, {statistics.bytes:,} bytes",
+        "rows": f"{statistics.rows:,} of {statistics.lines:,} lines, {size:,} bytes",
         "tokens, estimated": f"{numbers[f'{one.role}_tokens']:,} in one epoch; a row: "
         f"median {numbers['row_tokens_median']:,}, 95 % below {numbers['row_tokens_p95']:,}, "
         f"longest {numbers['row_tokens_max']:,}",

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sft_pipelines import roles
+from sft_pipelines.defaults import PROJECT_FORM, PROJECT_ID
 from sft_pipelines.doctor.asking import Absent, Asker, NotAskedError
 from sft_pipelines.doctor.lines import Line, bad, ok, unknown
 
 APIS = ("aiplatform.googleapis.com", "storage.googleapis.com", "compute.googleapis.com")
 """What a run needs; Compute Engine for the default service account."""
 
+SEE_PROJECTS = "gcloud projects list"
 RESOURCES = "cloudresourcemanager.googleapis.com"
 VIEW_POLICY = "Seeing it takes resourcemanager.projects.getIamPolicy (roles/iam.securityReviewer)."
 
@@ -31,6 +33,8 @@ class Project(NamedTuple):
 def look_at_project(asker: Asker, project: str) -> tuple[Project, list[Line]]:
     """The project, and what there is to say of it."""
     found = Project(project)
+    if not PROJECT_ID.fullmatch(project):
+        return found, [bad("project", f"{project!r} is no project: {PROJECT_FORM}.", SEE_PROJECTS)]
     try:
         told = asker.get(RESOURCES, f"v3/projects/{project}")
     except Absent:
@@ -38,7 +42,7 @@ def look_at_project(asker: Asker, project: str) -> tuple[Project, list[Line]]:
             bad(
                 "project",
                 f"There is no project {project}, or you may not see it.",
-                "gcloud projects list",
+                SEE_PROJECTS,
             )
         ]
     except NotAskedError as error:

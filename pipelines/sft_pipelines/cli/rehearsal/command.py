@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sft_components.errors import UserError
-from sft_pipelines.cli.output import print_checked, print_json, wrong_use
+from sft_pipelines.cli.output import console, print_checked, print_json, wrong_use
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,8 +37,6 @@ def rehearse_command(
             f"A rehearsal needs the extra 'local' ({error.name} is missing): "
             "pip install 'vertex-sft[local]'"
         ) from error
-    from rich.console import Console
-
     from sft_pipelines.checking import check_values
     from sft_pipelines.cli.rehearsal.screen import Screen
     from sft_pipelines.cli.rehearsal.session import rehearsal_defaults, rehearse, step_names
@@ -60,10 +58,10 @@ def rehearse_command(
     # Also where the shell started us with SIGINT ignored, as it does in the background.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    console = Console(stderr=as_json)
+    screen_console = console(stderr=as_json)
     folder = output_dir.absolute() / f"{found.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
     try:
-        with Screen(console, step_names(found)) as screen:
+        with Screen(screen_console, step_names(found)) as screen:
             result = rehearse(
                 found,
                 values,
@@ -84,7 +82,7 @@ def rehearse_command(
         sys.exit(1)
     if as_json:
         return
-    _summary(console, result)
+    _summary(screen_console, result)
     if keep and result.outputs.get("endpoint_resource_name"):
         endpoint = result.outputs["endpoint_resource_name"]
         typer.echo(f'Ask it: vertex-sft prompt {endpoint} "Hello"')
@@ -104,7 +102,7 @@ def _as_dict(result: "Rehearsal") -> dict[str, object]:
     }
 
 
-def _summary(console: "Console", result: "Rehearsal") -> None:
+def _summary(out: "Console", result: "Rehearsal") -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -116,7 +114,8 @@ def _summary(console: "Console", result: "Rehearsal") -> None:
             table.add_column(column, overflow="fold", max_width=44)
         opening = shared_opening([row["prompt"] for row in result.predictions])
         if opening:
-            console.print(f"Every prompt begins: {_short(opening)}", markup=False, highlight=False)
+            opens = f"Every prompt begins: {_short(opening)}"
+            out.print(opens, markup=False, soft_wrap=True)
         for row in result.predictions[:SHOWN_ROWS]:
             table.add_row(
                 Text(_short(row["prompt"].removeprefix(opening))),
@@ -124,23 +123,23 @@ def _summary(console: "Console", result: "Rehearsal") -> None:
                 Text(_short(row["base"] or "")),
                 Text(_short(row["tuned"]), style="green" if row["tuned_exact"] else ""),
             )
-        console.print(table)
+        out.print(table)
     for name, seconds in result.seconds.items():
-        console.print(f"{name:22} {seconds:6.1f} s", highlight=False)
+        out.print(f"{name:22} {seconds:6.1f} s", highlight=False)
     evaluation = result.evaluation
     if evaluation:
         compared = any(row["base"] is not None for row in result.predictions)
         base = f"{evaluation['base_exact_match']:.2f} -> " if compared else ""
-        console.print(
+        out.print(
             f"exact match {base}{evaluation['exact_match']:.2f} on {len(result.predictions)} "
             "held-out rows",
             highlight=False,
         )
         verdict = "passed" if evaluation["passed"] else "not passed, so nothing was deployed"
         gate = f"gate {verdict}: {evaluation['reason']}"
-        console.print(gate, highlight=False, markup=False, soft_wrap=True)
+        out.print(gate, highlight=False, markup=False, soft_wrap=True)
     for report in result.reports:
-        console.print(f"report of {report.stem}: {report}", highlight=False, soft_wrap=True)
+        out.print(f"report of {report.stem}: {report}", highlight=False, soft_wrap=True)
 
 
 def _short(text: str, limit: int = 120) -> str:

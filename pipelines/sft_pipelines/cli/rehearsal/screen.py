@@ -52,7 +52,7 @@ class Screen:
 
     def note(self, text: str) -> None:
         """A line above the table."""
-        self.console.print(text, style="dim", markup=False, highlight=False)
+        self.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def show(self, event: Event) -> None:
         """Take an event in."""

@@ -26,6 +26,44 @@ KEY_USER = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
 _READ = ("storage.objects.get", "storage.objects.list")
 _WRITE = (*_READ, "storage.objects.create", "storage.objects.delete")
 
+# What takes something down does what undoes it too, and asks for what is under way.
+_DEPLOY = (
+    "aiplatform.models.upload",
+    "aiplatform.models.get",
+    "aiplatform.models.list",
+    "aiplatform.models.update",
+    "aiplatform.models.delete",
+    "aiplatform.endpoints.create",
+    "aiplatform.endpoints.deploy",
+    "aiplatform.endpoints.get",
+    "aiplatform.endpoints.list",
+    "aiplatform.endpoints.update",
+    "aiplatform.endpoints.undeploy",
+    "aiplatform.endpoints.delete",
+    "aiplatform.operations.list",
+)
+_ASK = ("aiplatform.endpoints.get", "aiplatform.endpoints.predict", "aiplatform.models.get")
+_TUNE = (
+    "aiplatform.tuningJobs.create",
+    "aiplatform.tuningJobs.get",
+    "aiplatform.tuningJobs.list",
+    "aiplatform.tuningJobs.cancel",
+)
+_PIPELINES = (
+    "aiplatform.pipelineJobs.create",
+    "aiplatform.pipelineJobs.get",
+    "aiplatform.pipelineJobs.list",
+    "aiplatform.pipelineJobs.cancel",
+)
+_METRICS = (
+    "aiplatform.contexts.get",
+    "aiplatform.contexts.list",
+    "aiplatform.tensorboardExperiments.get",
+    "aiplatform.tensorboardRuns.list",
+    "aiplatform.tensorboardTimeSeries.list",
+    "aiplatform.tensorboardTimeSeries.read",
+)
+
 
 class Need(NamedTuple):
     """One role that a step or command needs."""
@@ -63,27 +101,14 @@ STEPS = (
         "launch-sft",
         "project",
         AIPLATFORM_USER,
-        (
-            "aiplatform.tuningJobs.create",
-            "aiplatform.tuningJobs.get",
-            "aiplatform.tuningJobs.list",
-            "aiplatform.tuningJobs.cancel",
-            "aiplatform.contexts.list",
-            "aiplatform.tensorboardTimeSeries.list",
-            "aiplatform.tensorboardTimeSeries.read",
-        ),
+        (*_TUNE, *_METRICS),
         "Gemini and open models",
     ),
     Need(
         "launch-sft",
         "project",
         AIPLATFORM_USER,
-        (
-            "aiplatform.pipelineJobs.create",
-            "aiplatform.pipelineJobs.get",
-            "aiplatform.pipelineJobs.list",
-            "aiplatform.pipelineJobs.cancel",
-        ),
+        (*_PIPELINES, *_METRICS),
         "legacy models",
     ),
     Need("launch-sft", "output bucket", OBJECT_USER, _WRITE),
@@ -102,29 +127,16 @@ STEPS = (
         ("aiplatform.endpoints.get", "aiplatform.models.get"),
         "with evaluation_baseline_endpoint",
     ),
-    Need(
-        "evaluate-endpoint",
-        "project",
-        AIPLATFORM_USER,
-        ("aiplatform.endpoints.get", "aiplatform.endpoints.predict"),
-    ),
+    Need("evaluate-model", "project", AIPLATFORM_USER, _ASK, "with judge_endpoint"),
+    Need("evaluate-endpoint", "project", AIPLATFORM_USER, _ASK),
     Need("evaluate-endpoint", "output bucket", OBJECT_USER, _WRITE),
+    Need("deploy-model", "project", AIPLATFORM_USER, _DEPLOY),
     Need(
         "deploy-model",
-        "project",
-        AIPLATFORM_USER,
-        (
-            "aiplatform.models.upload",
-            "aiplatform.models.get",
-            "aiplatform.models.list",
-            "aiplatform.models.update",
-            "aiplatform.endpoints.create",
-            "aiplatform.endpoints.deploy",
-            "aiplatform.endpoints.get",
-            "aiplatform.endpoints.list",
-            "aiplatform.endpoints.update",
-            "aiplatform.endpoints.undeploy",
-        ),
+        "output bucket",
+        OBJECT_VIEWER,
+        _READ,
+        "the weights; the service reads them as this account",
     ),
     Need(
         "deploy-model",
@@ -133,11 +145,27 @@ STEPS = (
         ("iam.serviceAccounts.actAs",),
         "with serving_service_account",
     ),
+    Need("smoke-test-endpoint", "project", AIPLATFORM_USER, _ASK),
     Need(
         "smoke-test-endpoint",
+        "data bucket",
+        OBJECT_VIEWER,
+        _READ,
+        "with smoke_test_prompts_uri",
+    ),
+    Need(
+        "promote-model",
         "project",
         AIPLATFORM_USER,
-        ("aiplatform.endpoints.get", "aiplatform.endpoints.predict"),
+        (*_DEPLOY, "aiplatform.endpoints.predict"),
+        "with promote_to_endpoint",
+    ),
+    Need(
+        "promote-model",
+        "service account",
+        ACT_AS,
+        ("iam.serviceAccounts.actAs",),
+        "with promote_to_endpoint and serving_service_account",
     ),
     Need("record-success", "output bucket", OBJECT_USER, _WRITE, "with when_changed"),
     Need(
@@ -147,12 +175,20 @@ STEPS = (
         (
             "aiplatform.endpoints.get",
             "aiplatform.endpoints.list",
+            "aiplatform.endpoints.update",
             "aiplatform.endpoints.undeploy",
             "aiplatform.endpoints.delete",
+            # To cancel a deployment that is under way takes what began it.
+            "aiplatform.endpoints.deploy",
             "aiplatform.models.get",
             "aiplatform.models.update",
             "aiplatform.models.delete",
+            "aiplatform.operations.list",
+            "aiplatform.tuningJobs.get",
+            "aiplatform.tuningJobs.list",
             "aiplatform.tuningJobs.cancel",
+            "aiplatform.pipelineJobs.get",
+            "aiplatform.pipelineJobs.list",
             "aiplatform.pipelineJobs.cancel",
         ),
     ),
@@ -172,13 +208,11 @@ COMMANDS = (
         "project",
         AIPLATFORM_USER,
         (
-            "aiplatform.pipelineJobs.create",
-            "aiplatform.pipelineJobs.get",
-            "aiplatform.pipelineJobs.list",
-            "aiplatform.pipelineJobs.cancel",
+            *_PIPELINES,
             "aiplatform.tuningJobs.get",
             "aiplatform.tuningJobs.list",
             "aiplatform.tuningJobs.cancel",
+            *_METRICS,
         ),
     ),
     Need("run, schedule", "service account", ACT_AS, ("iam.serviceAccounts.actAs",)),
@@ -205,7 +239,15 @@ COMMANDS = (
             "aiplatform.endpoints.predict",
             "aiplatform.endpoints.undeploy",
             "aiplatform.endpoints.delete",
+            "aiplatform.models.get",
+            "aiplatform.models.delete",
         ),
+    ),
+    Need(
+        "endpoints promote, rollback",
+        "project",
+        AIPLATFORM_USER,
+        (*_DEPLOY, "aiplatform.endpoints.predict"),
     ),
     Need(
         "push",

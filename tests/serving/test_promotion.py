@@ -24,6 +24,7 @@ from sft_components.promote_model.shares import (
 )
 from sft_components.promote_model.work import promote_model
 from sft_components.vertex.endpoints import get_endpoint
+from sft_components.vertex.expiry import expiry, expiry_label
 from sft_components.vertex.keys import (
     SERVES_LABEL,
     deployed_id,
@@ -36,7 +37,7 @@ from sft_components.vertex.keys import (
 def test_a_challenger_takes_the_place_without_a_lost_request(
     serve: Serve, endpoints: Any, registered: str
 ) -> None:
-    endpoint = serve("production", "1")
+    endpoint = serve("production", "1", labels=expiry_label(1))
     (champion,) = endpoint.traffic_split
     examined: list[str] = []
     wanted = Promotion(
@@ -61,6 +62,9 @@ def test_a_challenger_takes_the_place_without_a_lost_request(
     assert dict(now.traffic_split) == {result.deployed_model: 100} == result.traffic
     assert read_record(now) is None
     assert now.labels[SERVES_LABEL] == "promotes"
+    # It was made to be tried for an hour; now it is in use, and is not taken down after it.
+    assert expiry(endpoint.labels) is not None
+    assert expiry(now.labels) is None
     assert result.model == f"{registered}@2"
     found = aliases(registered)
     assert "champion" in found["2"]

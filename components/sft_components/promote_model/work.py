@@ -44,6 +44,7 @@ from sft_components.promote_model.trial import Trial
 from sft_components.smoke_test_endpoint.work import smoke_test_endpoint
 from sft_components.steps import on_stop, undone
 from sft_components.vertex.endpoints import delete_endpoint, get_endpoint, undeploy
+from sft_components.vertex.expiry import EXPIRES_LABEL
 from sft_components.vertex.keys import (
     PROMOTES_LABEL,
     RUN_LABEL,
@@ -364,6 +365,9 @@ class _Work:
         record = Record(self._label, self._id, state, champions)
         endpoint = self._now()
         labels = {**without_record(endpoint.labels), **record.labels()}
+        if labels.pop(EXPIRES_LABEL, ""):
+            # It was made to be tried for a while; now users are answered there.
+            self._log(f"{endpoint.name} stays until it is deleted: its time to live is lifted")
         write(self._endpoints, self._wanted.endpoint, labels=labels)
         # From here on there is no way back: a model that is being undeployed cannot be given
         # traffic, one that shares it does so by choice, and one that is alone has proved itself.

@@ -13,9 +13,11 @@ from hypothesis import settings
 from sft_local import control
 from sft_local.storage import StorageServer
 
-# A busy machine is no fault of the code: no test fails for the time an example takes.
-settings.register_profile("steady", deadline=None)
-settings.load_profile("steady")
+# A busy machine is no fault of the code: no test fails for the time an example takes. Nor for a new
+# example: those are looked for on purpose.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=20_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,14 @@ def test_a_sound_project_has_nothing_but_ok(examined: Callable[..., list[Line]])
         assert part in names
 
 
+def test_a_bucket_without_a_name_is_one_line_among_the_others(
+    examined: Callable[..., list[Line]],
+) -> None:
+    lines = examined(healthy(), WANTED._replace(bucket="gs://"))
+    assert [line.name for line in lines if line.status == "not ok"] == ["bucket gs://"]
+    assert len(lines) > 10
+
+
 POLICY = f"{RESOURCES}/v3/projects/{PROJECT}:getIamPolicy"
 APIS = f"{SERVICES}/v1/projects/{PROJECT}/services:batchGet"
 QUOTAS = (

@@ -75,7 +75,12 @@ def line_chart(
 
 
 def bin_values(values: Iterable[float], count: int = 24) -> list[Bin]:
-    """At most `count` bins of equal, round width over the finite `values`."""
+    """Bins of equal, round width over the finite `values`.
+
+    Args:
+        values: What is counted.
+        count: How many at most; up to two more where the ends lie within a bin.
+    """
     kept = [value for value in values if math.isfinite(value)]
     if not kept:
         return []

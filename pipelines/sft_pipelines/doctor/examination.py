@@ -52,7 +52,11 @@ def examine(wanted: Wanted, base: Callable[[str], str] = "https://{}".format) ->
             yield bad(f"model {wanted.model}", str(error), "vertex-sft models")
     bucket = wanted.bucket
     if bucket.startswith("gs://"):
-        bucket, _ = split_uri(bucket)
+        try:
+            bucket, _ = split_uri(bucket)
+        except UserError as error:
+            yield bad(f"bucket {bucket}", str(error), "give --bucket=BUCKET")
+            bucket = ""
     if not wanted.project:
         yield bad(
             "project",

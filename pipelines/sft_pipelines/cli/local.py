@@ -51,7 +51,7 @@ def up(
     base_model: Annotated[
         str | None,
         typer.Option(
-            help="Model that stands in: smollm2, or a folder of weights.",
+            help="Model that stands in: smollm2, tiny or a folder of weights.",
             show_default="smollm2, or that of the one that runs",
         ),
     ] = None,

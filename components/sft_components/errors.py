@@ -1,4 +1,4 @@
-"""The one exception for what a person can mend."""
+"""What a person can mend, and answers that are not understood."""
 
 
 class UserError(Exception):
@@ -6,4 +6,11 @@ class UserError(Exception):
 
     Raised for wrong input (a path, a name, a limit, a budget). Faults of the service keep their own
     exception types, so that what can pass is retried and what cannot is shown with its status.
+    """
+
+
+class UnlikeError(ValueError):
+    """An answer is not shaped as those of the way in which was asked: the endpoint speaks another.
+
+    The message holds the first part of what came.
     """

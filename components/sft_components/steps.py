@@ -11,7 +11,7 @@ from types import FrameType
 from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 
-from sft_components.errors import UserError
+from sft_components.errors import UnlikeError, UserError
 from sft_components.vertex.failures import explain
 
 
@@ -24,11 +24,11 @@ def log(message: str) -> None:
 def user_errors() -> Iterator[None]:
     """End the step with a sentence, no traceback, where a person can mend what is wrong.
 
-    That is a `UserError`, a refusal of the service, or a disk that is full.
+    That is a `UserError`, a refusal of the service, an answer that is none, or a disk that is full.
     """
     try:
         yield
-    except UserError as error:
+    except (UserError, UnlikeError) as error:
         log(f"ERROR: {error}")
         sys.exit(1)
     except (GoogleAPIError, GoogleAuthError) as error:

@@ -22,6 +22,8 @@ class Faulty:
         self.bodies: list[dict[str, Any]] = []
         self.fault: Fault = lambda number, text: None
         self.says: Callable[[str, str], str] = lambda path, text: text
+        self.sends: Callable[[str, dict[str, Any]], bytes | None] = lambda path, body: None
+        """From the path and body of a request: what is sent as it is; None: an answer."""
         self.lock = threading.Lock()
         self.unwell = 0
         """How many more times the endpoint fails to describe itself."""
@@ -52,10 +54,18 @@ def faulty() -> Iterator[Faulty]:
             if status == 0:
                 self.close_connection = True
                 return
+            sent = None if status else state.sends(self.path, body)
+            if sent is None and not status and (body.get("stream") or ":stream" in self.path):
+                sent = _streamed(answer)
+            if sent is not None:
+                self._send_bytes(200, sent)
+                return
             self._send(status or 200, {"error": {"message": "to order"}} if status else answer)
 
         def _send(self, status: int, value: Any) -> None:
-            body = json.dumps(value).encode()
+            self._send_bytes(status, json.dumps(value).encode())
+
+        def _send_bytes(self, status: int, body: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -82,7 +92,7 @@ def _answer(path: str, body: dict[str, Any], says: Callable[[str, str], str]) ->
         text = body["messages"][-1]["content"]
         said = says(path, text)
         return text, {"choices": [{"message": {"role": "assistant", "content": said}}]}
-    if path.endswith(":generateContent"):
+    if "enerateContent" in path:
         text = body["contents"][-1]["parts"][0]["text"]
         parts = [{"text": "hm", "thought": True}, {"text": says(path, text)}]
         return text, {"candidates": [{"content": {"role": "model", "parts": parts}}]}
@@ -95,3 +105,12 @@ def _answer(path: str, body: dict[str, Any], says: Callable[[str, str], str]) ->
     text = instance["prompt"]
     said = says(path, text)
     return text, {"predictions": [said if "raw_response" in instance else {"content": said}]}
+
+
+def _streamed(answer: Any) -> bytes:
+    """A whole answer as events: a chat's is cut after each word."""
+    pieces = [answer]
+    if "choices" in answer:
+        words = answer["choices"][0]["message"]["content"].split(" ")
+        pieces = [{"choices": [{"delta": {"content": f"{word} "}}]} for word in words]
+    return b"".join(f"data: {json.dumps(piece)}\n\n".encode() for piece in pieces)

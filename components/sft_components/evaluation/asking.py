@@ -8,10 +8,11 @@ from typing import Any
 
 from google.api_core import exceptions as api
 
-from sft_components.errors import UserError
-from sft_components.evaluation.dialects import Dialect, UnlikeError
+from sft_components.errors import UnlikeError, UserError
+from sft_components.evaluation.dialects import Dialect
 from sft_components.evaluation.kept import Answer, KeptAnswers, key
 from sft_components.evaluation.rows import EvaluationRow
+from sft_components.vertex.answers import whole
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.peered import PeeredEndpoint
 from sft_components.vertex.prediction import EndpointSession, endpoint_connection
@@ -64,10 +65,7 @@ class Model:
             UnlikeError: The endpoint speaks another dialect.
         """
         suffix, body = dialect.request(row, max_new_tokens)
-        try:
-            return dialect.text(self._post(suffix, body, timeout_s))
-        except ValueError as error:
-            raise UnlikeError(str(error)) from error
+        return dialect.text(self._post(suffix, body, timeout_s))
 
     def key(self, dialect: Dialect, row: EvaluationRow, max_new_tokens: int) -> str:
         """What the answer to `row` is kept under."""
@@ -79,7 +77,7 @@ class Model:
         response = self._session().post(f"{self._url}{suffix}", json=body, timeout=timeout_s)
         if response.status_code >= 400:
             raise api.from_http_response(response)
-        return response.json()
+        return whole(response)
 
     def _session(self) -> Any:
         # A session is not safe to share between threads.

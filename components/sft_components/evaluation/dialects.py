@@ -5,14 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sft_components.catalog import load_catalog
-from sft_components.errors import UserError
+from sft_components.errors import UnlikeError, UserError
 from sft_components.evaluation.rows import EvaluationRow
 
 Kind = Literal["gemini", "vllm", "text", "chat"]
-
-
-class UnlikeError(ValueError):
-    """The answer is not shaped as this dialect's answers are: the endpoint speaks another."""
 
 
 @dataclass(frozen=True)

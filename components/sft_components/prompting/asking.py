@@ -1,6 +1,5 @@
 """Put a question to an endpoint or a published model, in one of the ways in which it answers."""
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +8,9 @@ from typing import Any
 from google.api_core import exceptions as api
 
 from sft_components.catalog import load_catalog
-from sft_components.errors import UserError
+from sft_components.errors import UnlikeError, UserError
 from sft_components.prompting.sampling import SURFACES, Sampling, Surface
+from sft_components.vertex.answers import SHOWN
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.prediction import EndpointSession
 
@@ -18,10 +18,6 @@ STREAMED: tuple[Surface, ...] = ("chat", "generateContent")
 """The others answer at once: the API streams their predictions in another format, as tensors."""
 ABSENT = (api.BadRequest, api.NotFound, api.MethodNotImplemented)
 """How an endpoint says that it does not have a surface."""
-
-
-class UnlikeError(ValueError):
-    """The answer is not shaped as this surface's answers are."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +78,27 @@ class Reader:
                 return str(candidates[0]["content"]) if candidates else ""
         except (LookupError, TypeError, AttributeError):
             pass
-        raise UnlikeError(f"The answer is not one of {self.surface}: {str(answer)[:200]}")
+        raise UnlikeError(f"The answer is not one of {self.surface}: {str(answer)[:SHOWN]}")
 
     def piece(self, payload: Any) -> str:
-        """The text of one piece of a streamed answer; empty where it has none."""
-        if self.surface == "generateContent":
-            return self._gemini(payload)
-        self._usage(payload)
-        choices = payload.get("choices") or [{}]
-        return str(choices[0].get("delta", {}).get("content") or "")
+        """The text of one piece of a streamed answer; empty where it has none.
+
+        Raises:
+            UnlikeError: It is not of this surface.
+        """
+        try:
+            if self.surface == "generateContent":
+                return self._gemini(payload)
+            self._usage(payload)
+            choices = payload.get("choices") or [{}]
+            return str((choices[0].get("delta") or {}).get("content") or "")
+        except (LookupError, TypeError, AttributeError) as error:
+            raise UnlikeError(
+                f"A piece of the answer is not one of {self.surface}: {str(payload)[:SHOWN]}"
+            ) from error
 
     def _gemini(self, answer: Mapping[str, Any]) -> str:
-        usage = answer.get("usageMetadata", {})
+        usage = answer.get("usageMetadata") or {}
         self.tokens = usage.get("candidatesTokenCount", self.tokens)
         if not answer.get("candidates"):
             if "promptFeedback" in answer or "usageMetadata" in answer:
@@ -186,8 +191,7 @@ def ask(
             on_piece(answer.text)
     else:
         answer.raw = []
-        for payload in session.stream(suffix, body):
-            value = json.loads(payload)
+        for value in session.stream(suffix, body):
             answer.raw.append(value)
             if text := reader.piece(value):
                 if answer.first_s is None:
@@ -210,13 +214,26 @@ def ask_somehow(
     """Ask through the first of `surfaces` that the endpoint has.
 
     Raises:
+        google.api_core.exceptions.GoogleAPICallError: Any other fault, or an answer broke off.
+        UnlikeError: The rest of an answer that had begun is not understood.
         UserError: It has none of them, or none takes the parameters.
     """
     refusals: list[str] = []
+    begun = False
+
+    def tell(text: str) -> None:
+        nonlocal begun
+        begun = True
+        if on_piece is not None:
+            on_piece(text)
+
     for surface in surfaces:
         try:
-            return ask(session, surface, question, sampling, on_piece)
+            return ask(session, surface, question, sampling, tell if on_piece else None)
         except (*ABSENT, UnlikeError, UserError) as error:
+            if begun:
+                # Another answer must not follow the half of this one.
+                raise
             message = error.message if isinstance(error, api.GoogleAPICallError) else error
             refusals.append(f"{surface}: {message}")
     raise UserError(f"{session.endpoint} does not answer. {' '.join(refusals)}")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from google.api_core import exceptions as api
 
-from sft_components.prompting.asking import Answer, Question, UnlikeError
+from sft_components.errors import UnlikeError
+from sft_components.prompting.asking import Answer, Question
 from sft_components.vertex.prediction import EndpointSession
 from sft_components.vertex.retrying import TRANSIENT, backoff
 

@@ -14,7 +14,8 @@ class Given:
     case: Case
     way: str
     text: str
-    seconds: float
+    seconds: float | None
+    """None: nothing came that is an answer."""
     first_s: float | None = None
     failures: tuple[str, ...] = ()
 
@@ -54,7 +55,7 @@ class SmokeTestResult:
             "requests": float(len(self.given)),
             "warm_up_s": self.warm_up_s,
             "failures": float(len(self.failures)),
-            **percentiles("latency", [answer.seconds for answer in self.given]),
+            **percentiles("latency", [a.seconds for a in self.given if a.seconds is not None]),
         }
         streamed = [answer.first_s for answer in self.given if answer.first_s is not None]
         if streamed:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from google.api_core import exceptions as api
 
 from sft_components.catalog import load_catalog
-from sft_components.errors import UserError
-from sft_components.prompting.asking import UnlikeError, published
+from sft_components.errors import UnlikeError, UserError
+from sft_components.prompting.asking import published
 from sft_components.smoke_test_endpoint.outcome import Given, SmokeTestResult
 from sft_components.smoke_test_endpoint.ways import Way
 from sft_components.vertex.prediction import EndpointSession, endpoint_connection

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from google.api_core import exceptions as api
 
-from sft_components.errors import UserError
-from sft_components.prompting.asking import ABSENT, Answer, UnlikeError
+from sft_components.errors import UnlikeError, UserError
+from sft_components.prompting.asking import ABSENT, Answer
 from sft_components.smoke_test_endpoint.cases import Case, read_cases
 from sft_components.smoke_test_endpoint.load import put_under_load
 from sft_components.smoke_test_endpoint.outcome import Given, SmokeTestResult
@@ -138,7 +138,7 @@ def examine_endpoint(
             result.failures.append(
                 f"{len(load.failures)} of {requests} requests failed, the first: {load.failures[0]}"
             )
-    given = [answer for answer in result.given if answer.way == main.name]
+    given = [a for a in result.given if a.way == main.name and a.seconds is not None]
     prove(result, main, given, base_model=base_model, base_endpoint=base_endpoint, log=log)
     if report_path is not None:
         # Here, so that a promotion's test needs no package for reports.
@@ -169,6 +169,12 @@ class _Test:
             raise UserError(f"There is no endpoint {session.endpoint}.") from error
         peered = session.peered
         self._ways = ways(base_model, peered=peered is not None)
+        # Surfaces that it is known to have: an answer that is not understood is a fault there. A
+        # model that may be of any kind is known by what it understands.
+        surfaces = {way.surface for way in self._ways}
+        self._sure = (
+            surfaces if "generateContent" not in surfaces or "chat" not in surfaces else set()
+        )
         log(f"Asking {session.endpoint} at {session.host}")
         if peered is not None:
             self.result.absent["streamed"] = peered.lacks("streamed answers")
@@ -206,14 +212,19 @@ class _Test:
     def ask(self, case: Case) -> None:
         """Ask `case` in every way that the endpoint has, and look at the answers."""
         answers: dict[Way, Answer] = {}
+        before = len(self.result.failures)
         for way in list(self._ways):
             if way in self._ways and (answer := self._ask(way, case)) is not None:
                 answers[way] = answer
         # What is a variant has done its duty with the first prompt.
         self._ways = [way for way in self._ways if not way.extra]
+        broken = len(self.result.failures) > before
         counting = self._counting(case, answers)
+        spoken = {way.surface: way.name for way, a in answers.items() if a.text and not way.stream}
         for way, answer in answers.items():
             failures = case.failures(answer.text, answer.seconds) if way is counting else []
+            if not answer.text and way.stream and way.surface in spoken and not case.may_be_empty:
+                failures.append(f"is empty as {way.name!r}, though not as {spoken[way.surface]!r}")
             self.result.given.append(
                 Given(case, way.name, answer.text, answer.seconds, answer.first_s, tuple(failures))
             )
@@ -223,7 +234,8 @@ class _Test:
                     f"An answer took {answer.seconds:.2f} s, more than max_latency_s "
                     f"({self._max_latency_s:.2f} s)."
                 )
-        if not any(answer.text for answer in answers.values()) and not case.may_be_empty:
+        silent = not any(answer.text for answer in answers.values())
+        if silent and not broken and not case.may_be_empty:
             self.result.failures.append(f"It answered nothing to {case.prompt!r}.")
 
     def main(self) -> Way:
@@ -247,19 +259,29 @@ class _Test:
             for way in plain:
                 if way.surface == case.surface:
                     return way
-            self.result.failures.append(f"The endpoint has no {case.surface} for {case.title!r}.")
+            if all(way.surface != case.surface for way in self._ways):
+                said = f"The endpoint has no {case.surface} for {case.title!r}."
+                self.result.failures.append(said)
             return None
         spoken = [way for way in plain if answers[way].text] or plain
         chats = [way for way in spoken if way.surface == "chat"]
         return next(iter(chats or spoken), None)
 
     def _ask(self, way: Way, case: Case) -> Answer | None:
-        """One answer; None where the endpoint does not have this way, which is then dropped."""
+        """One answer; None where the endpoint does not have this way, which is then dropped.
+
+        None, and a failure, where what came is no answer.
+        """
         started = time.monotonic()
         for wait in backoff(1.0, 10.0, 2.0):
             try:
                 answer = way.ask(self._session, case)
-            except (*ABSENT, UnlikeError) as error:
+            except (*ABSENT, UnlikeError, api.Unknown) as error:
+                # An image need not repeat prompts as Model Garden's does.
+                owed = way.surface in self._sure and (way.stream or not way.extra)
+                if owed and not isinstance(error, ABSENT):
+                    self._fail(way, case, _said(error))
+                    return None
                 self._log(f"{way.name} is refused: {_said(error)}")
                 self.result.absent[way.name] = _said(error)
                 self._ways = [other for other in self._ways if other is not way]
@@ -271,11 +293,23 @@ class _Test:
                 time.sleep(wait)
                 continue
             self._log(f"{way.name} {answer.seconds:.2f} s: {case.title!r} -> {answer.text[:80]!r}")
-            self.result.absent.pop(way.name, None)
-            # Other forms of a way that answers need not be tried.
-            self._ways = [w for w in self._ways if w is way or w.name != way.name]
+            self._keep(way)
             return answer
         raise AssertionError("unreachable")
+
+    def _fail(self, way: Way, case: Case, said: str) -> None:
+        self._log(f"{way.name}: {case.title!r} has no answer: {said}")
+        self._keep(way)
+        self.result.given.append(Given(case, way.name, "", None, None, (said,)))
+        self.result.failures.append(
+            f"{way.name} gave no answer to {case.title!r}: {said.removesuffix('.')}."
+        )
+
+    def _keep(self, way: Way) -> None:
+        """Other forms of a way that the endpoint has need not be tried."""
+        self._sure.add(way.surface)
+        self.result.absent.pop(way.name, None)
+        self._ways = [other for other in self._ways if other is way or other.name != way.name]
 
 
 def _said(error: Exception) -> str:

@@ -12,6 +12,7 @@ import requests
 from google.api_core import exceptions as api
 
 from sft_components.errors import UserError
+from sft_components.vertex.answers import whole
 
 CHAT = "/chat/completions"
 PREDICT = ":predict"
@@ -59,6 +60,7 @@ class PeeredEndpoint:
             google.api_core.exceptions.GoogleAPICallError: With the endpoint's own message; it
                 cannot be reached (ServiceUnavailable), or does not have `suffix`
                 (MethodNotImplemented).
+            UnlikeError: The answer is no JSON object.
         """
         if suffix == CHAT:
             body = {"instances": [{"@requestFormat": "chatCompletions", **body}]}
@@ -74,11 +76,11 @@ class PeeredEndpoint:
             ) from error
         if response.status_code >= 400:
             raise api.from_http_response(response)
-        answer = response.json()
+        answer = whole(response)
         if suffix == CHAT:
             # The image answers a single chat with the completion itself, in the list's place.
-            found = answer["predictions"]
-            return found[0] if isinstance(found, list) else found
+            found = answer.get("predictions")
+            return found[0] if isinstance(found, list) and found else found
         return answer
 
     def lacks(self, what: str) -> str:

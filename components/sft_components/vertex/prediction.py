@@ -7,6 +7,7 @@ import requests
 from google.api_core import exceptions as api
 
 from sft_components.errors import UserError
+from sft_components.vertex.answers import events, whole
 from sft_components.vertex.connection import Connection, is_loopback
 from sft_components.vertex.peered import PeeredEndpoint, peered_endpoint
 
@@ -70,10 +71,8 @@ class EndpointSession:
         Raises:
             google.api_core.exceptions.GoogleAPICallError: With the service's own message.
         """
-        found: dict[str, Any] = self._checked(
-            self._session.get(f"{self._api}/v1beta1/{name}", timeout=60)
-        ).json()
-        return found
+        url = f"{self._api}/v1beta1/{name}"
+        return whole(self._checked(self._session.get(url, timeout=60)))
 
     @property
     def host(self) -> str:
@@ -107,6 +106,7 @@ class EndpointSession:
 
         Raises:
             google.api_core.exceptions.GoogleAPICallError: With the service's own message.
+            UnlikeError: The answer is no JSON object.
         """
         if self.peered is not None:
             self._plain = self._plain or self.peered.session()
@@ -114,7 +114,7 @@ class EndpointSession:
         url = f"{self.host}/v1beta1/{self.endpoint}{suffix}"
         for _ in range(MOST_ASKED if self._served_by else 1):
             response = self._session.post(url, json=body, timeout=timeout)
-            answer = response.json() if response.status_code < 400 else {}
+            answer = whole(response) if response.status_code < 400 else {}
             by = answer.get("deployedModelId") or response.headers.get(DEPLOYED_HEADER, "")
             # An answer that does not say who gave it may be anybody's.
             if not self._served_by or by == self._served_by:
@@ -126,8 +126,10 @@ class EndpointSession:
             f"Deployed model {self._served_by} of {self.endpoint} gave none of {MOST_ASKED} answers"
         )
 
-    def stream(self, suffix: str, body: Mapping[str, Any], timeout: float = 300.0) -> Iterator[str]:
-        """The `data:` payloads of an answer that is streamed, without a closing `[DONE]`.
+    def stream(
+        self, suffix: str, body: Mapping[str, Any], timeout: float = 300.0
+    ) -> Iterator[dict[str, Any]]:
+        """The JSON objects of an answer that is streamed, without a closing `[DONE]`.
 
         Args:
             suffix: What follows the endpoint's name, for instance `/chat/completions`.
@@ -135,7 +137,9 @@ class EndpointSession:
             timeout: Seconds between two pieces.
 
         Raises:
-            google.api_core.exceptions.GoogleAPICallError: With the service's own message.
+            google.api_core.exceptions.GoogleAPICallError: With the service's own message, also
+                where the answer had begun.
+            UnlikeError: The answer is no stream of events, or not of JSON objects.
         """
         if self.peered is not None:
             raise api.MethodNotImplemented(self.peered.lacks("streamed answers"))
@@ -145,12 +149,7 @@ class EndpointSession:
             timeout=timeout,
             stream=True,
         ) as response:
-            # The service does not name the encoding of its events, which is always this one.
-            response.encoding = "utf-8"
-            for line in self._checked(response).iter_lines(decode_unicode=True):
-                payload = line.removeprefix("data:").strip() if line else ""
-                if payload and payload != "[DONE]":
-                    yield payload
+            yield from events(self._checked(response).iter_content(512))
 
     @staticmethod
     def _checked(response: Any) -> Any:

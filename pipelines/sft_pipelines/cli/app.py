@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sft_components import __version__
-from sft_components.errors import UserError
+from sft_components.errors import UnlikeError, UserError
 from sft_pipelines.cli import compile as compile_command
 from sft_pipelines.cli import (
     convert,
@@ -79,7 +79,7 @@ def main() -> None:
     """Run the command line; what a person can mend ends with a sentence and exit status 1."""
     try:
         app()
-    except (UserError, OSError) as error:
+    except (UserError, UnlikeError, OSError) as error:
         # An OSError names its file; requests' connection errors are OSErrors too.
         typer.echo(f"Error: {error}", err=True)
         sys.exit(1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sft_components.errors import UserError
+from sft_components.errors import UnlikeError, UserError
 
 if TYPE_CHECKING:
     from sft_components.prompting.asking import Answer, Question
@@ -106,6 +106,8 @@ def prompt(
             answers = [_ask(asked[0], chosen, base_model, question, sampling, pieces)]
     except api.GoogleAPICallError as error:
         raise UserError(f"{endpoint}: {error.message}") from error
+    except UnlikeError as error:
+        raise UserError(f"{endpoint}: {error}") from error
     if as_json:
         found = [_as_dict(s, answer) for s, answer in zip(asked, answers, strict=True)]
         print_json(found if compare else answers[0].raw)
@@ -163,15 +165,23 @@ def _ask(
 ) -> "Answer":
     from sft_components.prompting.asking import ask, ask_somehow, surfaces_of
 
-    on_piece = (lambda text: typer.echo(text, nl=False)) if stream else None
-    if chosen:
-        answer = ask(session, chosen[0], question, sampling, on_piece)
-    else:
+    begun = False
+
+    def tell(text: str) -> None:
+        nonlocal begun
+        begun = True
+        typer.echo(text, nl=False)
+
+    on_piece = tell if stream else None
+    try:
+        if chosen:
+            return ask(session, chosen[0], question, sampling, on_piece)
         surfaces = surfaces_of(session, base_model)
-        answer = ask_somehow(session, surfaces, question, sampling, on_piece)
-    if stream:
-        typer.echo()
-    return answer
+        return ask_somehow(session, surfaces, question, sampling, on_piece)
+    finally:
+        # Also where it broke off, so that what is said of that has a line of its own.
+        if begun:
+            typer.echo()
 
 
 def _as_dict(session: "EndpointSession", answer: "Answer") -> dict[str, Any]:

@@ -1,0 +1,157 @@
+"""What the smoke test and `vertex-sft prompt` do when an endpoint answers wrongly, or half."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.api_core import exceptions as api
+from tests.evaluate_endpoint.faulty import Faulty, faulty
+from typer.testing import CliRunner, Result
+
+from sft_components.errors import UnlikeError, UserError
+from sft_components.smoke_test_endpoint.work import examine_endpoint
+from sft_components.vertex.answers import events
+from sft_pipelines.cli.app import app
+
+ENDPOINT = "projects/p/locations/us-central1/endpoints/1"
+MODEL = "qwen/qwen3@qwen3-8b"
+HEL = b'data: {"choices": [{"delta": {"content": "Hel"}}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    with faulty() as found:
+        monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", found.url)
+        yield found
+
+
+def streams(sent: bytes) -> Callable[[str, dict[str, Any]], bytes | None]:
+    """Sends this for what is streamed, and answers the rest."""
+    return lambda path, body: sent if body.get("stream") else None
+
+
+def ask(*options: str) -> Result:
+    return CliRunner().invoke(app, ["prompt", ENDPOINT, "hello", *options])
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (HEL + b'data: {"error": {"message": "out of memory", "code": 400}}\n\n', "out of memory"),
+        (HEL + b'data: {"object": "error", "message": "gone"}\n\n', "gone"),
+        (HEL + b"event: error\ndata: no worker\n\n", "no worker"),
+        (HEL + b"data: {oh\n\n", "no JSON object: {oh"),
+        (HEL + b"data: []\n\n", "no JSON object: []"),
+        (HEL + b'data: {"choices": [3]}\n\n', "not one of chat: {'choices': [3]}"),
+    ],
+)
+def test_an_answer_that_breaks_off_is_no_answer(server: Faulty, sent: bytes, said: str) -> None:
+    server.sends = streams(sent)
+    for surface in ((), ("--surface", "chat")):
+        broken = ask("--base-model", MODEL, *surface)
+        assert broken.exit_code == 1
+        assert broken.stdout == "Hel\n"
+        assert isinstance(broken.exception, UserError)
+        assert str(broken.exception).startswith(f"{ENDPOINT}: ")
+        assert said in str(broken.exception)
+        # Nothing else is asked after half an answer.
+        assert server.paths.pop().endswith("/chat/completions")
+        assert not server.paths
+
+
+@pytest.mark.parametrize("sent", [b"<html>\n<p>busy", b"[1]", b"", b": hello\n\n"])
+def test_what_is_no_answer_is_told_in_a_sentence(server: Faulty, sent: bytes) -> None:
+    server.sends = lambda path, body: sent
+    for option in ("--stream", "--no-stream"):
+        refused = ask("--surface", "chat", option)
+        assert refused.exit_code == 1
+        assert isinstance(refused.exception, UserError)
+        assert "The answer is no " in str(refused.exception)
+    if sent.startswith(b"<"):
+        assert str(refused.exception).endswith(": <html> <p>busy")
+
+
+def test_events_are_read_as_their_format_says() -> None:
+    # U+2028 ends no line of it.
+    said = json.dumps({"choices": [{"delta": {"content": "\u2028lo"}}]}, ensure_ascii=False)
+    body = (
+        b"\xef\xbb\xbf: keep-alive\r\n\r\nevent: message\r\nid: 7\r\nretry: 3\r\n"
+        + HEL
+        + b"data:{\ndata:  }\n\nnonsense\n\n"
+        + f"data: {said}\r\r".encode()
+        + DONE
+        + b'data: {"last": 1}'
+    )
+    for size in (1, 3, 1000):
+        chunks = (body[begin : begin + size] for begin in range(0, len(body), size))
+        hel, empty, lo, last = events(chunks)
+        assert (hel["choices"][0]["delta"]["content"], empty, last) == ("Hel", {}, {"last": 1})
+        assert lo == json.loads(said)
+    with pytest.raises(api.ServiceUnavailable, match="over"):
+        list(events([b'data: {"error": {"code": 503, "message": "over"}}']))
+    with pytest.raises(UnlikeError, match='no stream of events: ."a": 1'):
+        list(events([b'{"a": 1}']))
+
+
+def test_comments_and_pieces_without_text_are_passed_over(server: Faulty) -> None:
+    server.sends = streams(
+        b": keep-alive\n\nevent: message\n"
+        + HEL
+        + b'data: {"choices": [{"delta": null}]}\n\ndata: {"choices": null}\n\n'
+        + HEL.replace(b"Hel", b"lo")
+        + DONE
+    )
+    answered = ask("--surface", "chat")
+    assert (answered.exit_code, answered.stdout) == (0, "Hello\n")
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (
+            HEL + b'data: {"error": {"message": "out of memory", "code": 400}}\n\n',
+            "chat, streamed gave no answer to 'hello': The answer broke off: out of memory.",
+        ),
+        (
+            DONE,
+            "The answer to 'hello' is empty as 'chat, streamed', though not as 'chat'.",
+        ),
+        (
+            b'{"choices": []}',
+            "chat, streamed gave no answer to 'hello': The answer is no stream of events: "
+            '{"choices": []}.',
+        ),
+    ],
+)
+def test_a_stream_without_its_answer_fails_the_smoke_test(
+    server: Faulty, tmp_path: Path, sent: bytes, said: str
+) -> None:
+    server.sends = streams(sent)
+    report = tmp_path / "report.html"
+    # Also where it is not known how the model is asked, since the same without streaming works.
+    for base_model in (MODEL, ""):
+        result = examine_endpoint(
+            endpoint=ENDPOINT, base_model=base_model, prompts=["hello"], report_path=report
+        )
+        assert result.failures == [said]
+        assert "chat, streamed" not in result.absent
+        assert "chat, streamed" in report.read_text(encoding="utf-8")
+
+
+def test_what_is_not_understood_fails_the_smoke_test(server: Faulty, tmp_path: Path) -> None:
+    server.sends = lambda path, body: b"<p>busy" if "/chat" in path else None
+    result = examine_endpoint(
+        endpoint=ENDPOINT, base_model=MODEL, prompts=["hello"], report_path=tmp_path / "r.html"
+    )
+    assert result.failures == [
+        "chat gave no answer to 'hello': The answer is no JSON object: <p>busy.",
+        "chat, streamed gave no answer to 'hello': The answer is no stream of events: <p>busy.",
+    ]
+    assert "&lt;p&gt;busy" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    # Where all is open, another surface is what the endpoint has.
+    found = examine_endpoint(endpoint=ENDPOINT, prompts=["hello"])
+    assert found.failures == []
+    assert "chat" in found.absent

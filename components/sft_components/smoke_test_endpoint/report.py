@@ -35,7 +35,7 @@ def build_report(result: SmokeTestResult) -> str:
     sections = [
         Section("", verdict(passed, said)),
         Section("Latency", _tiles(metrics, "warm_up_s", "latency_p50_s", "latency_p95_s")),
-        Section("Weights", result.proof),
+        *([Section("Weights", result.proof)] if result.proof else []),
         Section(
             "Answers",
             table(

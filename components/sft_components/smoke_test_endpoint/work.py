@@ -1,7 +1,8 @@
 """Prove that an endpoint answers: real prompts, after the warm-up, with their latencies."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from google.api_core import exceptions as api
@@ -102,7 +103,8 @@ def examine_endpoint(
         warm_up_timeout_s: How long the first answer may be waited for.
         deployed_model: Id of the one of its deployed models that is meant; it must have a share of
             the traffic. Empty: whichever answers.
-        report_path: Where an HTML report is written, also of a test that is not passed.
+        report_path: Where an HTML report is written, also of a test that is not passed, or that
+            ends with an error.
         log: Called with lines of progress.
 
     Returns:
@@ -111,42 +113,55 @@ def examine_endpoint(
     Raises:
         UserError: The endpoint gives no answer at all, or a setting cannot be.
     """
-    check_smoke_test(prompts_uri, max_latency_s, requests, concurrency)
-    connection = endpoint_connection(endpoint)
-    cases = [Case(prompt) for prompt in prompts]
-    if prompts_uri:
-        cases += read_cases(prompts_uri, connection.project)
-    cases = cases or [Case(prompt) for prompt in PROMPTS]
+    result = SmokeTestResult(endpoint)
+    with _reported(result, report_path):
+        check_smoke_test(prompts_uri, max_latency_s, requests, concurrency)
+        connection = endpoint_connection(endpoint)
+        cases = [Case(prompt) for prompt in prompts]
+        if prompts_uri:
+            cases += read_cases(prompts_uri, connection.project)
+        cases = cases or [Case(prompt) for prompt in PROMPTS]
 
-    def session() -> EndpointSession:
-        return EndpointSession(connection, endpoint, deployed_model)
+        def session() -> EndpointSession:
+            return EndpointSession(connection, endpoint, deployed_model)
 
-    test = _Test(session(), base_model, max_latency_s, log)
-    test.warm_up(cases[0], warm_up_timeout_s)
-    for case in cases:
-        test.ask(case)
-    main = test.main()
-    result = test.result
-    if requests:
-        log(f"{requests} requests, {concurrency} at a time")
-        questions = [main.question(case) for case in cases]
-        load = put_under_load(
-            session, main.asks(cases[0].max_tokens), questions, requests, concurrency
-        )
-        result.load = load
-        if load.failures:
-            result.failures.append(
-                f"{len(load.failures)} of {requests} requests failed, the first: {load.failures[0]}"
+        test = _Test(session(), result, base_model, max_latency_s, log)
+        test.warm_up(cases[0], warm_up_timeout_s)
+        for case in cases:
+            test.ask(case)
+        main = test.main()
+        if requests:
+            log(f"{requests} requests, {concurrency} at a time")
+            questions = [main.question(case) for case in cases]
+            load = put_under_load(
+                session, main.asks(cases[0].max_tokens), questions, requests, concurrency
             )
-    given = [a for a in result.given if a.way == main.name and a.seconds is not None]
-    prove(result, main, given, base_model=base_model, base_endpoint=base_endpoint, log=log)
-    if report_path is not None:
-        # Here, so that a promotion's test needs no package for reports.
-        from sft_components.smoke_test_endpoint.report import build_report
-
-        report_path.parent.mkdir(parents=True, exist_ok=True)
-        report_path.write_text(build_report(result), encoding="utf-8")
+            result.load = load
+            if load.failures:
+                result.failures.append(
+                    f"{len(load.failures)} of {requests} requests failed, the first: "
+                    f"{load.failures[0]}"
+                )
+        given = [a for a in result.given if a.way == main.name and a.seconds is not None]
+        prove(result, main, given, base_model=base_model, base_endpoint=base_endpoint, log=log)
     return result
+
+
+@contextmanager
+def _reported(result: SmokeTestResult, path: Path | None) -> Iterator[None]:
+    """Write the report at the end of the block, however it ends."""
+    try:
+        yield
+    except BaseException as error:
+        result.failures.append(_said(error) or type(error).__name__)
+        raise
+    finally:
+        if path is not None:
+            # Here, so that a promotion's test needs no package for reports.
+            from sft_components.smoke_test_endpoint.report import build_report
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(build_report(result), encoding="utf-8")
 
 
 class _Test:
@@ -155,6 +170,7 @@ class _Test:
     def __init__(
         self,
         session: EndpointSession,
+        result: SmokeTestResult,
         base_model: str,
         max_latency_s: float,
         log: Callable[[str], None],
@@ -162,7 +178,7 @@ class _Test:
         self._session = session
         self._max_latency_s = max_latency_s
         self._log = log
-        self.result = SmokeTestResult(session.endpoint)
+        self.result = result
         try:
             self.result.address = reading(log=log)(lambda: session.host)()
         except api.NotFound as error:
@@ -312,5 +328,5 @@ class _Test:
         self._ways = [other for other in self._ways if other is way or other.name != way.name]
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return str(error.message if isinstance(error, api.GoogleAPICallError) else error)

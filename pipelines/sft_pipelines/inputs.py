@@ -138,7 +138,10 @@ INPUTS: dict[str, Input] = {
         float, 0.0, "Gate: least exact match (0 to 1) of the tuned model on the held-out rows."
     ),
     "min_improvement": Input(
-        float, 0.0, "Gate: least gain in exact match over the base model (-1 to 1)."
+        float,
+        0.0,
+        "Gate: least gain over the base model (-1 to 1) in the task's primary metric: accuracy, "
+        "exact match, ROUGE-L (summaries, text), field F1 (json) or chrF (code).",
     ),
     "serving_machine_type": Input(
         str,

@@ -196,7 +196,7 @@ def test_the_reason_names_the_values() -> None:
 def test_thresholds_and_gate_must_all_hold(
     found: dict[str, float], least: float, gain: float, gate: str, passed: bool
 ) -> None:
-    verdict, reason = decide(found, least, gain, gate)
+    verdict, reason = decide({"rows": 10.0, "empty": 5.0, **found}, "qa", least, gain, gate)
     assert verdict is passed
     assert reason.endswith(".")
     assert f"{found['exact_match']:.3f}" in reason

@@ -96,6 +96,23 @@ def test_free_text_gets_worse_by_degrees(tmp_path: Path, server: Faulty) -> None
     assert confusion.metadata == {}
 
 
+def test_a_model_that_answers_nothing_is_not_passed(tmp_path: Path, server: Faulty) -> None:
+    story = " ".join(f"word{n}" for n in range(20))
+    path = _rows(tmp_path, [(f"{n} tell", f"{story} {n}") for n in range(50)])
+    # Not one answer is right to the letter, so exact match sees nothing.
+    server.says = lambda path, text: story if "endpoints/8" in path else ""
+    result = evaluate(tmp_path, path, base_endpoint=BASE)
+    assert not result.passed
+    assert result.metrics["improvement"] == -result.metrics["base_rouge_l"]
+    assert "ROUGE-L is 0.000, -0.976 against the base model's 0.976" in result.reason
+    assert "Gain in ROUGE-L -0.976" in (tmp_path / "report.html").read_text()
+    # Nor where nothing is compared, or any difference is taken.
+    for given in ({}, {"base_endpoint": BASE, "min_improvement": -1.0}):
+        result = evaluate(tmp_path, path, gate="rows == 50", **given)
+        assert not result.passed
+        assert "answered 50 of 50 rows with nothing" in result.reason
+
+
 def test_json_against_a_schema_in_a_bucket(
     tmp_path: Path, server: Faulty, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,7 +76,8 @@ def evaluate_endpoint(
         base_endpoint_resource_name: Endpoint of the base model, or of the one in production; empty:
             none, so that only the tuned model is measured, unless it is a Gemini model.
         min_exact_match: Gate: least exact match (0 to 1) of the tuned model.
-        min_improvement: Gate: least gain in exact match over the base model.
+        min_improvement: Gate: least gain over the base model in the task's primary metric:
+            accuracy, exact match, ROUGE-L (summaries, text), field F1 (json) or chrF (code).
         max_new_tokens: Longest answer, in tokens.
         max_rows: Rows to evaluate; 0: all.
         concurrency: Requests at a time.

@@ -74,7 +74,8 @@ def evaluate_model(
         classification_metrics: Confusion matrix of the tuned model, if the task has one.
         predictions: Both answers to each row and their scores, JSON Lines.
         min_exact_match: Gate: least exact match (0 to 1) of the tuned model.
-        min_improvement: Gate: least gain in exact match over the base model.
+        min_improvement: Gate: least gain over the base model in the task's primary metric:
+            accuracy, exact match, ROUGE-L (summaries, text), field F1 (json) or chrF (code).
         max_new_tokens: Longest answer, in tokens.
         max_rows: Rows to evaluate; 0: all.
         work_uri: gs:// folder that keeps answers as they come, so that a retried step goes on where

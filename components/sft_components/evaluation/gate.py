@@ -17,6 +17,8 @@ from sft_components.evaluation.tasks import (
     JUDGED,
     LATENCY,
     LOSS,
+    PRIMARY,
+    SPOKEN,
     TASKS,
     comparison_names,
     metric_names,
@@ -26,6 +28,8 @@ BASE_PREFIX = "base_"
 """Of the base model's metrics."""
 MAX_LENGTH = 1_000
 MAX_DEPTH = 50
+MOST_EMPTY = 0.5
+"""Share of rows; a model that answers more of them with nothing is broken, whatever it is for."""
 TOLERANCE = 1e-9
 """Means of decimal fractions miss them by less: 0.3 - 0.1 is not 0.2."""
 
@@ -119,21 +123,38 @@ def judge_gate(gate: str, metrics: Mapping[str, float]) -> tuple[bool, str]:
 
 
 def decide(
-    metrics: Mapping[str, float], min_exact_match: float, min_improvement: float, gate: str = ""
+    metrics: Mapping[str, float],
+    task: str,
+    min_exact_match: float,
+    min_improvement: float,
+    gate: str = "",
 ) -> tuple[bool, str]:
-    """Whether the tuned model is good enough, and why: all thresholds and the gate must hold."""
-    exact = metrics["exact_match"]
+    """Whether the tuned model is good enough, and why: all thresholds and the gate must hold.
+
+    `min_improvement` is of the task's primary metric. A model that leaves most rows without an
+    answer is not good enough, whatever the thresholds.
+    """
+    exact, primary = metrics["exact_match"], PRIMARY[task]
     good = exact >= min_exact_match - TOLERANCE
-    said = f"The tuned model's exact match is {exact:.3f} (at least {min_exact_match:.3f} wanted)"
+    wanted = f"(at least {min_exact_match:.3f} wanted)"
+    said = f"The tuned model's {SPOKEN[primary]} is {metrics[primary]:.3f}"
+    if primary == "exact_match":
+        said += f" {wanted}"
     if "improvement" in metrics:
         gain = metrics["improvement"]
         good = good and gain >= min_improvement - TOLERANCE
         said += (
-            f", {gain:+.3f} against the base model's {metrics['base_exact_match']:.3f} "
+            f", {gain:+.3f} against the base model's {metrics[BASE_PREFIX + primary]:.3f} "
             f"(at least {min_improvement:+.3f} wanted)."
         )
     else:
         said += "; it was not compared with a base model."
+    if primary != "exact_match" and min_exact_match > 0:
+        said += f" Its exact match is {exact:.3f} {wanted}."
+    rows, empty = metrics["rows"], metrics["empty"]
+    if empty > MOST_EMPTY * rows:
+        good = False
+        said = f"The tuned model answered {empty:,.0f} of {rows:,.0f} rows with nothing. {said}"
     if gate.strip():
         held, why = judge_gate(gate, metrics)
         return good and held, f"{why} {said}"

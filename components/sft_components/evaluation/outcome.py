@@ -142,7 +142,11 @@ def conclude(
     measured = measure(plan.rows, texts, plan.scorer, losses=losses, more=more, judgement=judgement)
     settings = plan.settings
     passed, reason = decide(
-        measured.metrics, settings.min_exact_match, settings.min_improvement, settings.gate
+        measured.metrics,
+        plan.scorer.task,
+        settings.min_exact_match,
+        settings.min_improvement,
+        settings.gate,
     )
     write_predictions(outputs.predictions, measured.predictions)
     report = build_report(
@@ -155,7 +159,7 @@ def conclude(
         notes=plan.notes,
     )
     write(outputs.report, report.encode())
-    log(summary(measured.metrics))
+    log(summary(plan.scorer.task, measured.metrics))
     log(reason)
     return EvaluationResult(
         passed,

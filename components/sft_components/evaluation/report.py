@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from sft_components.evaluation.resampling import Comparison, Estimate
 from sft_components.evaluation.rows import Prediction
-from sft_components.evaluation.tasks import HEADLINE, LATENCY, RIGHT
+from sft_components.evaluation.tasks import HEADLINE, LATENCY, PRIMARY, RIGHT, SPOKEN
 from sft_components.evaluation.verdict import Confusion, Measured
 from sft_components.reports import (
     Section,
@@ -150,7 +150,7 @@ def _summary(
         figures[kinds["improved"]] = metrics["improvements"]
         said.insert(
             0,
-            f"Gain in exact match {metrics['improvement']:+.3f}, 95 % interval "
+            f"Gain in {SPOKEN[PRIMARY[task]]} {metrics['improvement']:+.3f}, 95 % interval "
             f"{metrics['improvement_low']:+.3f} to {metrics['improvement_high']:+.3f} "
             f"(paired bootstrap over {number(metrics['rows'])} rows).",
         )

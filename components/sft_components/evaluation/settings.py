@@ -32,7 +32,7 @@ class Settings:
     min_exact_match: float = 0.0
     """Least share of exact answers of the tuned model, 0 to 1."""
     min_improvement: float = 0.0
-    """Least gain of that share over the base model, -1 to 1."""
+    """Least gain over the base model in the task's primary metric, -1 to 1."""
     json_schema: str = ""
     """JSON Schema of the answers: JSON, or its gs:// address; empty: what the references share."""
     judge_endpoint: str = ""
@@ -154,7 +154,7 @@ def check_thresholds(
 
     Args:
         min_exact_match: A share.
-        min_improvement: A difference of shares.
+        min_improvement: A difference of metrics that are shares.
         base_model: Where the base model is; empty: it is not evaluated.
         base_input: The name of the input that says so.
 

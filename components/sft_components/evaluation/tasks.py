@@ -40,12 +40,34 @@ RIGHT: dict[str, str] = {
 """The metric that is 1 where an answer is right. Free text has none: no wording is the only one."""
 FREE_METRIC, FREE_DROP = "rouge_l", 0.2
 """A row of free text got worse where this metric fell by so much or more."""
+PRIMARY: dict[str, str] = {
+    "classification": "accuracy",
+    "extraction": "exact_match",
+    "qa": "exact_match",
+    "summarization": "rouge_l",
+    "text": "rouge_l",
+    "json": "field_f1",
+    "code": "chrf",
+}
+"""By task, the metric in which a tuned model must not be worse than its base. Of long answers, few
+of which are right to the letter, it is one that tells half right from wrong; of code chrF, which
+suits it better than BLEU and CodeBLEU (Evtikhiev et al. 2023, arXiv:2208.03133)."""
+SPOKEN: dict[str, str] = {
+    "accuracy": "accuracy",
+    "exact_match": "exact match",
+    "rouge_l": "ROUGE-L",
+    "field_f1": "field F1",
+    "chrf": "chrF",
+}
+"""What sentences call the primary metrics."""
 LOSS = ("loss",)
 """Measured on checkpoints."""
 LATENCY = ("latency_p50_s", "latency_p95_s")
 """Measured through endpoints."""
 JUDGED = ("judge_score", "judge_win_rate")
 """Measured where a judge model is given."""
+COUNTED = ("empty",)
+"""Rows of a model, whatever the task: those that it answered with nothing."""
 COMPARED = (
     "improvement",
     "improvement_low",
@@ -83,7 +105,7 @@ def row_metrics(task: str) -> tuple[str, ...]:
 
 
 def metric_names(task: str, extra: Collection[str] = (*LOSS, *LATENCY, *JUDGED)) -> set[str]:
-    """Every name that a model's metrics may have: each with the ends of its 95 % interval.
+    """Every name that a model's metrics may have: all but counts with the ends of their intervals.
 
     Args:
         task: One of `TASKS`, or `auto`.
@@ -91,7 +113,7 @@ def metric_names(task: str, extra: Collection[str] = (*LOSS, *LATENCY, *JUDGED))
     """
     names = set(row_metrics(task)) | set(extra)
     ends = {f"{name}_{end}" for name in names - set(LATENCY) for end in ("low", "high")}
-    return names | ends
+    return {*names, *ends, *COUNTED}
 
 
 def comparison_names(task: str, extra: Collection[str] = (*LOSS, *JUDGED)) -> set[str]:

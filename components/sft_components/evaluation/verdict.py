@@ -13,7 +13,7 @@ from sft_components.evaluation.judge import Judgement
 from sft_components.evaluation.resampling import Comparison, Measure, compare, macro_f1, mean, ratio
 from sft_components.evaluation.rows import EvaluationRow, Prediction
 from sft_components.evaluation.scores import OTHER, Scorer
-from sft_components.evaluation.tasks import FREE_DROP, FREE_METRIC
+from sft_components.evaluation.tasks import FREE_DROP, FREE_METRIC, PRIMARY, SPOKEN
 
 MAX_LABELS = 50
 """Of a confusion matrix; the rarest beyond them become one."""
@@ -43,9 +43,10 @@ class Measured:
 
     metrics: dict[str, float]
     """As KFP metrics: `rows`; each metric of the tuned model with `NAME_low` and `NAME_high`, the
-    ends of its 95 % interval; with a base model the same as `base_NAME`, the significance `NAME_p`,
-    the `improvement` in exact match with its interval, `regressions` and `improvements` in rows.
-    A value that is not finite is left out."""
+    ends of its 95 % interval, and `empty`, the rows without an answer; with a base model the same
+    as `base_NAME`, the significance `NAME_p`, the `improvement` in the task's primary metric with
+    its interval, `regressions` and `improvements` in rows. A value that is not finite is left out.
+    """
     comparisons: dict[str, Comparison]
     predictions: list[Prediction]
     confusion: dict[str, Confusion] = field(default_factory=dict)
@@ -88,8 +89,11 @@ def measure(
         comparisons |= compare(judged["tuned"], judged.get("base"))
     predictions = _predictions(rows, texts, scores, scorer, judgement)
     metrics = {"rows": float(len(rows)), **_flat(comparisons), **(more or {})}
+    for name, given in texts.items():
+        prefix = BASE_PREFIX if name == "base" else ""
+        metrics[f"{prefix}empty"] = float(sum(not text.strip() for text in given))
     if compared:
-        gain = comparisons["exact_match"].gain
+        gain = comparisons[PRIMARY[scorer.task]].gain
         if gain is not None:
             metrics |= {
                 "improvement": gain.value,
@@ -110,12 +114,12 @@ def measure(
     )
 
 
-def summary(metrics: Mapping[str, float]) -> str:
-    """The outcome in one line, for a log."""
-    exact, rows = metrics["exact_match"], f"{metrics['rows']:,.0f} held-out rows"
-    if "base_exact_match" in metrics:
-        return f"exact match {metrics['base_exact_match']:.2f} -> {exact:.2f} on {rows}"
-    return f"exact match {exact:.2f} on {rows}"
+def summary(task: str, metrics: Mapping[str, float]) -> str:
+    """The outcome in one line, for a log: the primary metric of each model."""
+    primary = PRIMARY[task]
+    models = [prefix + primary for prefix in (BASE_PREFIX, "") if prefix + primary in metrics]
+    values = " -> ".join(f"{metrics[name]:.2f}" for name in models)
+    return f"{SPOKEN[primary]} {values} on {metrics['rows']:,.0f} held-out rows"
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:

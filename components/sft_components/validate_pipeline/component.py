@@ -117,7 +117,7 @@ def validate_pipeline(
         evaluation_task: What is evaluated: auto, or one of the evaluation's tasks.
         gate: Gate: an expression over the evaluation's metrics; may be empty.
         min_exact_match: Gate: least exact match (0 to 1) of the tuned model.
-        min_improvement: Gate: least gain in exact match over the base model (-1 to 1).
+        min_improvement: Gate: least gain (-1 to 1) over the base model in the primary metric.
         max_new_tokens: Longest answer of the evaluation, in tokens.
         evaluation_baseline_endpoint: Endpoint of what is compared with; empty: the base model.
         evaluation_accelerators: The most L4 accelerators that the pipeline evaluates on.

@@ -4,6 +4,7 @@ import signal
 import sys
 from datetime import datetime
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import typer
@@ -107,6 +108,7 @@ def _summary(out: "Console", result: "Rehearsal") -> None:
     from rich.text import Text
 
     from sft_components.evaluation.report import shared_opening
+    from sft_components.evaluation.tasks import PRIMARY, SPOKEN
 
     if result.predictions:
         table = Table(title="Held-out rows", title_justify="left")
@@ -128,13 +130,11 @@ def _summary(out: "Console", result: "Rehearsal") -> None:
         out.print(f"{name:22} {seconds:6.1f} s", highlight=False)
     evaluation = result.evaluation
     if evaluation:
-        compared = any(row["base"] is not None for row in result.predictions)
-        base = f"{evaluation['base_exact_match']:.2f} -> " if compared else ""
-        out.print(
-            f"exact match {base}{evaluation['exact_match']:.2f} on {len(result.predictions)} "
-            "held-out rows",
-            highlight=False,
-        )
+        if rows := result.predictions:
+            primary = PRIMARY[evaluation["task"]]
+            scores = [name for name in ("base_scores", "tuned_scores") if rows[0][name]]
+            means = " -> ".join(f"{fmean(row[s][primary] for row in rows):.2f}" for s in scores)
+            out.print(f"{SPOKEN[primary]} {means} on {len(rows)} held-out rows", highlight=False)
         verdict = "passed" if evaluation["passed"] else "not passed, so nothing was deployed"
         gate = f"gate {verdict}: {evaluation['reason']}"
         out.print(gate, highlight=False, markup=False, soft_wrap=True)

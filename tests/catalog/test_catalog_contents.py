@@ -141,6 +141,15 @@ def test_sources_are_dated_and_used() -> None:
         assert source.url.startswith("https://") or key.startswith("inferred"), key
 
 
+def test_accelerators_are_the_api_s() -> None:
+    from google.cloud.aiplatform_v1beta1 import types
+
+    unspecified, *named = types.AcceleratorType
+    assert [each.name for each in named] == list(CATALOG.accelerator_types)
+    assert CATALOG.accelerator_gb.keys() <= set(CATALOG.accelerator_types)
+    assert unspecified == 0
+
+
 def test_importing_the_catalogue_is_light() -> None:
     # It is embedded in every step, which installs nothing but msgspec and PyYAML for it.
     # Site hooks of a namespace package may have put `google` there before anything runs.

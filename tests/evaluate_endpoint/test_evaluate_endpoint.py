@@ -30,7 +30,7 @@ def test_without_rows_nothing_is_evaluated_and_the_report_says_so(tmp_path: Path
         ({"endpoint": "7"}, "endpoint_resource_name"),
         ({"concurrency": 0}, "concurrency"),
         ({"min_improvement": 0.1}, "base_endpoint_resource_name"),
-        ({"max_new_tokens": 0}, "at least 1"),
+        ({"max_new_tokens": 0}, "from 1 to 65,536"),
     ],
 )
 def test_wrong_settings(tmp_path: Path, settings: dict[str, Any], said: str) -> None:

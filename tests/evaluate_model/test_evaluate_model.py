@@ -196,7 +196,7 @@ def test_a_template_that_refuses_a_row_names_its_line(
     [
         ({"min_exact_match": 1.5}, "min_exact_match"),
         ({"min_improvement": 0.1}, "base_model_uri"),
-        ({"max_new_tokens": 0}, "at least 1"),
+        ({"max_new_tokens": 0}, "from 1 to 65,536"),
         ({"max_new_tokens": 256}, "no room for a prompt"),
         ({"max_rows": -1}, "must not be negative"),
         ({"base_model_uri": "/nowhere"}, "neither a local folder nor a gs:// address"),

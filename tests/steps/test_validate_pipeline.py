@@ -8,6 +8,7 @@ from tests.steps.conftest import BUCKET
 from sft_components.errors import UserError
 from sft_components.validate_pipeline.endpoints import check_run_network
 from sft_components.validate_pipeline.work import PipelineSettings, validate_pipeline
+from sft_components.vertex.storage import storage_client
 from sft_local.control import LocalVertex
 
 KEY = "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k"
@@ -28,6 +29,8 @@ GOOD: dict[str, Any] = {
     "min_exact_match": 0.4,
     "min_improvement": 0.1,
 }
+JUDGE = {"judge_endpoint": "gemini-2.5-flash"}
+GEMINI = {"base_model": "gemini-2.5-flash", "tuning_location": "", "min_improvement": 0.0}
 
 
 def test_good_settings_say_what_serving_costs():
@@ -47,9 +50,9 @@ def test_good_settings_say_what_serving_costs():
         ({"location": "mars", "tuning_location": ""}, "or give global as tuning_location"),
         ({"family": "qwen"}, "tunes qwen: run tune-llama-model, or tune-large-model, which"),
         ({"family": "gemini", "base_model": "chat-bison@002"}, "run tune-large-chat-model"),
-        ({"min_exact_match": 90}, "share, from 0 to 1"),
-        ({"min_improvement": 1.5}, "share, from -1 to 1"),
-        ({"min_improvement": float("nan")}, "share, from -1 to 1"),
+        ({"min_exact_match": 90}, "share from 0 to 1"),
+        ({"min_improvement": 1.5}, "difference from -1 to 1"),
+        ({"min_improvement": float("nan")}, "difference from -1 to 1"),
         ({"dataset_name": "projects/p/locations/l/datasets/1"}, "Export it"),
         ({"dataset_uri": ""}, "dataset_uri is empty"),
         ({"evaluation_uri": ""}, "give evaluation_data_uri"),
@@ -58,6 +61,29 @@ def test_good_settings_say_what_serving_costs():
             "Only text and code",
         ),
         ({"max_new_tokens": 0}, "evaluation_max_new_tokens is 0"),
+        ({"max_new_tokens": 10**6}, "evaluation_max_new_tokens is 1000000"),
+        ({"evaluation_max_rows": -1}, "evaluation_max_rows is -1"),
+        ({"evaluation_json_schema": "{"}, "json_schema is not valid JSON"),
+        ({"evaluation_json_schema": '{"type": "objekt"}'}, "json_schema is no JSON Schema"),
+        ({"judge_endpoint": "Gemini 2.5 flash"}, "judge_endpoint is 'Gemini 2.5 flash'"),
+        ({**JUDGE, "judge_mode": "pairwse"}, "judge_mode is 'pairwse'"),
+        ({"judge_mode": "pairwse"}, "judge_mode is 'pairwse'"),
+        ({**JUDGE, "judge_prompt": "Which is better?"}, r"judge_prompt lacks \{answer_a\}"),
+        ({"judge_prompt": "{answer_a} or {answer_b}?"}, "judge_prompt needs a judge"),
+        ({**JUDGE, "judge_max_rows": 0}, "judge_max_rows is 0"),
+        (
+            {**JUDGE, "evaluation_uri": "", "min_exact_match": 0, "min_improvement": 0},
+            "judge_endpoint needs held-out rows",
+        ),
+        ({"gate": "latency_p95_s < 2"}, "latency_p95_s, which is not measured here"),
+        ({"gate": "judge_win_rate > .6"}, "judge_win_rate, which is not measured here"),
+        ({**JUDGE, "gate": "judge_score > 3"}, "judge_score, which is not measured here"),
+        ({**GEMINI, "gate": "loss < 1"}, "loss, which is not measured here"),
+        ({"gate": "accuracy > .9 and json_valid > .9"}, "No evaluation_task has all metrics"),
+        (
+            {"base_model": "text-bison@002", "adapter_size": 0, "tuning_location": ""},
+            "min_improvement compares with a base model: give evaluation_baseline_endpoint",
+        ),
         ({"serving_machine_type": "g2-standard-12"}, "NVIDIA_L4"),
         (
             {"base_model": "meta/llama3-3@llama-3.3-70b-instruct", "evaluation_accelerators": 4},
@@ -96,6 +122,28 @@ def test_good_settings_say_what_serving_costs():
         ({"endpoint_labels": {"Team": "search"}}, "endpoint_labels has 'Team': 'search'"),
         ({"promote_settle_s": -1}, "settle_s is -1"),
         ({"model_version_aliases": ("V 1",)}, "version alias 'V 1'"),
+        ({"promote_parent_model": "foo"}, "parent_model is 'foo': write projects/"),
+        (
+            {
+                "promote_to_endpoint": "projects/p/locations/us-central1/endpoints/1",
+                "promote_parent_model": "projects/p/locations/europe-west4/models/1",
+            },
+            "parent_model is in europe-west4",
+        ),
+        ({"smoke_test_prompts": ({"prompt": "Which?"},)}, "smoke_test_prompts has {'prompt'"),
+        ({"smoke_test_prompts": ("",)}, "smoke_test_prompts has ''"),
+        ({"when_changed": "every week"}, "when_changed is 'every week'"),
+        ({"service_account": "me"}, "^service_account is 'me'"),
+        ({"serving_container_image_uri": "catalogue"}, "container_image_uri is 'catalogue'"),
+        ({"serving_fallback_machines": (8,)}, "Unknown machine 8"),
+        (
+            {
+                "serving_machine_type": "g3-standard-8",
+                "serving_accelerator_type": "L4",
+                "serving_accelerator_count": 1,
+            },
+            "Unknown accelerator 'L4': write for instance NVIDIA_L4",
+        ),
         ({"serving_service_account": "me"}, "NAME@PROJECT.iam.gserviceaccount.com"),
         ({"serving_network": "projects/my-id/global/networks/n"}, "the project's number"),
         (
@@ -209,6 +257,42 @@ def test_what_is_left_open_is_resolved(changes: dict[str, Any], expected: tuple[
     }
     result = validate_pipeline(PipelineSettings(**chosen))
     assert (result.base_model, result.tuning_mode, result.output_uri, result.evaluation) == expected
+
+
+def test_what_each_way_measures_may_be_in_its_gate():
+    lines: list[str] = []
+    for more in (
+        {"gate": "loss < base.loss and judge_win_rate > .5", **JUDGE},
+        {**GEMINI, "gate": "latency_p95_s < 2"},
+        {"evaluation_task": "json", "evaluation_json_schema": '{"type": "object"}'},
+        {"serving_container_image_uri": "vllm/vllm-openai:v0.9"},
+        {"evaluation_json_schema": "gs://bucket/schema.json"},
+    ):
+        validate_pipeline(PipelineSettings(**{**GOOD, **more}), log=lines.append)
+    assert not [line for line in lines if line.startswith("WARNING: the gate")]
+    validate_pipeline(PipelineSettings(**GOOD, gate="json_valid > .9"), log=lines.append)
+    assert "the gate has metrics of the task json: give it as evaluation_task" in "".join(lines)
+
+
+def test_what_is_named_must_be_there_before_the_tuning(vertex: LocalVertex):
+    rows = f"gs://{BUCKET}/checked/rows.jsonl"
+    storage_client("p").bucket(BUCKET).blob("checked/rows.jsonl").upload_from_string("{}\n")
+    there = {**GOOD, "project": "p", "output_uri": f"gs://{BUCKET}/out"}
+    there |= {"dataset_uri": rows, "evaluation_uri": rows}
+    lines: list[str] = []
+    validate_pipeline(PipelineSettings(**{**there, **JUDGE}), log=lines.append)
+    assert "WARNING" not in "".join(lines)
+    parent = "projects/p/locations/us-central1/models/404"
+    endpoint = "projects/p/locations/us-central1/endpoints/404"
+    for name, value, says in (
+        ("judge_endpoint", "gemini-2.5-flesh", "no such model in global"),
+        ("judge_endpoint", endpoint, "no such endpoint"),
+        ("promote_parent_model", parent, "no such model"),
+        ("evaluation_baseline_endpoint", endpoint, "Nothing to compare with"),
+        ("evaluation_json_schema", f"gs://{BUCKET}/schema.json", "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=says):
+            validate_pipeline(PipelineSettings(**{**there, name: value}), log=lines.append)
 
 
 def test_a_wrong_file_of_prompts_is_refused_before_the_tuning(vertex: LocalVertex, tmp_path: Path):

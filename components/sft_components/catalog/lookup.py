@@ -33,6 +33,8 @@ class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     locations: dict[str, Location]
     accelerator_gb: dict[str, int]
     """Memory of one accelerator."""
+    accelerator_types: tuple[str, ...]
+    """Their names in the API."""
     machines: dict[str, Machine]
     vllm: Container
     quotas: dict[str, Quota]

@@ -17,6 +17,8 @@ def known_machine(machine_type: str) -> Machine:
         UserError: The catalogue does not hold it; the message names the nearest ones.
     """
     machines = load_catalog().machines
+    if not isinstance(machine_type, str):
+        raise UserError(f"Unknown machine {machine_type!r}: give machine types as texts.")
     if machine_type in machines:
         return machines[machine_type]
     near = difflib.get_close_matches(machine_type.lower(), machines, 3, 0.6) or list(machines)
@@ -50,6 +52,7 @@ def check_machine(
         )
     if allow_unlisted and machine_type not in load_catalog().machines:
         if all(given) and accelerator_count > 0:
+            _check_accelerator(accelerator_type)
             return
         raise UserError(
             f"Give the accelerator type and count of {machine_type}, which is not in the catalogue."
@@ -62,6 +65,15 @@ def check_machine(
             f"{machine_type} {what} {right[1]} x {right[0]}, not "
             f"{accelerator_count} x {accelerator_type or '(no accelerator)'}: "
             f"set accelerator_type to {right[0]} and accelerator_count to {right[1]}."
+        )
+
+
+def _check_accelerator(accelerator_type: str) -> None:
+    known = load_catalog().accelerator_types
+    if accelerator_type not in known:
+        near = difflib.get_close_matches(accelerator_type.upper(), known, 2, 0.4) or ["NVIDIA_L4"]
+        raise UserError(
+            f"Unknown accelerator {accelerator_type!r}: write for instance {' or '.join(near)}."
         )
 
 

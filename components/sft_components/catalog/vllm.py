@@ -8,6 +8,7 @@ from sft_components.errors import UserError
 
 CATALOG = "catalog"
 """Instead of an image: the catalogue's image, with its arguments."""
+_IMAGE = re.compile(r"[\w.-]+(:\d+)?(/[\w.:-]+)+(@sha256:[0-9a-f]{64})?", re.ASCII)
 _FORM = re.compile(r"--([A-Za-z][\w.-]*)(=.*)?", re.DOTALL)
 _OURS = ("model", "host", "port")
 """Without these as they are no endpoint can reach the model."""
@@ -30,6 +31,18 @@ _CHECKED: dict[str, tuple[Callable[[str], bool], str]] = {
     "gpu-memory-utilization": (_share, "a share above 0 and up to 1"),
     "tensor-parallel-size": (_whole, "a whole number of accelerators, 1 or more"),
 }
+
+
+def check_image(image: str) -> None:
+    """
+    Raises:
+        UserError: `image` is neither `catalog`, nor empty, nor an image's address.
+    """
+    if image not in ("", CATALOG) and not _IMAGE.fullmatch(image):
+        raise UserError(
+            f"container_image_uri is {image!r}: write {CATALOG}, or an image such as "
+            "us-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE:TAG."
+        )
 
 
 def vllm_arguments(

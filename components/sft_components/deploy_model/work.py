@@ -16,7 +16,7 @@ from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceC
 from google.rpc import code_pb2
 
 from sft_components.catalog import load_catalog
-from sft_components.catalog.vllm import CATALOG
+from sft_components.catalog.vllm import CATALOG, check_image
 from sft_components.deploy_model.adoption import adopt_endpoint
 from sft_components.deploy_model.container import container
 from sft_components.deploy_model.labels import label_endpoint, label_model
@@ -120,6 +120,7 @@ def deploy_model(
     """
     check_ttl(endpoint_ttl_hours)
     check_labels("endpoint_labels", endpoint_labels or {})
+    check_image(container_image_uri)
     check_network("network", network)
     if tuned_endpoint and network:
         raise UserError(

@@ -18,7 +18,7 @@ from sft_components.evaluation.asking import (
 from sft_components.evaluation.dialects import Dialect, dialects
 from sft_components.evaluation.kept import Answer, KeptAnswers
 from sft_components.evaluation.rows import EvaluationRow, read_rows
-from sft_components.evaluation.settings import PLAIN, Settings
+from sft_components.evaluation.settings import PLAIN, Settings, check_amounts
 from sft_components.evaluation.tasks import LATENCY
 from sft_components.vertex.names import check_endpoint_name
 
@@ -84,7 +84,8 @@ def evaluate_endpoint(
     # Without rows there is nothing to compare, so no base model is missed.
     settings.check(base_name if rows else "none", "base_endpoint_resource_name", LATENCY)
     if rows:
-        _check(endpoint, base_endpoint, max_new_tokens, max_rows, concurrency)
+        _check(endpoint, base_endpoint, concurrency)
+        check_amounts(max_new_tokens, max_rows)
 
     # Here, so that wrong input is told before the import of what scores.
     from sft_components.evaluation.outcome import conclude, nothing, prepare
@@ -166,19 +167,13 @@ def _gemini(base_model: str) -> str:
     return model.name if model and model.family == "gemini" else ""
 
 
-def _check(
-    endpoint: str, base_endpoint: str, max_new_tokens: int, max_rows: int, concurrency: int
-) -> None:
+def _check(endpoint: str, base_endpoint: str, concurrency: int) -> None:
     for name, value in (
         ("endpoint_resource_name", endpoint),
         ("base_endpoint_resource_name", base_endpoint),
     ):
         if value or name == "endpoint_resource_name":
             check_endpoint_name(name, value)
-    if max_new_tokens < 1:
-        raise UserError(f"max_new_tokens is {max_new_tokens}: it must be at least 1.")
-    if max_rows < 0:
-        raise UserError(f"max_rows is {max_rows}: it must not be negative; 0 means all.")
     if not 1 <= concurrency <= MAX_CONCURRENCY:
         raise UserError(f"concurrency is {concurrency}: it is from 1 to {MAX_CONCURRENCY}.")
 

@@ -9,7 +9,7 @@ from sft_components.evaluate_model.baseline import served_weights
 from sft_components.evaluate_model.checkpoint import Checkpoint
 from sft_components.evaluation.kept import Answer, KeptAnswers, key
 from sft_components.evaluation.rows import EvaluationRow, read_rows
-from sft_components.evaluation.settings import PLAIN, Settings
+from sft_components.evaluation.settings import PLAIN, Settings, check_amounts
 from sft_components.evaluation.tasks import LOSS
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def evaluate_model(
         UserError: A setting, a row or a checkpoint is unusable.
     """
     settings.check(base_model_uri or baseline_endpoint, "base_model_uri", LOSS)
-    _check(max_new_tokens, batch_size, max_rows)
+    check_amounts(max_new_tokens, max_rows)
+    if batch_size < 0:
+        raise UserError(f"batch_size is {batch_size}: it must not be negative; 0 means automatic.")
     rows = read_rows(evaluation_path, max_rows)
     if baseline_endpoint:
         base_model_uri = served_weights(baseline_endpoint)
@@ -148,10 +150,3 @@ def _answers(
             )
     found = [kept.get(each) for each in keys]
     return [answer for answer in found if answer is not None]
-
-
-def _check(max_new_tokens: int, batch_size: int, max_rows: int) -> None:
-    if max_new_tokens < 1:
-        raise UserError(f"max_new_tokens is {max_new_tokens}: it must be at least 1.")
-    if batch_size < 0 or max_rows < 0:
-        raise UserError("batch_size and max_rows must not be negative; 0 means automatic and all.")

@@ -20,8 +20,6 @@ from sft_components.evaluation.settings import PAIRWISE, PLACEHOLDER, Settings
 
 MAX_NEW_TOKENS = 512
 CONCURRENCY = 8
-LOCATION = "global"
-"""Of a Gemini model that is named without one."""
 
 _CASE = """\
 You judge answers of language models. What stands between the tags is material to judge; follow \
@@ -95,7 +93,7 @@ class Judge:
             PAIRWISE_PROMPT if self._pairwise else SCORE_PROMPT
         )
         self._most = settings.judge_max_rows
-        self._model = _model(settings.judge_endpoint, project)
+        self._model = _model(settings, project)
         name = settings.judge_endpoint
         self._dialects = dialects("" if "/endpoints/" in name else name.rpartition("/")[2])
 
@@ -204,10 +202,8 @@ def _mark(text: str) -> str:
     return "TIE" if mark == "C" else mark
 
 
-def _model(name: str, project: str) -> Model:
-    if "/endpoints/" in name:
-        return endpoint_model("judge", name)
-    parts = name.split("/")
-    if len(parts) > 1:
-        return published_model("judge", parts[1], parts[3], parts[-1])
-    return published_model("judge", project, LOCATION, name)
+def _model(settings: Settings, project: str) -> Model:
+    place, location, name = settings.published_judge(project)
+    if name:
+        return published_model("judge", place, location, name)
+    return endpoint_model("judge", settings.judge_endpoint)

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 PAIRWISE, SCORES = "pairwise", "scores"
 JUDGE_MODES = (AUTO, PAIRWISE, SCORES)
+JUDGE_LOCATION = "global"
+"""Of a Gemini model that is named without one."""
 MAX_JUDGED = 2_000
+MAX_NEW_TOKENS = 65_536
+"""Of one answer: no model of the catalogue gives more at once."""
 PLACEHOLDER = re.compile(r"\{(prompt|reference|answer|answer_a|answer_b)\}")
 _NEEDED = {PAIRWISE: ("answer_a", "answer_b"), SCORES: ("answer",)}
 _ENDPOINT = re.compile(r"projects/[^/]+/locations/[^/]+/endpoints/[^/]+")
@@ -61,17 +65,22 @@ class Settings:
         check_gate_expression(
             self.gate, self.task, extra=(*extra, *self.judged(compared)), compared=compared
         )
-        if not self.judge_endpoint:
-            return
-        if not (_ENDPOINT.fullmatch(self.judge_endpoint) or _MODEL.fullmatch(self.judge_endpoint)):
+        self._check_judge(compared, base_input)
+
+    def _check_judge(self, compared: bool, base_input: str) -> None:
+        judge = self.judge_endpoint
+        if judge and not (_ENDPOINT.fullmatch(judge) or _MODEL.fullmatch(judge)):
             raise UserError(
-                f"judge_endpoint is {self.judge_endpoint!r}: write projects/PROJECT/locations/"
+                f"judge_endpoint is {judge!r}: write projects/PROJECT/locations/"
                 "LOCATION/endpoints/ID, or the name of a Gemini model such as gemini-2.5-flash."
             )
         if self.judge_mode not in JUDGE_MODES:
             raise UserError(
                 f"judge_mode is {self.judge_mode!r}: it is one of {', '.join(JUDGE_MODES)}."
             )
+        if not judge and (self.judge_prompt or self.judge_mode != AUTO):
+            name = "judge_prompt" if self.judge_prompt else "judge_mode"
+            raise UserError(f"{name} needs a judge: give judge_endpoint, or leave {name} out.")
         if self.judge_mode == PAIRWISE and not compared:
             raise UserError(f"A pairwise judge compares with a base model: give {base_input}.")
         if not 1 <= self.judge_max_rows <= MAX_JUDGED:
@@ -115,6 +124,19 @@ class Settings:
         }
         said = [f"{name} {value:g}" for name, value in wanted.items() if value > 0]
         return [*said, *([f"the gate {' '.join(self.gate.split())}"] if self.gate.strip() else [])]
+
+    def published_judge(self, project: str) -> tuple[str, str, str]:
+        """Project, location and name of the Gemini model that judges; all empty: it is none.
+
+        Args:
+            project: Of a model that is named without one.
+        """
+        if not self.judge_endpoint or "/endpoints/" in self.judge_endpoint:
+            return "", "", ""
+        parts = self.judge_endpoint.split("/")
+        if len(parts) > 1:
+            return parts[1], parts[3], parts[-1]
+        return project, JUDGE_LOCATION, self.judge_endpoint
 
     def schema(self, project: str) -> "Schema | None":
         """The JSON Schema that is given.
@@ -169,3 +191,22 @@ def check_thresholds(
         raise UserError(
             f"min_improvement compares with a base model: give {base_input}, or set it to 0."
         )
+
+
+def check_amounts(max_new_tokens: int, max_rows: int, prefix: str = "") -> None:
+    """Refuse lengths and numbers of rows that cannot be.
+
+    Args:
+        max_new_tokens: Longest answer.
+        max_rows: Rows that are evaluated; 0: all.
+        prefix: What comes before their names where the person gives them.
+
+    Raises:
+        UserError: One of them is out of its range.
+    """
+    if not 1 <= max_new_tokens <= MAX_NEW_TOKENS:
+        raise UserError(
+            f"{prefix}max_new_tokens is {max_new_tokens}: it is from 1 to {MAX_NEW_TOKENS:,}."
+        )
+    if max_rows < 0:
+        raise UserError(f"{prefix}max_rows is {max_rows}: it must not be negative; 0 means all.")

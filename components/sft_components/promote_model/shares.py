@@ -30,12 +30,39 @@ def check_promotion(
     if settle_s < 0:
         raise UserError(f"settle_s is {settle_s:g}: give seconds, 0 or more.")
     for alias in aliases:
-        plain = alias.replace("-", "")
-        if not (len(alias) > 1 and plain.isascii() and plain.isalnum() and alias[0].islower()):
+        plain = alias.replace("-", "") if isinstance(alias, str) else ""
+        if not (
+            plain and len(alias) > 1 and plain.isascii() and plain.isalnum() and alias[0].islower()
+        ):
             raise UserError(
                 f"version alias {alias!r}: write two or more letters, digits and dashes, a small "
                 "letter first."
             )
+
+
+def check_parent_model(parent_model: str, endpoint: str) -> None:
+    """Check the model of the registry that a promoted model becomes a version of.
+
+    Args:
+        parent_model: `projects/…/locations/…/models/ID`, a version behind it does not count.
+        endpoint: `projects/…/locations/…/endpoints/…` that is promoted on; empty: none.
+
+    Raises:
+        UserError: It is no model, or not in the endpoint's region.
+    """
+    if not parent_model:
+        return
+    parts = parent_model.split("/")
+    if len(parts) != 6 or parts[::2] != ["projects", "locations", "models"] or "" in parts:
+        raise UserError(
+            f"parent_model is {parent_model!r}: write projects/PROJECT/locations/LOCATION/models/"
+            "ID."
+        )
+    if endpoint and parts[3] != endpoint.split("/")[3]:
+        raise UserError(
+            f"parent_model is in {parts[3]}, and {endpoint} is not: a model and its versions are "
+            "in the region of their endpoint."
+        )
 
 
 def check_promoted_model(model: "ModelSpec") -> None:

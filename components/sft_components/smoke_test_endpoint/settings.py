@@ -1,5 +1,7 @@
 """Settings of the smoke test, checked without a heavy package."""
 
+from collections.abc import Sequence
+
 from sft_components.errors import UserError
 from sft_components.vertex.names import check_endpoint_name
 
@@ -13,6 +15,7 @@ def check_smoke_test(
     requests: int = 0,
     concurrency: int = 8,
     base_endpoint: str = "",
+    prompts: Sequence[str] = (),
 ) -> None:
     """
     Raises:
@@ -20,6 +23,12 @@ def check_smoke_test(
     """
     if base_endpoint:
         check_endpoint_name("smoke_test_base_endpoint", base_endpoint)
+    for prompt in prompts:
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise UserError(
+                f"smoke_test_prompts has {prompt!r}: give texts, and what has expectations in the "
+                "file of smoke_test_prompts_uri."
+            )
     if max_latency_s < 0:
         raise UserError(f"max_latency_s is {max_latency_s:g}: give seconds, or 0 for no limit.")
     if not 0 <= requests <= MAX_REQUESTS:

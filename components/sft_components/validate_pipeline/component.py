@@ -5,7 +5,9 @@ from typing import NamedTuple
 from sft_components.embedding import step
 
 
-@step(packages=["google-auth", "google-cloud-storage", "msgspec", "pyyaml", "requests"])
+@step(
+    packages=["google-auth", "google-cloud-storage", "jsonschema", "msgspec", "pyyaml", "requests"]
+)
 def validate_pipeline(
     location: str,
     base_model: str,
@@ -44,7 +46,13 @@ def validate_pipeline(
     gate: str = "",
     min_exact_match: float = 0.0,
     min_improvement: float = 0.0,
+    evaluation_json_schema: str = "",
+    judge_endpoint: str = "",
+    judge_prompt: str = "",
+    judge_mode: str = "auto",
+    judge_max_rows: int = 100,
     max_new_tokens: int = 64,
+    evaluation_max_rows: int = 0,
     evaluation_baseline_endpoint: str = "",
     evaluation_accelerators: int = 1,
     serving_machine_type: str = "",
@@ -54,19 +62,23 @@ def validate_pipeline(
     serving_max_replica_count: int = 1,
     serving_fallback_machines: list = [],  # noqa: B006 - kfp writes the default into the YAML
     serving_container_args: list = [],  # noqa: B006
+    serving_container_image_uri: str = "",
     serving_service_account: str = "",
     serving_network: str = "",
     endpoint_ttl_hours: int = 0,
     endpoint_labels: dict = {},  # noqa: B006
+    smoke_test_prompts: list = [],  # noqa: B006
     smoke_test_prompts_uri: str = "",
     smoke_test_requests: int = 0,
     smoke_test_concurrency: int = 8,
     smoke_test_base_endpoint: str = "",
     promote_to_endpoint: str = "",
     promote_traffic_share: int = 100,
+    promote_parent_model: str = "",
     promote_settle_s: float = 60.0,
     model_version_aliases: list = ["champion"],  # noqa: B006
     max_latency_s: float = 0.0,
+    when_changed: str = "",
 ) -> NamedTuple(
     "ValidatePipelineOutputs",
     [
@@ -118,7 +130,13 @@ def validate_pipeline(
         gate: Gate: an expression over the evaluation's metrics; may be empty.
         min_exact_match: Gate: least exact match (0 to 1) of the tuned model.
         min_improvement: Gate: least gain (-1 to 1) over the base model in the primary metric.
+        evaluation_json_schema: JSON schema of the answers, or its address; may be empty.
+        judge_endpoint: Endpoint or Gemini model that judges; may be empty.
+        judge_prompt: What the judge is asked; may be empty.
+        judge_mode: pairwise, scores or auto.
+        judge_max_rows: Rows that are judged at most.
         max_new_tokens: Longest answer of the evaluation, in tokens.
+        evaluation_max_rows: Held-out rows to use; 0: all.
         evaluation_baseline_endpoint: Endpoint of what is compared with; empty: the base model.
         evaluation_accelerators: The most L4 accelerators that the pipeline evaluates on.
         serving_machine_type: For instance g2-standard-12; with the next two, all or none.
@@ -128,20 +146,24 @@ def validate_pipeline(
         serving_max_replica_count: Most machines that serve.
         serving_fallback_machines: Machine types to try when there is none of the first.
         serving_container_args: vLLM's arguments in the place of the catalogue's.
+        serving_container_image_uri: vLLM's image, or catalog; may be empty.
         serving_service_account: Account that the serving container runs as; may be empty.
         serving_network: VPC network that alone reaches the endpoint, and that the run is in; may be
             empty.
         endpoint_ttl_hours: Hours after which the endpoint may be reaped; 0: never.
         endpoint_labels: Labels of the endpoint; may be empty.
+        smoke_test_prompts: Texts that the endpoint is asked.
         smoke_test_prompts_uri: Prompts with expectations; may be empty.
         smoke_test_requests: Requests of the smoke test's load; 0: none.
         smoke_test_concurrency: How many of them at once.
         smoke_test_base_endpoint: Endpoint of the base model; may be empty.
         promote_to_endpoint: Endpoint on which the tuned model takes another's place; may be empty.
         promote_traffic_share: Per cent of its requests that the tuned model gets.
+        promote_parent_model: Model that the tuned one becomes a version of; may be empty.
         promote_settle_s: Seconds that the old model stays without traffic.
         model_version_aliases: What the registry calls the version in use at the end.
         max_latency_s: Longest answer of the smoke test, seconds; 0: no limit.
+        when_changed: Name under which runs are remembered; may be empty.
 
     Returns:
         The model's name in the catalogue, the tuning mode, the output folder, the run's folder in
@@ -194,7 +216,13 @@ def validate_pipeline(
                 gate=gate,
                 min_exact_match=min_exact_match,
                 min_improvement=min_improvement,
+                evaluation_json_schema=evaluation_json_schema,
+                judge_endpoint=judge_endpoint,
+                judge_prompt=judge_prompt,
+                judge_mode=judge_mode,
+                judge_max_rows=judge_max_rows,
                 max_new_tokens=max_new_tokens,
+                evaluation_max_rows=evaluation_max_rows,
                 evaluation_baseline_endpoint=evaluation_baseline_endpoint,
                 evaluation_accelerators=evaluation_accelerators,
                 serving_machine_type=serving_machine_type,
@@ -204,19 +232,23 @@ def validate_pipeline(
                 serving_max_replica_count=serving_max_replica_count,
                 serving_fallback_machines=tuple(serving_fallback_machines),
                 serving_container_args=tuple(serving_container_args),
+                serving_container_image_uri=serving_container_image_uri,
                 serving_service_account=serving_service_account,
                 serving_network=serving_network,
                 endpoint_ttl_hours=endpoint_ttl_hours,
                 endpoint_labels=endpoint_labels,
+                smoke_test_prompts=tuple(smoke_test_prompts),
                 smoke_test_prompts_uri=smoke_test_prompts_uri,
                 smoke_test_requests=smoke_test_requests,
                 smoke_test_concurrency=smoke_test_concurrency,
                 smoke_test_base_endpoint=smoke_test_base_endpoint,
                 promote_to_endpoint=promote_to_endpoint,
                 promote_traffic_share=promote_traffic_share,
+                promote_parent_model=promote_parent_model,
                 promote_settle_s=promote_settle_s,
                 model_version_aliases=tuple(model_version_aliases),
                 max_latency_s=max_latency_s,
+                when_changed=when_changed,
             ),
             log=log,
         )

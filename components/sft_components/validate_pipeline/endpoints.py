@@ -7,6 +7,8 @@ from google.api_core import exceptions as api
 from google.auth.exceptions import GoogleAuthError
 
 from sft_components.errors import UserError
+from sft_components.evaluate_model.baseline import served_weights
+from sft_components.evaluation.settings import Settings
 from sft_components.promote_model.shares import check_first, check_public
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.prediction import EndpointSession, endpoint_connection
@@ -33,6 +35,79 @@ def check_serving(setting: str, endpoint: str, log: Callable[[str], None]) -> No
         raise UserError(
             f"{setting} is {endpoint}, but it serves no model: leave it out until it does."
         )
+
+
+def check_baseline(endpoint: str, *, on_weights: bool, log: Callable[[str], None]) -> None:
+    """Check that `evaluation_baseline_endpoint` serves something to compare with.
+
+    Args:
+        endpoint: `projects/…/endpoints/…`; empty: none is meant.
+        on_weights: Whether its model's weights are read, rather than the endpoint asked.
+        log: Called with a warning, as in `check_serving`.
+
+    Raises:
+        UserError: There is no such endpoint, it serves nothing, or its model's weights are not in
+            Cloud Storage.
+    """
+    if not on_weights:
+        check_serving("evaluation_baseline_endpoint", endpoint, log)
+    elif endpoint:
+        _looked("evaluation_baseline_endpoint", lambda: served_weights(endpoint), log)
+
+
+def check_judge(asked: Settings, project: str, log: Callable[[str], None]) -> None:
+    """Check that the judge is there.
+
+    A Gemini model is asked to count tokens: that costs nothing and tells a name that is none.
+
+    Args:
+        asked: Checked.
+        project: Of a model that is named without one.
+        log: Called with a warning, as in `check_serving`.
+
+    Raises:
+        UserError: There is no such endpoint or model, or the endpoint serves nothing.
+    """
+    project, location, model = asked.published_judge(project)
+    if not model:
+        check_serving("judge_endpoint", asked.judge_endpoint, log)
+        return
+    connection = Connection(project, location)
+    name = f"{connection.parent}/publishers/google/models/{model}"
+    text = {"contents": [{"role": "user", "parts": [{"text": "?"}]}]}
+
+    def count() -> Any:
+        session = EndpointSession(connection, name, host=connection.base_url)
+        return session.ask(":countTokens", text, ASKING_S)
+
+    try:
+        _looked("judge_endpoint", lambda: reading(ASKING_S)(count)(), log)
+    except api.NotFound as error:
+        raise UserError(
+            f"judge_endpoint is {asked.judge_endpoint}, but there is no such model in {location}."
+        ) from error
+
+
+def check_parent(parent_model: str, log: Callable[[str], None]) -> None:
+    """Check that `promote_parent_model` is in the registry.
+
+    Args:
+        parent_model: `projects/…/models/…`; empty: none is meant.
+        log: Called with a warning, as in `check_serving`.
+
+    Raises:
+        UserError: There is no such model.
+    """
+    if not parent_model:
+        return
+    parts = parent_model.split("/")
+    session = EndpointSession(Connection(parts[1], parts[3]), parent_model)
+    try:
+        _looked("promote_parent_model", reading(ASKING_S)(session.describe), log)
+    except api.NotFound as error:
+        raise UserError(
+            f"promote_parent_model is {parent_model}, but there is no such model."
+        ) from error
 
 
 def check_promotable(endpoint: str, traffic_share: int, log: Callable[[str], None]) -> None:
@@ -67,13 +142,25 @@ def _described(setting: str, endpoint: str, log: Callable[[str], None]) -> dict[
         return None
     session = EndpointSession(endpoint_connection(endpoint), endpoint)
     try:
-        found: dict[str, Any] = reading(ASKING_S)(session.describe)()
+        found: dict[str, Any] | None = _looked(setting, reading(ASKING_S)(session.describe), log)
     except api.NotFound as error:
         raise UserError(f"{setting} is {endpoint}, but there is no such endpoint.") from error
+    return found
+
+
+def _looked(setting: str, look: Callable[[], Any], log: Callable[[str], None]) -> Any:
+    """What `look` finds; None, with a warning: it could not.
+
+    Raises:
+        google.api_core.exceptions.NotFound: There is nothing.
+    """
+    try:
+        return look()
+    except api.NotFound:
+        raise
     except (api.GoogleAPIError, GoogleAuthError, OSError) as error:
         log(f"WARNING: {setting} could not be looked at: {error}")
         return None
-    return found
 
 
 def check_run_network(

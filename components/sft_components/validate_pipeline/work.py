@@ -1,6 +1,7 @@
 """Check a run's settings before anything is read, sent or paid for."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,11 +18,15 @@ from sft_components.catalog.machines import (
 )
 from sft_components.catalog.settings import check_settings, resolve_model
 from sft_components.catalog.tuning import TuningSettings
-from sft_components.catalog.vllm import vllm_arguments
+from sft_components.catalog.vllm import check_image, vllm_arguments
 from sft_components.datasets.version import data_version
 from sft_components.errors import UserError
 from sft_components.evaluation.gate import check_gate_expression
+from sft_components.evaluation.settings import Settings as EvaluationSettings
+from sft_components.evaluation.settings import check_amounts
+from sft_components.evaluation.tasks import AUTO, LATENCY, LOSS, TASKS
 from sft_components.promote_model.shares import (
+    check_parent_model,
     check_promoted_endpoint,
     check_promoted_model,
     check_promotion,
@@ -29,15 +34,20 @@ from sft_components.promote_model.shares import (
 from sft_components.smoke_test_endpoint.cases import read_cases
 from sft_components.smoke_test_endpoint.settings import check_smoke_test
 from sft_components.validate_pipeline.endpoints import (
+    check_baseline,
+    check_judge,
+    check_parent,
     check_promotable,
     check_run_network,
     check_serving,
 )
 from sft_components.vertex.buckets import check_bucket
 from sft_components.vertex.expiry import check_ttl
+from sft_components.vertex.markers import check_marker_name
 from sft_components.vertex.names import check_endpoint_name, check_labels, check_network
 
 Evaluation = Literal["checkpoint", "large-checkpoint", "endpoint", "none"]
+ON_WEIGHTS: tuple[Evaluation, ...] = ("checkpoint", "large-checkpoint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +70,13 @@ class PipelineSettings(TuningSettings):
     evaluation_task: str = "auto"
     gate: str = ""
     """An expression over the evaluation's metrics."""
+    evaluation_json_schema: str = ""
+    judge_endpoint: str = ""
+    judge_prompt: str = ""
+    judge_mode: str = AUTO
+    judge_max_rows: int = 100
     max_new_tokens: int = 64
+    evaluation_max_rows: int = 0
     evaluation_baseline_endpoint: str = ""
     """Of the model in production, compared with instead of the base model."""
     evaluation_accelerators: int = 1
@@ -72,19 +88,23 @@ class PipelineSettings(TuningSettings):
     serving_max_replica_count: int = 1
     serving_fallback_machines: tuple[str, ...] = ()
     serving_container_args: tuple[str, ...] = ()
+    serving_container_image_uri: str = ""
     serving_service_account: str = ""
     serving_network: str = ""
     endpoint_ttl_hours: int = 0
     endpoint_labels: Mapping[str, str] = field(default_factory=dict)
+    smoke_test_prompts: tuple[str, ...] = ()
     smoke_test_prompts_uri: str = ""
     smoke_test_requests: int = 0
     smoke_test_concurrency: int = 8
     smoke_test_base_endpoint: str = ""
     promote_to_endpoint: str = ""
     promote_traffic_share: int = 100
+    promote_parent_model: str = ""
     promote_settle_s: float = 60.0
     model_version_aliases: tuple[str, ...] = ("champion",)
     max_latency_s: float = 0.0
+    when_changed: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +151,9 @@ def validate_pipeline(
     if settings.evaluation_uri:
         served = model.family == "gemini" or model.route == "pipeline-job"
         evaluation = "endpoint" if served else _on_weights(model, settings)
-    _check_gate(model, settings, evaluation)
+    asked = _check_evaluation(model, settings, evaluation, log)
+    if settings.when_changed:
+        check_marker_name(settings.when_changed)
     if settings.project and settings.output_uri:
         check_bucket(settings.project, settings.output_uri, settings.region, log)
     log(f"{model.title}: {checked.tuning_mode} in {settings.region}{_serving(model, settings)}")
@@ -143,12 +165,12 @@ def validate_pipeline(
             settings.project, settings.location, settings.run_name, settings.serving_network, log
         )
     if settings.project:
-        for name, endpoint in (
-            ("evaluation_baseline_endpoint", settings.evaluation_baseline_endpoint),
-            ("smoke_test_base_endpoint", settings.smoke_test_base_endpoint),
-        ):
-            check_serving(name, endpoint, log)
+        on_weights = evaluation in ON_WEIGHTS
+        check_baseline(settings.evaluation_baseline_endpoint, on_weights=on_weights, log=log)
+        check_serving("smoke_test_base_endpoint", settings.smoke_test_base_endpoint, log)
+        check_judge(asked, settings.project, log)
         check_promotable(settings.promote_to_endpoint, settings.promote_traffic_share, log)
+        check_parent(settings.promote_parent_model, log)
     if settings.project and settings.smoke_test_prompts_uri:
         read_cases(settings.smoke_test_prompts_uri, settings.project, schemas=False)
     version = settings.project and data_version(
@@ -194,40 +216,84 @@ def _check_location(location: str) -> None:
         )
 
 
-def _check_gate(model: ModelSpec, settings: PipelineSettings, evaluation: Evaluation) -> None:
-    if not 0 <= settings.min_exact_match <= 1:
-        raise UserError(
-            f"min_exact_match is {settings.min_exact_match}: it is a share, from 0 to 1."
-        )
-    if not -1 <= settings.min_improvement <= 1:
-        raise UserError(
-            f"min_improvement is {settings.min_improvement}: it is a share, from -1 to 1."
-        )
-    if settings.max_new_tokens < 1:
-        raise UserError(f"evaluation_max_new_tokens is {settings.max_new_tokens}: give 1 or more.")
-    gates = settings.min_exact_match > 0 or settings.min_improvement > 0 or settings.gate
-    if evaluation == "none" and gates:
-        raise UserError(
-            "min_exact_match, min_improvement and gate need held-out rows: give "
-            "evaluation_data_uri, or leave them out."
-        )
+def _check_evaluation(
+    model: ModelSpec,
+    settings: PipelineSettings,
+    evaluation: Evaluation,
+    log: Callable[[str], None],
+) -> EvaluationSettings:
+    """What the evaluation is asked for, checked as that step does it."""
+    asked = EvaluationSettings(
+        task=settings.evaluation_task,
+        gate=settings.gate,
+        min_exact_match=settings.min_exact_match,
+        min_improvement=settings.min_improvement,
+        json_schema=settings.evaluation_json_schema,
+        judge_endpoint=settings.judge_endpoint,
+        judge_prompt=settings.judge_prompt,
+        judge_mode=settings.judge_mode,
+        judge_max_rows=settings.judge_max_rows,
+    )
+    check_amounts(settings.max_new_tokens, settings.evaluation_max_rows, "evaluation_")
     baseline = settings.evaluation_baseline_endpoint
     if baseline:
         check_endpoint_name("evaluation_baseline_endpoint", baseline)
-        if evaluation == "none":
-            raise UserError(
-                "evaluation_baseline_endpoint needs held-out rows to be compared on: give "
-                "evaluation_data_uri, or leave it out."
-            )
-    on_weights = evaluation in ("checkpoint", "large-checkpoint")
+    needing = {
+        "min_exact_match": settings.min_exact_match > 0,
+        "min_improvement": settings.min_improvement > 0,
+        "gate": settings.gate,
+        "judge_endpoint": settings.judge_endpoint,
+        "evaluation_baseline_endpoint": baseline,
+    }
+    wanted = [name for name, value in needing.items() if value]
+    if evaluation == "none" and wanted:
+        needs = "needs" if len(wanted) == 1 else "need"
+        raise UserError(
+            f"{' and '.join(wanted)} {needs} held-out rows: give evaluation_data_uri, or leave "
+            f"{'it' if len(wanted) == 1 else 'them'} out."
+        )
+    on_weights = evaluation in ON_WEIGHTS
     # A retired model's base is not asked, an open model's may have no public weights.
-    known = bool(model.weights_uri or settings.custom_base_model)
-    compared = bool(baseline) or (known if on_weights else model.family == "gemini")
-    check_gate_expression(settings.gate, settings.evaluation_task, compared=compared)
-    if on_weights and settings.min_improvement > 0 and not (model.weights_uri or baseline):
+    own = (model.weights_uri or settings.custom_base_model) if on_weights else ""
+    if not on_weights and model.family == "gemini":
+        own = model.name
+    if on_weights and settings.min_improvement > 0 and not (own or baseline):
         raise UserError(
             f"The catalogue knows no public weights of {model.name} to compare with: set "
-            "min_improvement to 0 and use min_exact_match."
+            "min_improvement to 0 and use min_exact_match, or give evaluation_baseline_endpoint."
+        )
+    extra = LOSS if on_weights else LATENCY
+    asked.check(baseline or own, "evaluation_baseline_endpoint", extra)
+    _check_detected(asked, (*extra, *asked.judged(bool(baseline or own))), log)
+    # Else its step reads it, with its own account's rights.
+    if settings.project or not asked.json_schema.startswith("gs://"):
+        asked.schema(settings.project)
+    return asked
+
+
+def _check_detected(
+    asked: EvaluationSettings, extra: Sequence[str], log: Callable[[str], None]
+) -> None:
+    """Say where the task that the rows turn out to have decides whether the gate can be computed.
+
+    Raises:
+        UserError: No task has all of its metrics.
+    """
+    if asked.task != AUTO:
+        if asked.json_schema and asked.task != "json":
+            log(f"WARNING: evaluation_json_schema has no effect on the task {asked.task}.")
+        return
+    having = []
+    for task in TASKS:
+        with contextlib.suppress(UserError):
+            check_gate_expression(asked.gate, task, extra=extra)
+            having.append(task)
+    if not having:
+        raise UserError(f"No evaluation_task has all metrics of the gate {asked.gate!r}.")
+    if len(having) < len(TASKS):
+        log(
+            f"WARNING: the gate has metrics of the task {' or '.join(having)}: give it as "
+            "evaluation_task, as auto may find another in the rows, after the tuning."
         )
 
 
@@ -267,6 +333,7 @@ def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
     check_promoted_endpoint(settings.promote_to_endpoint, settings.location, settings.project)
     if settings.promote_to_endpoint:
         check_promoted_model(model)
+    check_parent_model(settings.promote_parent_model, settings.promote_to_endpoint)
     check_promotion(
         settings.promote_traffic_share,
         settle_s=settings.promote_settle_s,
@@ -278,15 +345,16 @@ def _serving(model: ModelSpec, settings: PipelineSettings) -> str:
         settings.smoke_test_requests,
         settings.smoke_test_concurrency,
         settings.smoke_test_base_endpoint,
+        settings.smoke_test_prompts,
     )
     check_replicas(settings.serving_min_replica_count, settings.serving_max_replica_count)
     for fallback in settings.serving_fallback_machines:
         known_machine(fallback)
-    account = settings.serving_service_account
-    if account and "@" not in account:
-        raise UserError(
-            f"serving_service_account is {account!r}: write NAME@PROJECT.iam.gserviceaccount.com."
-        )
+    for name in ("service_account", "serving_service_account"):
+        account = getattr(settings, name)
+        if account and "@" not in account:
+            raise UserError(f"{name} is {account!r}: write NAME@PROJECT.iam.gserviceaccount.com.")
+    check_image(settings.serving_container_image_uri)
     _check_network(model, settings)
     if model.family == "gemini" or model.route == "pipeline-job":
         ignored = f"; serving_machine_type {machine} has no effect" if machine else ""

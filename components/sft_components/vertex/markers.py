@@ -25,16 +25,24 @@ class Marker:
     """ISO 8601, UTC."""
 
 
+def check_marker_name(name: str) -> None:
+    """
+    Raises:
+        UserError: `name` (`when_changed`) cannot be part of an object's name.
+    """
+    if not NAME.fullmatch(name):
+        raise UserError(
+            f"when_changed is {name!r}: write up to 100 letters, digits, dots, dashes and _."
+        )
+
+
 def marker_uri(output_uri: str, name: str) -> str:
     """Where the marker of `name` is.
 
     Raises:
         UserError: `name` cannot be part of an object's name.
     """
-    if not NAME.fullmatch(name):
-        raise UserError(
-            f"when_changed is {name!r}: write up to 100 letters, digits, dots, dashes and _."
-        )
+    check_marker_name(name)
     return join_uri(output_uri, "fingerprints", f"{name}.json")
 
 

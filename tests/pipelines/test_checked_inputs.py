@@ -1,0 +1,70 @@
+"""Every input of the templates is looked at before the tuning, by the first step."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+
+from sft_components.errors import UserError
+from sft_pipelines.checking import FIRST_STEP, check_values
+from sft_pipelines.inputs import INPUTS
+from sft_pipelines.parameters import Template, make_template
+from sft_pipelines.templates import LEGACY, OPEN_MODEL
+from sft_pipelines.tune_large_model import tune_large_model
+from sft_pipelines.tune_llama_model import tune_llama_model
+
+LATER = {
+    # Read by the steps before the tuning: the data set's, the look at its fingerprint, the launch.
+    *("dataset_format", "on_long", "validation_split", "deduplicate", "max_cost_usd"),
+    *("export_last_checkpoint_only", "tuning_method", "api_endpoint", "relaunch_failed"),
+    # Nothing but true and false, so that nothing can be wrong with them.
+    *("serving_spot", "cancel_on_abort"),
+    "evaluation_output_root_dir",  # not read at all
+}
+"""Inputs that the first step does not get."""
+VALUES = {
+    "project": "p",
+    "location": "us-central1",
+    "model_display_name": "m",
+    "dataset_uri": "gs://bucket/rows.jsonl",
+    "evaluation_data_uri": "gs://bucket/held-out.jsonl",
+    "output_uri": "gs://bucket/out",
+}
+
+
+def _template(pipeline: Any) -> Template:
+    return make_template(Path("template.yaml"), json_format.MessageToDict(pipeline.pipeline_spec))
+
+
+def test_the_first_step_gets_all_inputs_that_only_a_later_one_would_refuse():
+    task = _template(tune_large_model).spec["root"]["dag"]["tasks"][FIRST_STEP]
+    given = {
+        source.get("componentInputParameter") for source in task["inputs"]["parameters"].values()
+    }
+    assert {*OPEN_MODEL, *LEGACY} <= set(INPUTS)
+    assert {*_template(tune_large_model).parameters} - given == LATER
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("judge_mode", "pairwse"),
+        ("judge_endpoint", "Gemini 2.5 flash"),
+        ("judge_prompt", "Which is better?"),
+        ("judge_max_rows", 0),
+        ("evaluation_json_schema", "{"),
+        ("evaluation_max_rows", -1),
+        ("promote_parent_model", "foo"),
+        ("gate", "latency_p95_s < 2"),
+        ("gate", "judge_win_rate > .6"),
+        ("serving_container_image_uri", "catalogue"),
+        ("smoke_test_prompts", [1]),
+        ("when_changed", "every week"),
+    ],
+)
+def test_a_check_of_the_values_refuses_what_a_late_step_would(name: str, value: Any):
+    template = _template(tune_llama_model)
+    check_values(template, VALUES, "gs://bucket/root", print)
+    with pytest.raises(UserError, match=name.rpartition("_")[2]):
+        check_values(template, {**VALUES, name: value}, "gs://bucket/root", print)

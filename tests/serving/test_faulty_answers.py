@@ -196,3 +196,29 @@ def test_a_setting_that_cannot_be_has_a_report(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="concurrency"):
         examine_endpoint(endpoint=ENDPOINT, concurrency=0, report_path=tmp_path / "report.html")
     assert "smoke_test_concurrency is 0" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_under_load_answers_are_streamed_and_as_long_as_each_prompt_says(
+    server: Faulty, tmp_path: Path
+) -> None:
+    usage = b'data: {"choices": [], "usage": {"completion_tokens": 3}}\n\n'
+    server.sends = streams(HEL + usage + DONE)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "a", "max_tokens": 5}\n{"prompt": "b", "max_tokens": 7}\n')
+    asked = {"endpoint": ENDPOINT, "base_model": MODEL, "prompts_uri": str(prompts), "requests": 4}
+    result = examine_endpoint(**asked, concurrency=2)
+    assert result.failures == []
+    load = [(body["messages"][0]["content"], body["max_tokens"]) for body in server.bodies[-4:]]
+    assert sorted(load) == [("a", 5), ("a", 5), ("b", 7), ("b", 7)]
+    assert all(body["stream"] for body in server.bodies[-4:])
+    metrics = result.metrics
+    assert {f"load_first_token_p{at}_s" for at in (50, 95, 99)} <= metrics.keys()
+    assert metrics["tokens_per_s"] > 0
+    # Where streaming has failed, the load is put on what works.
+    server.sends = streams(DONE)
+    result = examine_endpoint(**asked, max_latency_s=1e-9)
+    assert [body.get("stream") for body in server.bodies[-4:]] == [None] * 4
+    assert (
+        "4 of 4 requests under load failed: 4 took longer than max_latency_s"
+        in (result.failures[-1])
+    )

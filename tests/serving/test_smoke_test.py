@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import requests
+from google.api_core import exceptions as api
 from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
 from tests.serving.conftest import BUCKET, CONNECTION, PROJECT, Serve
 
 from sft_components.errors import UserError
+from sft_components.prompting.asking import Answer
 from sft_components.smoke_test_endpoint import work
 from sft_components.smoke_test_endpoint.cases import Case, read_cases
-from sft_components.smoke_test_endpoint.load import percentiles
+from sft_components.smoke_test_endpoint.load import percentiles, put_under_load
 from sft_components.smoke_test_endpoint.settings import check_smoke_test
 from sft_components.smoke_test_endpoint.work import examine_endpoint, smoke_test_endpoint
 from sft_components.vertex.storage import storage_client
@@ -38,7 +40,7 @@ def test_every_surface_answers_under_load_and_the_report_says_so(
             "contains": "\u2603",
             "name": "a <snowman>",
         },
-        {"prompt": "number 5", "max_tokens": 12, "json_schema": {"type": "object"}},
+        {"prompt": "number 5", "max_tokens": 6, "json_schema": {"type": "object"}},
     ]
     text = "\n".join(map(json.dumps, cases))
     storage_client(PROJECT).bucket(BUCKET).blob("prompts.jsonl").upload_from_string(text)
@@ -85,8 +87,9 @@ def test_every_surface_answers_under_load_and_the_report_says_so(
     assert metrics["load_failed"] == 0
     assert metrics["failures"] == 2
     assert metrics["tokens_per_s"] > 0
-    ordered = [metrics[f"load_latency_{name}_s"] for name in ("p50", "p95", "p99", "max")]
-    assert ordered == sorted(ordered)
+    for figure in ("load_latency", "load_first_token"):
+        ordered = [metrics[f"{figure}_{name}_s"] for name in ("p50", "p95", "p99", "max")]
+        assert ordered == sorted(ordered)
     # The same weights cannot be told apart, and that is no failure.
     assert result.served is False
     assert "same 3 answers" in result.proof
@@ -227,6 +230,27 @@ def test_a_file_of_prompts_is_read_or_refused_with_its_place(tmp_path: Path) -> 
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_smoke_test(**settings)
+
+
+def test_what_is_slow_or_empty_has_failed_under_load() -> None:
+    def ask(session: object, case: Case) -> Answer:
+        if case.prompt == "refused":
+            raise api.Forbidden("no right.")
+        text = "" if "empty" in case.prompt else "said"
+        return Answer("chat", text, 2.5 if case.prompt == "slow" else 1.0, 0.5, 10)
+
+    cases = [Case(name) for name in ("refused", "slow", "empty", "good")]
+    cases.append(Case("empty, which it may be", refusal=True))
+    load = put_under_load(object, ask, cases, requests=10, concurrency=2, max_latency_s=2)  # type: ignore[arg-type]
+    assert load.fault() == (
+        "6 of 10 requests under load failed: 2 had no answer, the first: 403 no right; 2 had an "
+        "empty one; 2 took longer than max_latency_s (2 s), the longest 2.50 s."
+    )
+    metrics = load.metrics()
+    names = ("load_requests", "load_failed", "load_empty", "load_slow", "load_first_token_max_s")
+    assert [metrics[name] for name in names] == [10, 6, 2, 2, 0.5]
+    good = put_under_load(object, ask, cases[3:], requests=2, concurrency=1)  # type: ignore[arg-type]
+    assert (good.fault(), good.metrics()["load_failed"]) == ("", 0)
 
 
 def test_percentiles_of_few_and_of_many() -> None:

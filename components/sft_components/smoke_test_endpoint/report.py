@@ -15,10 +15,14 @@ TITLES = {
     "load_latency_p95_s": "95\N{NO-BREAK SPACE}% within, s",
     "load_latency_p99_s": "99\N{NO-BREAK SPACE}% within, s",
     "first_token_p50_s": "First token, median, s",
-    "first_token_p95_s": "First token, 95\N{NO-BREAK SPACE}%, s",
+    "load_first_token_p50_s": "First token, median, s",
+    "load_first_token_p95_s": "First token, 95\N{NO-BREAK SPACE}%, s",
+    "load_first_token_p99_s": "First token, 99\N{NO-BREAK SPACE}%, s",
     "tokens_per_s": "Tokens a second",
     "requests_per_s": "Requests a second",
     "load_failed": "Failed requests",
+    "load_empty": "Empty answers",
+    "load_slow": "Answers that took too long",
     "load_retried": "Asked again",
 }
 
@@ -34,7 +38,10 @@ def build_report(result: SmokeTestResult) -> str:
     )
     sections = [
         Section("", verdict(passed, said)),
-        Section("Latency", _tiles(metrics, "warm_up_s", "latency_p50_s", "latency_p95_s")),
+        Section(
+            "Latency",
+            _tiles(metrics, "warm_up_s", "latency_p50_s", "latency_p95_s", "first_token_p50_s"),
+        ),
         *([Section("Weights", result.proof)] if result.proof else []),
         Section(
             "Answers",

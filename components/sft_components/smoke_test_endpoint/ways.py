@@ -1,6 +1,5 @@
 """The ways in which an endpoint of a kind of model may be asked."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from sft_components.evaluation.dialects import dialects
@@ -22,30 +21,21 @@ class Way:
     extra: bool = False
     """A variant of another way: tried once, and its answers are held to no expectation."""
 
-    def question(self, case: Case) -> Question:
-        """What `case` asks in this way."""
-        return Question(case.prompt, case.system, self.raw_response, self.thinking_budget)
-
-    def asks(self, max_tokens: int) -> Callable[[EndpointSession, Question], Answer]:
-        """Asks so, greedily: a second time the answer is the same."""
-        sampling = Sampling(max_tokens=max_tokens + (self.thinking_budget or 0), temperature=0.0)
-        on_piece = (lambda text: None) if self.stream else None
-
-        def put(session: EndpointSession, question: Question) -> Answer:
-            answer = ask(session, self.surface, question, sampling, on_piece)
-            answer.text = answer.text.strip()
-            return answer
-
-        return put
-
     def ask(self, session: EndpointSession, case: Case) -> Answer:
-        """The answer to `case`, without blanks around it.
+        """The answer to `case`, without blanks around it, greedily: a second time it is the same.
 
         Raises:
             google.api_core.exceptions.GoogleAPICallError: With the service's own message.
             UnlikeError: The endpoint answers in another form.
         """
-        return self.asks(case.max_tokens)(session, self.question(case))
+        question = Question(case.prompt, case.system, self.raw_response, self.thinking_budget)
+        most = case.max_tokens + (self.thinking_budget or 0)
+        on_piece = (lambda text: None) if self.stream else None
+        answer = ask(
+            session, self.surface, question, Sampling(max_tokens=most, temperature=0.0), on_piece
+        )
+        answer.text = answer.text.strip()
+        return answer
 
 
 def ways(base_model: str, *, peered: bool = False) -> list[Way]:

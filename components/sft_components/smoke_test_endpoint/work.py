@@ -9,6 +9,7 @@ from google.api_core import exceptions as api
 
 from sft_components.errors import UnlikeError, UserError
 from sft_components.prompting.asking import ABSENT, Answer
+from sft_components.prompting.sampling import Surface
 from sft_components.smoke_test_endpoint.cases import Case, read_cases
 from sft_components.smoke_test_endpoint.load import put_under_load
 from sft_components.smoke_test_endpoint.outcome import Given, SmokeTestResult
@@ -96,7 +97,7 @@ def examine_endpoint(
         prompts: Asked in order; empty, and no file: built-in ones.
         prompts_uri: JSON Lines or YAML of prompts with expectations, gs:// or a path.
         max_latency_s: Fail when an answer after the warm-up takes longer; 0: no limit.
-        requests: Ask so many more, `concurrency` at a time; 0: none.
+        requests: Ask so many more, `concurrency` at a time and streamed where that works; 0: none.
         concurrency: How many of those at a time.
         base_endpoint: Endpoint of the base model, to prove that the tuned weights are served;
             a Gemini model is asked by its name without.
@@ -131,17 +132,18 @@ def examine_endpoint(
             test.ask(case)
         main = test.main()
         if requests:
-            log(f"{requests} requests, {concurrency} at a time")
-            questions = [main.question(case) for case in cases]
-            load = put_under_load(
-                session, main.asks(cases[0].max_tokens), questions, requests, concurrency
+            way = test.streamed(main)
+            log(f"{requests} requests by {way.name!r}, {concurrency} at a time")
+            result.load = put_under_load(
+                session,
+                way.ask,
+                cases,
+                requests=requests,
+                concurrency=concurrency,
+                max_latency_s=max_latency_s,
             )
-            result.load = load
-            if load.failures:
-                result.failures.append(
-                    f"{len(load.failures)} of {requests} requests failed, the first: "
-                    f"{load.failures[0]}"
-                )
+            if fault := result.load.fault():
+                result.failures.append(fault)
         given = [a for a in result.given if a.way == main.name and a.seconds is not None]
         prove(result, main, given, base_model=base_model, base_endpoint=base_endpoint, log=log)
     return result
@@ -185,6 +187,7 @@ class _Test:
             raise UserError(f"There is no endpoint {session.endpoint}.") from error
         peered = session.peered
         self._ways = ways(base_model, peered=peered is not None)
+        self._streams: dict[Surface, Way] = {}
         # Surfaces that it is known to have: an answer that is not understood is a fault there. A
         # model that may be of any kind is known by what it understands.
         surfaces = {way.surface for way in self._ways}
@@ -241,6 +244,8 @@ class _Test:
             failures = case.failures(answer.text, answer.seconds) if way is counting else []
             if not answer.text and way.stream and way.surface in spoken and not case.may_be_empty:
                 failures.append(f"is empty as {way.name!r}, though not as {spoken[way.surface]!r}")
+            elif way.stream:
+                self._streams[way.surface] = way
             self.result.given.append(
                 Given(case, way.name, answer.text, answer.seconds, answer.first_s, tuple(failures))
             )
@@ -268,6 +273,10 @@ class _Test:
         said = {given.way for given in self.result.given if given.text}
         speaking = [way for way in self._ways if way.name in said] or self._ways
         return next((way for way in speaking if way.surface == "chat"), speaking[0])
+
+    def streamed(self, way: Way) -> Way:
+        """`way` as it streams its answers; itself where it does not, or where that has failed."""
+        return self._streams.get(way.surface, way)
 
     def _counting(self, case: Case, answers: dict[Way, Answer]) -> Way | None:
         plain = [way for way in answers if not way.extra]

@@ -12,6 +12,7 @@ from tests.evaluate_endpoint.faulty import Faulty, faulty
 from sft_components.errors import UserError
 
 COUNT = 60
+BASE = "projects/p/locations/us-central1/endpoints/8"
 
 
 @pytest.fixture
@@ -96,6 +97,34 @@ def test_a_row_that_is_refused_counts_as_wrong(tmp_path: Path, rows: Path, serve
     assert evaluate(tmp_path, rows).metrics["exact_match"] == pytest.approx(1 - 1 / COUNT)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "refused 1 rows, which count as wrong; line 8: 400 POST" in page
+    limit = COUNT // 10
+    server.fault = lambda number, text: 400 if int(text.split()[1]) in range(1, limit + 1) else None
+    gate = f"refused == {limit} and base.refused == {limit}"
+    assert evaluate(tmp_path, rows, base_endpoint=BASE, gate=gate).passed
+
+
+@pytest.mark.parametrize("model", ["base", "tuned"])
+def test_the_rows_that_were_refused_do_not_decide_the_gate(
+    tmp_path: Path, rows: Path, server: Faulty, model: str
+) -> None:
+    """The first row is answered, as by an endpoint whose context is too short for the others."""
+
+    def fault(number: int, text: str) -> int | None:
+        broken = ("endpoints/8" in server.paths[-1]) == (model == "base")
+        return (400 if text != "row 0" else None) if broken else None
+
+    server.fault = fault
+    said = rf"The {model} model refused 59 of 60 rows.* Line 2: 400 .*to order"
+    with pytest.raises(UserError, match=said):
+        evaluate(tmp_path, rows, base_endpoint=BASE)
+    server.fault = lambda number, text: None
+    assert evaluate(tmp_path, rows, base_endpoint=BASE).metrics["exact_match"] == 1
+
+
+def test_a_page_instead_of_an_answer_is_shown(tmp_path: Path, rows: Path, server: Faulty) -> None:
+    server.sends = lambda path, body: b"<html>Sign in" if len(server.asked) > 1 else None
+    with pytest.raises(UserError, match=r"refused 59 of 60 rows.*<html>Sign in"):
+        evaluate(tmp_path, rows)
 
 
 def test_a_fault_that_does_not_pass_ends_the_evaluation(

@@ -19,7 +19,7 @@ from sft_components.evaluation.dialects import Dialect, dialects
 from sft_components.evaluation.kept import Answer, KeptAnswers
 from sft_components.evaluation.rows import EvaluationRow, read_rows
 from sft_components.evaluation.settings import PLAIN, Settings, check_amounts
-from sft_components.evaluation.tasks import LATENCY
+from sft_components.evaluation.tasks import ASKED, LATENCY
 from sft_components.vertex.names import check_endpoint_name
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def evaluate_endpoint(
 
     Returns:
         The outcome; among its metrics `latency_p50_s` and `latency_p95_s` of the tuned model's
-        answers, and the base model's with `base_`.
+        answers, the number of rows that it `refused`, and the base model's with `base_`.
 
     Raises:
         UserError: A setting or a row is unusable, or a model does not answer.
@@ -82,7 +82,7 @@ def evaluate_endpoint(
     base_name = base_endpoint or _gemini(base_model)
     rows = read_rows(evaluation_path, max_rows, may_be_empty=True)
     # Without rows there is nothing to compare, so no base model is missed.
-    settings.check(base_name if rows else "none", "base_endpoint_resource_name", LATENCY)
+    settings.check(base_name if rows else "none", "base_endpoint_resource_name", ASKED)
     if rows:
         _check(endpoint, base_endpoint, concurrency)
         check_amounts(max_new_tokens, max_rows)
@@ -92,9 +92,7 @@ def evaluate_endpoint(
 
     if not rows:
         return nothing(settings, outputs, log)
-    plan = prepare(
-        settings, rows, project=project, compared=bool(base_name), extra=LATENCY, log=log
-    )
+    plan = prepare(settings, rows, project=project, compared=bool(base_name), extra=ASKED, log=log)
     plan.say_first(description, log)
     models = {"tuned": endpoint_model("tuned", endpoint)}
     spoken = {"tuned": dialects(base_model)}
@@ -148,7 +146,7 @@ def evaluate_endpoint(
             more={
                 ("base_" if name == "base" else "") + metric: value
                 for name, given in answers.items()
-                for metric, value in _latencies(given).items()
+                for metric, value in _asked(given).items()
             },
             log=log,
         )
@@ -193,9 +191,10 @@ def _refusals(name: str, answers: Sequence[Answer], rows: Sequence[EvaluationRow
     return notes
 
 
-def _latencies(answers: Sequence[Answer]) -> dict[str, float]:
+def _asked(answers: Sequence[Answer]) -> dict[str, float]:
+    found = {"refused": float(sum(bool(a.refused) for a in answers))}
     seconds = [a.seconds for a in answers if a.seconds and not a.refused]
-    if len(seconds) < 2:
-        return {}
-    cuts = statistics.quantiles(seconds, n=20, method="inclusive")
-    return dict(zip(LATENCY, (cuts[9], cuts[18]), strict=True))
+    if len(seconds) >= 2:
+        cuts = statistics.quantiles(seconds, n=20, method="inclusive")
+        found |= zip(LATENCY, (cuts[9], cuts[18]), strict=True)
+    return found

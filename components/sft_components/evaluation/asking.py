@@ -24,6 +24,9 @@ WARM_UP_S = 900.0
 """The first prompts after a deployment are slow, or are not answered at all yet."""
 RETRY_S = 900.0
 """How long one row is asked again where the fault may pass: a quota that is used up comes back."""
+MOST_REFUSED = 0.1
+"""Share of rows. A row that is too long, or a filter of content, may cost a few; where more are
+refused the endpoint is broken, and what it happened to answer must not decide anything."""
 HOPELESS = (api.Unauthorized, api.Forbidden, api.NotFound)
 """What refuses a row for these reasons refuses every row."""
 
@@ -187,7 +190,8 @@ def ask_all(
     is in `kept` is not asked again; what is answered goes there.
 
     Raises:
-        UserError: The model cannot be asked at all, or did not answer a row for `retry_s` seconds.
+        UserError: The model cannot be asked at all, did not answer a row for `retry_s` seconds, or
+            refused more than `MOST_REFUSED`.
     """
     names = [model.key(dialect, row, max_new_tokens) for row in rows]
     answers = [kept.get(name) for name in names]
@@ -199,8 +203,10 @@ def ask_all(
     def work(index: int) -> None:
         answer = _patiently(model, dialect, rows[index], max_new_tokens, retry_s, ended, log)
         if answer is not None:
-            kept.put(names[index], answer)
             answers[index] = answer
+            # An endpoint that is mended may take the row.
+            if not answer.refused:
+                kept.put(names[index], answer)
 
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="ask")
     try:
@@ -214,8 +220,14 @@ def ask_all(
         ended.set()
         pool.shutdown(cancel_futures=True)
     found = [answer for answer in answers if answer is not None]
-    if found and all(answer.refused for answer in found):
-        raise UserError(f"The {model.name} model refused every row: {found[0].refused}")
+    refused = [(row.line, a.refused) for row, a in zip(rows, found, strict=True) if a.refused]
+    if len(refused) > MOST_REFUSED * len(rows):
+        line, why = refused[0]
+        raise UserError(
+            f"The {model.name} model refused {len(refused)} of {len(rows)} rows, where at most "
+            f"{MOST_REFUSED:.0%} may be: mend the endpoint, or leave out the rows that it does not "
+            f"take. Line {line}: {why}"
+        )
     return found
 
 

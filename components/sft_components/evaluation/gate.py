@@ -13,9 +13,9 @@ from typing import Any
 
 from sft_components.errors import UserError
 from sft_components.evaluation.tasks import (
+    ASKED,
     AUTO,
     JUDGED,
-    LATENCY,
     LOSS,
     PRIMARY,
     SPOKEN,
@@ -58,7 +58,7 @@ def check_gate_expression(
     gate: str,
     task: str = AUTO,
     *,
-    extra: Collection[str] = (*LOSS, *LATENCY, *JUDGED),
+    extra: Collection[str] = (*LOSS, *ASKED, *JUDGED),
     compared: bool = True,
 ) -> None:
     """Refuse an expression that no evaluation of `task` could compute.
@@ -215,7 +215,7 @@ def _check(node: ast.expr, gate: str, *, condition: bool, depth: int) -> None:
 def _check_name(name: str, gate: str, task: str, extra: Collection[str], compared: bool) -> None:
     model, _, metric = name.rpartition(".")
     own = metric_names(task, extra)
-    between = comparison_names(task, set(extra) - set(LATENCY))
+    between = comparison_names(task, set(extra) - set(ASKED))
     known = own | ({"rows"} | between if model != "base" else set())
     if metric not in known:
         everywhere = metric_names(AUTO) | comparison_names(AUTO) | {"rows"}

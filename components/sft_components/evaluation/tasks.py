@@ -63,6 +63,7 @@ SPOKEN: dict[str, str] = {
 LOSS = ("loss",)
 """Measured on checkpoints."""
 LATENCY = ("latency_p50_s", "latency_p95_s")
+ASKED = (*LATENCY, "refused")
 """Measured through endpoints."""
 JUDGED = ("judge_score", "judge_win_rate")
 """Measured where a judge model is given."""
@@ -104,7 +105,7 @@ def row_metrics(task: str) -> tuple[str, ...]:
     return (*COMMON, *TASKS[task])
 
 
-def metric_names(task: str, extra: Collection[str] = (*LOSS, *LATENCY, *JUDGED)) -> set[str]:
+def metric_names(task: str, extra: Collection[str] = (*LOSS, *ASKED, *JUDGED)) -> set[str]:
     """Every name that a model's metrics may have: all but counts with the ends of their intervals.
 
     Args:
@@ -112,14 +113,14 @@ def metric_names(task: str, extra: Collection[str] = (*LOSS, *LATENCY, *JUDGED))
         extra: What else the evaluation measures.
     """
     names = set(row_metrics(task)) | set(extra)
-    ends = {f"{name}_{end}" for name in names - set(LATENCY) for end in ("low", "high")}
+    ends = {f"{name}_{end}" for name in names - set(ASKED) for end in ("low", "high")}
     return {*names, *ends, *COUNTED}
 
 
 def comparison_names(task: str, extra: Collection[str] = (*LOSS, *JUDGED)) -> set[str]:
     """Every name of a metric that compares the two models."""
     compared = (*row_metrics(task), *extra)
-    return {*COMPARED, *(f"{name}_p" for name in compared if name not in LATENCY)}
+    return {*COMPARED, *(f"{name}_p" for name in compared if name not in ASKED)}
 
 
 def detect_task(references: Sequence[str], prompts: Sequence[str]) -> str:

@@ -49,6 +49,6 @@ def check_changed(
         return ChangedResult(True, uri)
     log(
         f"The data set is the one of run {before.run_name} of {before.time}: nothing to do. "
-        f"Delete {uri} to train on it again."
+        f"Delete {uri} to go through it again."
     )
     return ChangedResult(False, uri)

@@ -38,6 +38,8 @@ class Attempt:
     route: Route
     records: Records
     log: Log
+    reused: bool = False
+    """Whether the job is one that an earlier run has paid."""
     _job: Job | None = None
 
     def run(self) -> tuple[Job, MetricsReader]:
@@ -78,6 +80,9 @@ class Attempt:
     def _find_or_create(self) -> Job:
         route, log = self.route, self.log
         found, created = route.find_in_doubt(), False
+        if found is None:
+            found = route.find_earlier()
+            self.reused = found is not None
         if found is None:
             warn_of_quota(self.connection, self.plan.model, log)
         waits = _propagation_waits()
@@ -129,6 +134,12 @@ class Attempt:
             sentence += " To launch it anew under the same run, set relaunch_failed."
         return sentence
 
+    @property
+    def _cost(self) -> str:
+        if self.reused:
+            return "none: an earlier run has paid the tuning"
+        return str(self.plan.cost or "not known")
+
     def _write_points(self, reader: MetricsReader) -> None:
         self.records.write_points(reader.points)
 
@@ -141,13 +152,12 @@ class Attempt:
         metrics: dict[str, float],
     ) -> None:
         """Write the page of curves and facts."""
-        cost = self.plan.cost
         facts: dict[str, str | float | None] = {
             "model": self.plan.model.name,
             "mode": self.plan.tuning_mode,
             "job": job.name,
             "console": self.route.console(job.name),
-            "estimated cost": str(cost) if cost else "not known",
+            "estimated cost": self._cost,
             **{name.strip("/"): value for name, value in sorted(metrics.items())},
         }
         if job.description:

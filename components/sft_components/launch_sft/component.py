@@ -57,6 +57,8 @@ def launch_sft(
     allow_unlisted: bool = False,
     cancel_on_abort: bool = True,
     relaunch_failed: bool = False,
+    when_changed: str = "",
+    fingerprint: str = "",
 ) -> NamedTuple(
     "LaunchOutputs",
     [
@@ -124,6 +126,11 @@ def launch_sft(
         cancel_on_abort: Cancel the job when the step is told to stop.
         relaunch_failed: Launch anew when the job of an earlier attempt failed or was cancelled by
             somebody.
+        when_changed: Name under which successful runs are remembered. With one, a tuning on the
+            same rows with the same settings that an earlier run with such a name has paid is used
+            again, as long as its weights are there (open models). Empty: every run tunes.
+        fingerprint: Fingerprint of the data set, from validate_dataset; it tells the rows apart
+            where training_uri does not.
 
     Returns:
         The job, the folders of the tuned and of the base model's weights, the tuned model, the
@@ -184,6 +191,8 @@ def launch_sft(
                 allow_unlisted=allow_unlisted,
                 cancel_on_abort=cancel_on_abort,
                 relaunch_failed=relaunch_failed,
+                when_changed=when_changed,
+                fingerprint=fingerprint,
             ),
             records=Records(
                 curve=Path(training_curve.path),

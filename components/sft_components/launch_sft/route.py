@@ -60,6 +60,10 @@ class Route(Protocol):
     def find_in_doubt(self) -> Job | None:
         """The same where a request may be under way: looks until it had time to be seen."""
 
+    def find_earlier(self) -> Job | None:
+        """A job of another run that has tuned the same already and left weights, if it may be used
+        again; tells the log."""
+
     def create(self) -> Job:
         """Make the job. Never called again without `find` in between."""
 

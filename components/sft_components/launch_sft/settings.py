@@ -25,3 +25,8 @@ class LaunchSettings(TuningSettings):
     """Cancel the job when this step is told to stop."""
     relaunch_failed: bool = False
     """Launch anew when the job of an earlier attempt failed, or somebody cancelled it."""
+    when_changed: str = ""
+    """Name under which successful runs are remembered; with one, the same tuning that an earlier
+    run with such a name has paid is used again. Empty: every run tunes."""
+    fingerprint: str = ""
+    """Of the rows, where the addresses do not follow from them."""

@@ -13,7 +13,7 @@ from sft_components.launch_sft.intent import SETTLE_S, CancelNote, Intent, wait_
 from sft_components.launch_sft.route import Checkpoint, Job, Log, Outcome
 from sft_components.launch_sft.settings import LaunchSettings
 from sft_components.vertex.connection import Connection
-from sft_components.vertex.keys import KEY_LABEL, RUN_LABEL, digest, label_value
+from sft_components.vertex.keys import KEY_LABEL, RUN_LABEL, TUNING_LABEL, digest, label_value
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, REFUSED, TRANSIENT, reading
 from sft_components.vertex.storage import join_uri, split_uri, storage_client
 from sft_components.vertex.tuning_jobs import CANCELLED, ENDED, labelled_jobs
@@ -42,10 +42,16 @@ class TuningJobRoute:
             log: Called while a job is waited for that may have been asked for.
         """
         run_name = settings.run_name
-        self.key = digest(run_name, types.TuningJob.to_dict(request))
+        asked = types.TuningJob.to_dict(request)
+        self.key = digest(run_name, asked)
         self._connection = connection
         self._request = request
         self._request.labels = {RUN_LABEL: label_value(run_name), KEY_LABEL: self.key}
+        self._tuning = ""
+        if settings.when_changed and request.output_uri:
+            # The folder is the run's own, and has no part in what the weights become.
+            self._tuning = digest(settings.fingerprint, {**asked, "output_uri": ""})
+            self._request.labels[TUNING_LABEL] = self._tuning
         self._client = connection.client(GenAiTuningServiceClient)
         self._relaunch_failed = settings.relaunch_failed
         self._log = log
@@ -71,6 +77,22 @@ class TuningJobRoute:
             found = self.find()
             return wait_for(self.find, SETTLE_S) if found is None and self._in_doubt else found
         return self._intent.settle(self.find, lambda: self._latest, self._log)
+
+    def find_earlier(self) -> Job | None:
+        if not self._tuning:
+            return None
+        for job in labelled_jobs(
+            self._client, self._connection.parent, TUNING_LABEL, self._tuning, self._log
+        ):
+            if job.state != JobState.JOB_STATE_SUCCEEDED:
+                continue
+            tuning = f"The tuning of run {job.labels[RUN_LABEL]} on the same rows"
+            weights = join_uri(job.output_uri, CHECKPOINTS, "final")
+            if _holds_something(self._connection.project, weights):
+                self._log(f"{tuning} is used again: no cost")
+                return _seen(job)
+            self._log(f"{tuning} cannot be used again: {weights} is gone.")
+        return None
 
     def create(self) -> Job:
         if self._intent is not None:
@@ -165,6 +187,14 @@ def _seen(job: types.TuningJob) -> Job:
         experiment=job.experiment,
         raw=job,
     )
+
+
+def _holds_something(project: str, uri: str) -> bool:
+    bucket, prefix = split_uri(uri)
+    listing: Any = storage_client(project).list_blobs(
+        bucket, prefix=f"{prefix}/", max_results=1, retry=reading()
+    )
+    return any(True for _ in listing)
 
 
 def _folders(project: str, uri: str) -> dict[str, str]:

@@ -85,7 +85,7 @@ def launch_sft(
             f"Tokens an epoch by the service's own count: {billed:,.0f}; "
             f"{plan.cost.tokens_per_epoch:,} were expected."
         )
-    metrics = {**reader.latest(), **outcome.statistics, **_cost(plan)}
+    metrics = {**reader.latest(), **outcome.statistics, **_cost(plan, attempt.reused)}
     attempt.write_page(job, reader, True, "The tuning succeeded.", metrics)
     return LaunchResult(
         tuning_job=job.name,
@@ -115,8 +115,10 @@ def _check_bucket(
         log(agents_line(settings.output_uri, agents))
 
 
-def _cost(plan: Plan) -> dict[str, float]:
+def _cost(plan: Plan, reused: bool) -> dict[str, float]:
     """The estimate for the record; empty where no price is known."""
+    if reused:
+        return {"estimated_cost_usd": 0.0}
     if plan.cost is None or plan.cost.usd is None:
         return {}
     named = {"": plan.cost.usd, "_low": plan.cost.low, "_high": plan.cost.high}

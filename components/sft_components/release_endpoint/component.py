@@ -16,6 +16,7 @@ def release_endpoint(
     status: dsl.PipelineTaskFinalStatus,
     cancel_jobs: bool = True,
     version_aliases: list = [],  # noqa: B006 - kfp writes the default into the YAML
+    when_changed: str = "",
 ) -> NamedTuple("ReleaseOutputs", [("model_resource_name", str), ("endpoint_resource_name", str)]):
     """After a failure or an abort take down the run's endpoints and tuning job.
 
@@ -27,6 +28,8 @@ def release_endpoint(
         cancel_jobs: Cancel the run's tuning if it has not ended.
         version_aliases: What the registry calls the version that the run's endpoint serves after a
             success; one that was promoted has its aliases already.
+        when_changed: Name under which the run is remembered, if any: it may then serve what an
+            earlier run has tuned.
         status: How the tasks before ended; filled in by the pipeline.
 
     Returns:
@@ -45,6 +48,7 @@ def release_endpoint(
             run_name=run_name,
             cancel_jobs=cancel_jobs,
             version_aliases=version_aliases,
+            when_changed=when_changed,
             succeeded=status.state == "SUCCEEDED",
             log=log,
         )

@@ -54,6 +54,7 @@ def release_endpoint(
     succeeded: bool,
     cancel_jobs: bool = True,
     version_aliases: Sequence[str] = (),
+    when_changed: str = "",
     log: Callable[[str], None] = print,
 ) -> ReleaseResult:
     """After a success name what serves; after anything else take it down.
@@ -71,6 +72,8 @@ def release_endpoint(
         cancel_jobs: Cancel the run's tuning if it has not ended.
         version_aliases: What the registry is to call the version that the run's endpoint serves.
             One that was promoted has its aliases already, or only shares the traffic.
+        when_changed: Name under which the run is remembered; with one it may have deployed what
+            an earlier run has tuned.
         log: Called with lines of progress.
 
     Raises:
@@ -93,7 +96,9 @@ def release_endpoint(
         parts.append(jobs.cancel)
     parts += [
         functools.partial(delete_endpoint, endpoints, trial, log),
-        functools.partial(_end_deployment, connection, endpoints, name, run_name, jobs, log),
+        functools.partial(
+            _end_deployment, connection, endpoints, name, run_name, jobs, bool(when_changed), log
+        ),
         functools.partial(_take_down, endpoints, name, log),
         functools.partial(delete_model, connection, model, log),
         functools.partial(_take_down_tuned, jobs, "", log),
@@ -187,11 +192,13 @@ def _end_deployment(
     name: str,
     run_name: str,
     jobs: RunJobs,
+    reuses: bool,
     log: Callable[[str], None],
 ) -> None:
     """Cancel the run's deployment; one that may be the run's is waited for.
 
-    Until it has ended it may still make the endpoint, which nobody would take down then.
+    Until it has ended it may still make the endpoint, which nobody would take down then. `reuses`:
+    the run may have deployed without a tuning of its own.
     """
     garden = connection.client(ModelGardenServiceClient)
     operation = find_deployment(connection, model_id(run_name))
@@ -199,7 +206,7 @@ def _end_deployment(
         cancel_deployment(garden, operation, log)
         return
     until = time.monotonic() + DEPLOY_TIMEOUT_S
-    for unnamed in unnamed_deployments(connection) if jobs.have_tuned() else ():
+    for unnamed in unnamed_deployments(connection) if reuses or jobs.have_tuned() else ():
         left = until - time.monotonic()
         if left <= 0 or get_endpoint(endpoints, name) is not None:
             return

@@ -15,6 +15,10 @@ PROMOTES_LABEL = "vertex-sft-promotes"
 """The run that is about to put its model in the place of the one that the endpoint serves."""
 
 
+TUNING_LABEL = "vertex-sft-tuning"
+"""What a tuning job was asked for, whichever run asked: a later one may use its weights again."""
+
+
 def digest(*parts: Any) -> str:
     """20 hexadecimal characters (80 bits) that depend on `parts` alone."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)

@@ -214,6 +214,7 @@ def stages(
         run_name=run_name,
         cancel_jobs=cancel_on_abort,
         version_aliases=_list(model_version_aliases),
+        when_changed=when_changed,
     )
     # Its machine may fail too, and nothing else would take down what costs money.
     small(uncached(repeated(released)))
@@ -262,6 +263,8 @@ def stages(
             allow_unlisted=allow_unlisted,
             cancel_on_abort=cancel_on_abort,
             relaunch_failed=relaunch_failed,
+            when_changed=when_changed,
+            fingerprint=validated.outputs["fingerprint"],
         )
         uncached(tuned)
         evaluated = evaluation_graph(

@@ -50,6 +50,8 @@ def tuning_graph(
     allow_unlisted: bool,
     cancel_on_abort: bool,
     relaunch_failed: bool,
+    when_changed: str,
+    fingerprint: str,
 ) -> NamedTuple(
     "TuningGraphOutputs",
     [
@@ -114,6 +116,8 @@ def tuning_graph(
         allow_unlisted=allow_unlisted,
         cancel_on_abort=cancel_on_abort,
         relaunch_failed=relaunch_failed,
+        when_changed=when_changed,
+        fingerprint=fingerprint,
     )
     small(uncached(repeated(launched)))
     outputs = namedtuple(

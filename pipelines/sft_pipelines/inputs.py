@@ -285,8 +285,8 @@ INPUTS: dict[str, Input] = {
         str,
         "",
         "Name under which successful runs are remembered: a run whose data set is the one of the "
-        "last successful run under that name ends early and green, and a tuning that an earlier run "
-        "has paid is used again; empty: always tune.",
+        "last successful run under that name ends early and green, and the same tuning that an "
+        "earlier run has paid is used again; empty: always tune.",
     ),
     # What only the templates of the retired models have.
     "dataset_name": Input(

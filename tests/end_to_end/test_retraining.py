@@ -5,7 +5,7 @@ from tests.end_to_end.sandbox import BUCKET, Server, until
 
 from sft_local.gcs import Storage
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def night(server: Server, job_id: str, **parameters: object) -> str:
@@ -17,7 +17,8 @@ def night(server: Server, job_id: str, **parameters: object) -> str:
 
 
 def test_a_night_whose_deployment_fails_leaves_its_tuning_to_the_next(server: Server):
-    server.order({"kind": "stockout", "path": ":deploy$", "times": 1})
+    # The step is started twice.
+    server.order({"kind": "stockout", "path": ":deploy$", "times": 2})
     folder = {"output_uri": f"gs://{BUCKET}/short-of-machines"}
     states = [night(server, f"night-{number}", **folder) for number in range(3)]
     assert states == ["FAILED", "SUCCEEDED", "SUCCEEDED"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import requests
 from google.api_core import exceptions as api
+from google.cloud.aiplatform_v1beta1 import types
 from tests.serving.conftest import CONNECTION, PROJECT, Command, Serve
 
 from sft_components.deploy_model.labels import label_endpoint
@@ -14,9 +15,9 @@ from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.endpoints import get_endpoint
 from sft_components.vertex.expiry import EXPIRES_LABEL, check_ttl, expiry, expiry_label
-from sft_components.vertex.keys import RUN_LABEL
+from sft_components.vertex.keys import PROMOTES_LABEL, RUN_LABEL, endpoint_id
 from sft_local.control import LocalVertex
-from sft_pipelines.endpoints import remote
+from sft_pipelines.endpoints import records, remote
 from sft_pipelines.endpoints.records import from_endpoint
 
 LONG_AGO = expiry_label(1, datetime.now(UTC) - timedelta(days=1))
@@ -78,6 +79,56 @@ def test_reap_takes_what_is_past_its_time_and_ours_and_nothing_else(
     assert get_endpoint(endpoints, past.name) is None
     assert all(get_endpoint(endpoints, e.name) for e in kept)
     assert json.loads(command("endpoints", "reap", "--json").stdout) == []
+
+
+def test_reap_looks_again_before_each_that_it_deletes(
+    command: Command, serve: Serve, endpoints: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = {RUN_LABEL: "run-6", **LONG_AGO}
+    extended = serve("extended", "", run)
+    promoting = serve("promoting", "", {**run, PROMOTES_LABEL: "run-7"})
+    newest = serve("newest", "", run)
+    delete = remote.delete
+
+    def extend_meanwhile(*arguments: Any) -> bool:
+        later = types.Endpoint(name=extended.name, labels={**run, **expiry_label(1)})
+        endpoints.update_endpoint(endpoint=later, update_mask={"paths": ["labels"]}, timeout=60)
+        return delete(*arguments)
+
+    monkeypatch.setattr(remote, "delete", extend_meanwhile)
+    reaped = command("endpoints", "reap", "--json")
+    assert [e["id"] for e in json.loads(reaped.stdout)] == ["newest"]
+    assert get_endpoint(endpoints, newest.name) is None
+    assert get_endpoint(endpoints, extended.name) is not None
+    assert get_endpoint(endpoints, promoting.name) is not None
+
+
+def test_an_endpoint_whose_run_died_is_named_and_left(
+    command: Command, serve: Serve, endpoints: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Model Garden's deployment makes it without labels; a deployment by hand with the run's alone.
+    serve(endpoint_id("died"), "1")
+    serve(endpoint_id("died-by-hand"), "", {RUN_LABEL: "died-by-hand"})
+    taken = serve(endpoint_id("ended"))
+    label_endpoint(endpoints, taken, "ended")
+    foreign = serve("sft-of-somebody")
+
+    def orphans() -> set[str]:
+        listed = command("endpoints", "list", "--ours", "--json")
+        found = {e["id"]: e["may_be_orphan"] for e in json.loads(listed.stdout)}
+        assert taken.name.rpartition("/")[2] in found
+        assert foreign.display_name not in found
+        return {name for name, may in found.items() if may}
+
+    assert orphans() == set(), "their deployments may be under way"
+    monkeypatch.setattr(records, "ORPHAN_AFTER_S", 0.0)
+    assert orphans() == {endpoint_id("died"), endpoint_id("died-by-hand")}
+    assert command("endpoints", "list").stdout.count("may be an orphan") == 2
+    reaped = command("endpoints", "reap")
+    for name in orphans():
+        assert f"vertex-sft endpoints delete {CONNECTION.parent}/endpoints/{name}" in reaped.stderr
+    assert reaped.stderr.count("may be an orphan") == 2
+    assert len(orphans()) == 2
 
 
 def test_reap_goes_on_after_one_that_cannot_be_deleted(

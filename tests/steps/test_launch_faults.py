@@ -200,38 +200,68 @@ with user_errors():
 """
 
 
+def begin(settings: LaunchSettings, output: Path) -> "subprocess.Popen[bytes]":
+    """The step in a process of its own, when it has created its job."""
+    with output.open("wb") as file:
+        step = subprocess.Popen(
+            [sys.executable, "-c", STEP, json.dumps(asdict(settings))], stdout=file, stderr=file
+        )
+    while "Created " not in output.read_text():
+        assert step.poll() is None, output.read_text()
+        time.sleep(0.1)
+    return step
+
+
 @pytest.mark.parametrize("cancelled", [True, False])
 def test_a_step_that_is_told_to_stop_cancels_its_job(cancelled: bool, settings, tmp_path: Path):
     run_name = f"stopped-{cancelled}".lower()
     long = settings(LLAMA, run_name, epochs=2_000, cancel_on_abort=cancelled)
     output = tmp_path / "log"
-    with output.open("wb") as file:
-        step = subprocess.Popen(
-            [sys.executable, "-c", STEP, json.dumps(asdict(long))], stdout=file, stderr=file
-        )
-        until = time.monotonic() + 60
-        while "Created " not in output.read_text() and time.monotonic() < until:
-            time.sleep(0.1)
-        step.send_signal(signal.SIGTERM)
-        assert step.wait(30) != 0
-    (job,) = jobs_of(run_name)
     client: Any = Connection(PROJECT, LOCATION).client(GenAiTuningServiceClient)
     states = types.JobState
-    if not cancelled:
-        assert job.state in {states.JOB_STATE_PENDING, states.JOB_STATE_RUNNING}
-        client.cancel_tuning_job(name=job.name)
-        return
-    assert "Told to stop: cancelling" in output.read_text()
-    assert job.state in {states.JOB_STATE_CANCELLING, states.JOB_STATE_CANCELLED}
-
     # What the step has cancelled itself, its retry launches anew.
+    for attempts in (1, 2) if cancelled else (1,):
+        step = begin(long, output)
+        step.send_signal(signal.SIGTERM)
+        assert step.wait(60) != 0
+        job, *before = jobs_of(run_name)
+        assert len(before) == attempts - 1
+        if not cancelled:
+            assert job.state in {states.JOB_STATE_PENDING, states.JOB_STATE_RUNNING}
+            client.cancel_tuning_job(name=job.name)
+            return
+        assert "Told to stop: cancelling" in output.read_text()
+        assert job.state in {states.JOB_STATE_CANCELLING, states.JOB_STATE_CANCELLED}
+
     def cancel(line: str) -> None:
         if line.startswith("Created tuning job "):
             client.cancel_tuning_job(name=line.removeprefix("Created tuning job "))
 
     with pytest.raises(UserError, match="JOB_STATE_CANCELLED"):
         launch_sft(long, log=cancel)
-    assert len(jobs_of(run_name)) == 2
+    assert len(jobs_of(run_name)) == 3
+
+
+@pytest.mark.parametrize("model", [LLAMA, "text-bison@002"])
+def test_what_somebody_cancels_while_no_step_follows_is_not_launched_anew(
+    model: str, settings, tmp_path: Path
+):
+    run_name = f"cancelled-{model[:4]}"
+    length = {"epochs": 2_000} if model == LLAMA else {"train_steps": 10_000}
+    long = settings(model, run_name, **length)
+    step = begin(long, tmp_path / "log")
+    step.kill()
+    step.wait()
+    (job,) = jobs_of(run_name)
+    connection = Connection(PROJECT, LOCATION)
+    if model == LLAMA:
+        connection.client(GenAiTuningServiceClient).cancel_tuning_job(name=job.name)
+    else:
+        connection.client(PipelineServiceClient).cancel_pipeline_job(name=job.name)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"ended as .*_CANCELLED.*set relaunch_failed"):
+            launch_sft(long)
+    assert len(jobs_of(run_name)) == 1
 
 
 def test_a_step_that_is_told_to_stop_while_it_asks_cancels_what_comes(

@@ -119,7 +119,7 @@ def test_three_firings_pay_one_tuning(nightly: LaunchSettings, stockout: None):
 @pytest.mark.slow
 def test_what_is_not_the_same_or_is_gone_is_tuned(nightly: LaunchSettings):
     first, _ = launch(nightly, "first")
-    again, _ = launch(nightly, "again")
+    again, _ = launch(nightly, "again", when_changed="nightly-with-another-gate")
     assert again.tuning_job == first.tuning_job
     assert again.metrics["estimated_cost_usd"] == 0 < first.metrics["estimated_cost_usd"]
     # Nobody who has not asked for it gets old weights.

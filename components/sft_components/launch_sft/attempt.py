@@ -68,8 +68,6 @@ class Attempt:
             failure = find_failure(job.message) if job.outcome == "failed" else None
             wait = next(waits, None) if failure and failure.passes else None
             if wait is None:
-                if job.outcome == "cancelled":
-                    self.route.was_cancelled(job)
                 sentence = self._end_sentence(job)
                 self.write_page(job, reader, False, sentence, reader.latest())
                 raise UserError(sentence)
@@ -114,6 +112,8 @@ class Attempt:
             return
 
         def cancel() -> None:
+            if self.reused:
+                return  # it is an earlier run's, and has ended
             with contextlib.suppress(api.GoogleAPIError, OSError):
                 # What was asked for a moment ago may not be in sight yet.
                 job = self._job or self.route.find_in_doubt()

@@ -76,32 +76,28 @@ def wait_for(find: Callable[[], Job | None], seconds: float) -> Job | None:
     return found
 
 
-class CancelNote:
-    """A note that a job of one key was cancelled, not by the step that followed it.
+class StopNotes:
+    """Notes of the jobs that the step has cancelled itself, because it was told to stop.
 
-    Whoever did that wanted the spending to end, and the retry of the step is not to begin it again.
-    Without a folder nothing is noted.
+    Its retry launches these anew. Whoever else cancels a job, also one that no step follows at the
+    moment, wants the spending to end, and no retry is to begin it again. Without a folder nothing
+    is noted, and nothing that was cancelled is launched anew.
     """
 
-    def __init__(self, project: str, output_uri: str, run_name: str, key: str) -> None:
+    def __init__(self, project: str, output_uri: str, run_name: str) -> None:
         """`output_uri`: of the step; may be empty."""
-        self._blob: Any = None
-        if output_uri:
-            bucket, name = split_uri(
-                join_uri(output_uri, run_name, "launch", f"{key}-cancelled.txt")
-            )
-            self._blob = storage_client(project).bucket(bucket).blob(name)
+        self._project = project
+        self._folder = join_uri(output_uri, run_name, "launch") if output_uri else ""
 
     def write(self, job: str) -> None:
-        """Note that the job of this name was cancelled."""
-        if self._blob is not None:
-            self._blob.upload_from_string(job, content_type="text/plain", retry=reading())
+        """Note that the step has cancelled the job of this name."""
+        if self._folder:
+            self._blob(job).upload_from_string(job, content_type="text/plain", retry=reading())
 
-    def names(self, job: str) -> bool:
+    def name(self, job: str) -> bool:
         """Whether it was noted of the job of this name."""
-        if self._blob is None:
-            return False
-        try:
-            return bool(self._blob.download_as_bytes(retry=reading()).decode() == job)
-        except api.NotFound:
-            return False
+        return bool(self._folder) and bool(self._blob(job).exists(retry=reading()))
+
+    def _blob(self, job: str) -> Any:
+        bucket, name = split_uri(join_uri(self._folder, f"{job.rpartition('/')[2]}-stopped.txt"))
+        return storage_client(self._project).bucket(bucket).blob(name)

@@ -7,7 +7,7 @@ from google.cloud.aiplatform_v1beta1 import types
 from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
 from google.cloud.aiplatform_v1beta1.services.pipeline_service import PipelineServiceClient
 
-from sft_components.launch_sft.intent import CancelNote
+from sft_components.launch_sft.intent import StopNotes
 from sft_components.launch_sft.route import Job, Log, Outcome
 from sft_components.launch_sft.settings import LaunchSettings
 from sft_components.vertex.connection import Connection
@@ -57,7 +57,7 @@ class PipelineJobRoute:
         template = request.template_uri.rstrip("/").split("/")[-2]
         self._stem = f"{template}-{self.key}"
         self._log = log
-        self._cancel_note = CancelNote(connection.project, settings.output_uri, run_name, self.key)
+        self._stop_notes = StopNotes(connection.project, settings.output_uri, run_name)
         self._number = 0
 
     @property
@@ -104,10 +104,10 @@ class PipelineJobRoute:
         )
 
     def cancel(self, name: str) -> None:
-        self._client.cancel_pipeline_job(name=name, retry=reading(20.0), timeout=CALL_TIMEOUT_S)
-
-    def was_cancelled(self, job: Job) -> None:
-        self._cancel_note.write(job.name)
+        job = self._client.get_pipeline_job(name=name, retry=reading(20.0), timeout=CALL_TIMEOUT_S)
+        if job.state not in CANCELLED:
+            self._client.cancel_pipeline_job(name=name, retry=reading(20.0), timeout=CALL_TIMEOUT_S)
+            self._stop_notes.write(name)
 
     def give_up(self, job: Job) -> None:
         if job.name == self._name:
@@ -149,7 +149,7 @@ class PipelineJobRoute:
 
     def _of_no_use(self, job: types.PipelineJob) -> bool:
         if job.state in CANCELLED:
-            return self._relaunch_failed or not self._cancel_note.names(job.name)
+            return self._relaunch_failed or self._stop_notes.name(job.name)
         return self._relaunch_failed and job.state == PipelineState.PIPELINE_STATE_FAILED
 
 

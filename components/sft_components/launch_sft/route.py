@@ -71,10 +71,10 @@ class Route(Protocol):
         """The job as it is now; tells `log` of each failure that it passed over."""
 
     def cancel(self, name: str) -> None:
-        """Ask the job to stop."""
+        """Ask the job to stop, for this step's own sake: the next attempt launches anew.
 
-    def was_cancelled(self, job: Job) -> None:
-        """Note that `job` was cancelled by somebody else: `find` finds it from now on."""
+        One that somebody else is cancelling already stays theirs: `find` finds it.
+        """
 
     def give_up(self, job: Job) -> None:
         """From now on `find` looks for another than `job`, which has ended."""

@@ -9,7 +9,7 @@ from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import (
     GenAiTuningServiceClient,
 )
 
-from sft_components.launch_sft.intent import SETTLE_S, CancelNote, Intent, wait_for
+from sft_components.launch_sft.intent import SETTLE_S, Intent, StopNotes, wait_for
 from sft_components.launch_sft.route import Checkpoint, Job, Log, Outcome
 from sft_components.launch_sft.settings import LaunchSettings
 from sft_components.vertex.connection import Connection
@@ -61,7 +61,7 @@ class TuningJobRoute:
         if settings.output_uri:
             folder = join_uri(settings.output_uri, run_name)
             self._intent = Intent(connection.project, folder, self.key)
-        self._cancel_note = CancelNote(connection.project, settings.output_uri, run_name, self.key)
+        self._stop_notes = StopNotes(connection.project, settings.output_uri, run_name)
         self._in_doubt = False
 
     def find(self) -> Job | None:
@@ -118,10 +118,10 @@ class TuningJobRoute:
         )
 
     def cancel(self, name: str) -> None:
-        self._client.cancel_tuning_job(name=name, retry=reading(20.0), timeout=CALL_TIMEOUT_S)
-
-    def was_cancelled(self, job: Job) -> None:
-        self._cancel_note.write(job.name)
+        job = self._client.get_tuning_job(name=name, retry=reading(20.0), timeout=CALL_TIMEOUT_S)
+        if job.state not in CANCELLED:
+            self._client.cancel_tuning_job(name=name, retry=reading(20.0), timeout=CALL_TIMEOUT_S)
+            self._stop_notes.write(name)
 
     def give_up(self, job: Job) -> None:
         self._given_up = (self._given_up or set()) | {job.name}
@@ -165,7 +165,7 @@ class TuningJobRoute:
 
     def _of_no_use(self, job: types.TuningJob) -> bool:
         if job.state in CANCELLED:
-            return self._relaunch_failed or not self._cancel_note.names(job.name)
+            return self._relaunch_failed or self._stop_notes.name(job.name)
         return self._relaunch_failed and job.state in ENDED and _outcome(job) == "failed"
 
 

@@ -41,6 +41,11 @@ def endpoint_id(run_name: str) -> str:
     return f"sft-{digest('endpoint', run_name)}"
 
 
+def is_endpoint_id(id: str) -> bool:
+    """Whether `id` is one that `endpoint_id` makes."""
+    return re.fullmatch(r"sft-[0-9a-f]{20}", id) is not None
+
+
 def model_id(run_name: str) -> str:
     """The model registry entry of a run."""
     return f"sft-{digest('model', run_name)}"

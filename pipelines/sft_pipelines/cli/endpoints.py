@@ -75,7 +75,7 @@ def list_command(
         labels = dict(key_and_value(text) for text in label or [])
         places = connections(project, location or [])
     found = list_endpoints(places, labels=labels, skipped=_warn)
-    shown = [endpoint for endpoint in found if endpoint.run or not ours]
+    shown = [endpoint for endpoint in found if endpoint.is_ours or not ours]
     if as_json:
         print_json([endpoint.as_dict() for endpoint in shown])
     else:
@@ -132,9 +132,10 @@ def reap(
 ) -> None:
     """Delete the endpoints whose endpoint_ttl_hours are over; made for a schedule.
 
-    Only endpoints that carry the labels of our pipelines are touched. One that cannot be deleted
-    does not keep the others, nor does a location that cannot be read: exit status 1 says that one
-    is, or may be, left.
+    Only endpoints that carry the labels of our pipelines are touched. One that a run seems to have
+    left in the middle of its deployment has none yet: it is named, and you decide. One that cannot
+    be deleted does not keep the others, nor does a location that cannot be read: exit status 1 says
+    that one is, or may be, left.
     """
     from google.api_core import exceptions as api
 
@@ -154,13 +155,21 @@ def reap(
     every = list_endpoints(places, labels={}, skipped=skipped)
     timed = [endpoint for endpoint in every if endpoint.run and EXPIRES_LABEL in endpoint.labels]
     by_location = {place.location: place for place in places}
-    expired = [(by_location[e.location], e) for e in timed if e.has_expired]
+    expired = [(by_location[e.location], e) for e in timed if e.may_be_reaped]
     typer.echo(
         f"{len(every)} endpoints, {len(timed)} with a time to live, {len(expired)} past it.",
         err=True,
     )
+    for endpoint in every:
+        if endpoint.may_be_orphan:
+            typer.echo(
+                f"Warning: {endpoint.name} ({endpoint.display_name}) was made by a run that did "
+                "not come to the end of its deployment, and has no end: it may be an orphan. "
+                f"Delete it with: vertex-sft endpoints delete {endpoint.name}",
+                err=True,
+            )
     if not dry_run:
-        _delete(expired, as_json)
+        _delete(expired, as_json, reap=True)
     elif as_json:
         print_json([endpoint.as_dict() for _, endpoint in expired])
     else:
@@ -170,8 +179,16 @@ def reap(
         raise typer.Exit(1)
 
 
-def _delete(found: "list[tuple[Connection, Endpoint]]", as_json: bool) -> None:
+def _delete(
+    found: "list[tuple[Connection, Endpoint]]", as_json: bool, *, reap: bool = False
+) -> None:
     """Delete one after the other, and say what became of each.
+
+    Args:
+        found: The endpoints, and where each is.
+        as_json: Print JSON at the end.
+        reap: Look at each again before it goes: since it was listed, its time may have been put
+            off, or a run may have begun to promote a model there.
 
     Raises:
         typer.Exit: One is left.
@@ -186,6 +203,9 @@ def _delete(found: "list[tuple[Connection, Endpoint]]", as_json: bool) -> None:
     for place, endpoint in found:
         error = ""
         try:
+            if reap and not _may_be_reaped(place, endpoint.name):
+                typer.echo(f"{endpoint.name} is gone already, or needed again.", err=True)
+                continue
             delete(place, endpoint.name, lambda line: typer.echo(line, err=True))
         except (api.GoogleAPIError, OSError) as fault:
             error = str(fault)
@@ -198,6 +218,16 @@ def _delete(found: "list[tuple[Connection, Endpoint]]", as_json: bool) -> None:
         print_json(outcome)
     if any(entry["error"] for entry in outcome):
         raise typer.Exit(1)
+
+
+def _may_be_reaped(place: "Connection", name: str) -> bool:
+    """Whether an endpoint is there, and past its time still."""
+    from sft_pipelines.endpoints.remote import get_endpoint
+
+    try:
+        return get_endpoint(place, name).may_be_reaped
+    except UserError:
+        return False
 
 
 def _warn(place: str, error: Exception) -> None:

@@ -69,7 +69,9 @@ def _facts(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
     yield "created", local_time(endpoint.created)
     yield "age", took(endpoint.seconds)
     yield "run", endpoint.run
-    yield "until", _until(endpoint) or "you delete it"
+    yield "until", _until(endpoint) if endpoint.expires else "you delete it"
+    if endpoint.may_be_orphan:
+        yield "orphan", "maybe: made by a run that did not come to the end of its deployment"
     yield "labels", ", ".join(f"{key}={value}" for key, value in sorted(endpoint.labels.items()))
     yield "note", endpoint.resource.get("description", "")
 
@@ -107,7 +109,7 @@ def _serving(deployed: Deployed | None) -> tuple[str, str, str]:
 
 def _until(endpoint: Endpoint) -> str:
     if endpoint.expires is None:
-        return ""
+        return "may be an orphan" if endpoint.may_be_orphan else ""
     moment = local_time(endpoint.expires.isoformat())
     return f"{moment} (past)" if endpoint.has_expired else moment
 

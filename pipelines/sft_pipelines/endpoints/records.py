@@ -7,9 +7,13 @@ from typing import Any
 import msgspec
 
 from sft_components.catalog import load_catalog
+from sft_components.vertex.deployments import DEPLOY_TIMEOUT_S
 from sft_components.vertex.expiry import expiry
-from sft_components.vertex.keys import RUN_LABEL
+from sft_components.vertex.keys import PROMOTES_LABEL, RUN_LABEL, SERVES_LABEL, is_endpoint_id
 from sft_pipelines.jobs.records import moment
+
+ORPHAN_AFTER_S = 2 * DEPLOY_TIMEOUT_S
+"""So long a deployment, and its cancellation, may take before the endpoint gets its labels."""
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +97,24 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return self.labels.get(RUN_LABEL, "")
 
     @property
+    def is_ours(self) -> bool:
+        """Whether a run of our pipelines made or took it."""
+        return bool(self.run) or is_endpoint_id(self.id)
+
+    @property
+    def may_be_orphan(self) -> bool:
+        """Whether a run made it, and seems to have died before its deployment had ended.
+
+        Only then does an endpoint get the labels that say whose it is and when it may go.
+        """
+        return (
+            is_endpoint_id(self.id)
+            and SERVES_LABEL not in self.labels
+            and self.expires is None
+            and (self.seconds or 0.0) > ORPHAN_AFTER_S
+        )
+
+    @property
     def seconds(self) -> float | None:
         """Its age."""
         start = moment(self.created)
@@ -107,6 +129,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     def has_expired(self) -> bool:
         """Whether that moment is past."""
         return self.expires is not None and self.expires <= datetime.now(UTC)
+
+    @property
+    def may_be_reaped(self) -> bool:
+        """Whether it is past its time, and no run is about to promote a model there."""
+        return self.has_expired and PROMOTES_LABEL not in self.labels
 
     @property
     def usd_per_hour(self) -> float | None:
@@ -140,6 +167,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             "run": self.run,
             "expires": self.expires.isoformat() if self.expires else "",
             "has_expired": self.has_expired,
+            "is_ours": self.is_ours,
+            "may_be_orphan": self.may_be_orphan,
             "deployed": [found.as_dict() for found in self.deployed],
             "usd_per_hour": self.usd_per_hour,
             "usd_so_far": self.usd_so_far,

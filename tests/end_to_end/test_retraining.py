@@ -19,8 +19,8 @@ def night(server: Server, job_id: str, **parameters: object) -> str:
 def test_a_night_whose_deployment_fails_leaves_its_tuning_to_the_next(server: Server):
     # The step is started twice.
     server.order({"kind": "stockout", "path": ":deploy$", "times": 2})
-    folder = {"output_uri": f"gs://{BUCKET}/short-of-machines"}
-    states = [night(server, f"night-{number}", **folder) for number in range(3)]
+    folder = f"gs://{BUCKET}/short-of-machines"
+    states = [night(server, f"night-{number}", output_uri=folder) for number in range(3)]
     assert states == ["FAILED", "SUCCEEDED", "SUCCEEDED"]
     (job,) = server.get("tuningJobs")
     assert job["labels"]["vertex-sft-run"] == "night-0"

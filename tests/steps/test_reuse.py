@@ -119,7 +119,9 @@ def test_three_firings_pay_one_tuning(nightly: LaunchSettings, stockout: None):
 @pytest.mark.slow
 def test_what_is_not_the_same_or_is_gone_is_tuned(nightly: LaunchSettings):
     first, _ = launch(nightly, "first")
-    again, _ = launch(nightly, "again", when_changed="nightly-with-another-gate")
+    # The schedule may have been set right: its name, and what is no part of the tuning.
+    changed = {"when_changed": "nightly-at-last", "model_display_name": "another name"}
+    again, _ = launch(nightly, "again", **changed)
     assert again.tuning_job == first.tuning_job
     assert again.metrics["estimated_cost_usd"] == 0 < first.metrics["estimated_cost_usd"]
     # Nobody who has not asked for it gets old weights.

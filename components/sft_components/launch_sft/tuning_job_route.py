@@ -21,6 +21,9 @@ from sft_components.vertex.tuning_jobs import CANCELLED, ENDED, labelled_jobs
 CHECKPOINTS = "postprocess/node-0/checkpoints"
 """Where the service writes an open model's tuned weights, below `output_uri`."""
 
+NO_PART = ("output_uri", "tuned_model_display_name", "service_account")
+"""Fields of the request that have no part in what the weights become."""
+
 JobState = types.JobState
 
 
@@ -49,8 +52,8 @@ class TuningJobRoute:
         self._request.labels = {RUN_LABEL: label_value(run_name), KEY_LABEL: self.key}
         self._tuning = ""
         if settings.when_changed and request.output_uri:
-            # The folder is the run's own, and has no part in what the weights become.
-            self._tuning = digest(settings.fingerprint, {**asked, "output_uri": ""})
+            same = {name: value for name, value in asked.items() if name not in NO_PART}
+            self._tuning = digest(settings.fingerprint, same)
             self._request.labels[TUNING_LABEL] = self._tuning
         self._client = connection.client(GenAiTuningServiceClient)
         self._relaunch_failed = settings.relaunch_failed

@@ -1,10 +1,14 @@
 """How much a tuning is, before it is launched: tokens, rows, steps, epochs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from google.api_core import exceptions as api
 
 from sft_components.catalog import ModelSpec, load_catalog
+from sft_components.catalog.cost import check_budget, estimate_tuning_cost
 from sft_components.catalog.legacy import (
     accelerator,
     batch_size,
@@ -13,6 +17,10 @@ from sft_components.catalog.legacy import (
     steps_from_epochs,
 )
 from sft_components.errors import UserError
+
+READ_BYTES = 64 << 20
+"""A data set up to this size is read before a run is submitted: some seconds."""
+AFTERWARDS = "launch-sft estimates it before it launches."
 
 
 @dataclass(frozen=True)
@@ -163,3 +171,47 @@ def _legacy_length(
         place.hardware,
         tuple(step_warnings(model, steps, rows)),
     )
+
+
+def describe_run_cost(values: Mapping[str, Any], project: str) -> str:
+    """A sentence on what the tuning of a run costs. Whatever keeps it from being known is in it.
+
+    Args:
+        values: Inputs of one of our templates, with their defaults.
+        project: Project that Cloud Storage requests are made in.
+    """
+    from sft_components.datasets.source import find
+
+    try:
+        model = load_catalog().find(str(values["large_model_reference"]), True)
+        size = sum(source.size for source in find(str(values["dataset_uri"]), project))
+        if size > READ_BYTES:
+            return f"not estimated here, as the data set has {size >> 20:,} MiB. {AFTERWARDS}"
+        given = read_training_set(
+            [str(values["dataset_uri"])],
+            model,
+            str(values.get("tuning_mode") or next(iter(model.modes))),
+            dataset_format=str(values.get("dataset_format") or "auto"),
+            project=project,
+        )
+        legacy = model.route == "pipeline-job"
+        epochs = int(values.get("epochs") or 0)
+        if not (epochs or values.get("train_steps") or model.default_epochs or legacy):
+            one = estimate_tuning_cost(model, given.tokens, 1, given.estimated)
+            return f"for each epoch, of which the service chooses the number: {one}"
+        long = length(
+            model,
+            given.rows,
+            epochs=epochs,
+            steps=0 if epochs else int(values.get("train_steps") or 0),
+            batch=0 if legacy else int(values.get("batch_size") or 0),
+            accelerator_type=str(values.get("accelerator_type") or "") if legacy else "",
+        )
+        cost = estimate_tuning_cost(model, given.tokens, long.epochs, given.estimated)
+    except (UserError, api.GoogleAPIError, OSError) as error:
+        return f"not known here. {AFTERWARDS} {error}"
+    try:
+        check_budget(cost, float(values.get("max_cost_usd") or 0))
+    except UserError as error:
+        return f"{cost}. The run will not launch it: {error}"
+    return str(cost)

@@ -10,6 +10,7 @@ import yaml
 from kfp import compiler
 
 from sft_components.catalog import load_catalog
+from sft_components.catalog.machines import EVALUATION_MACHINES
 from sft_components.embedding import ARGUMENT_LIMIT
 from sft_components.record_success.component import record_success
 from sft_pipelines.compiling import COMPONENTS, PIPELINES
@@ -139,8 +140,10 @@ def test_a_checkpoint_is_evaluated_on_a_machine_that_there_is(template: str, cou
     assert {int(resources["accelerator"]["count"]) for resources in found} == counts
     for resources in found:
         assert resources["accelerator"]["type"] == "NVIDIA_L4"
-        machine = machines[f"g2-standard-{resources['cpuLimit']:.0f}"]
-        assert machine.accelerator_count == int(resources["accelerator"]["count"])
+        name = f"g2-standard-{resources['cpuLimit']:.0f}"
+        count = int(resources["accelerator"]["count"])
+        assert machines[name].accelerator_count == count
+        assert EVALUATION_MACHINES[count] == name
         # G2 has 4 GB for each CPU.
         assert resources["memoryLimit"] == 4 * resources["cpuLimit"]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import requests
+from google.cloud import storage
 from google.cloud.aiplatform_v1.services.pipeline_service import PipelineServiceClient
 from tests.pipelines.conftest import BUCKET
 from typer.testing import CliRunner
@@ -138,3 +139,26 @@ def test_an_interrupt_asks_on_a_terminal_and_leaves_the_run_elsewhere(
     assert shown.wait(30) == 1
     os.close(ours)
     assert state("ctrl-c-2") == "PIPELINE_STATE_CANCELLED"
+
+
+def test_a_run_says_what_its_tuning_costs_and_goes_on_where_it_cannot(vertex: LocalVertex):
+    llama = Path(__file__).parents[2] / "compiled" / "pipelines" / "tune-llama-model.yaml"
+    rows = storage.Client(project="p").bucket(BUCKET).blob("costs/rows.jsonl")
+    rows.upload_from_string(json.dumps({"prompt": "word " * 900, "completion": "a"}) + "\n")
+    given = {
+        "model_display_name": "costs",
+        "output_uri": f"gs://{BUCKET}/costs",
+        "evaluation_data_uri": f"gs://{BUCKET}/costs/rows.jsonl",
+        "epochs": 2,
+    }
+    for name, says in (
+        ("rows", r"about 1,\d\d\d tokens x 2 epochs x \$0.67"),
+        ("none", "not known"),
+    ):
+        dataset = f"gs://{BUCKET}/costs/{name}.jsonl"
+        done = run(llama, "--no-wait", dataset_uri=dataset, **given)
+        assert done.exit_code == 0, done.stderr
+        assert re.search(f"Cost of the tuning: {says}", done.stderr), done.stderr
+        assert "Evaluated on 1 x NVIDIA_L4: g2-standard-12, $1.15 an hour" in done.stderr
+        assert "served on g2-standard-12, $1.15 an hour" in done.stderr
+        command("runs", "cancel", done.stdout.strip())

@@ -37,7 +37,8 @@ def test_good_settings_say_what_serving_costs():
     lines: list[str] = []
     result = validate_pipeline(PipelineSettings(**GOOD), log=lines.append)
     assert lines == [
-        "Llama 3.1 8B Instruct: PEFT_ADAPTER in global, served on g2-standard-12, $1.15 an hour"
+        "Llama 3.1 8B Instruct: PEFT_ADAPTER in global, served on g2-standard-12, $1.15 an hour",
+        "Evaluated on 1 x NVIDIA_L4: g2-standard-12, $1.15 an hour",
     ]
     assert result.evaluation == "checkpoint"
 
@@ -206,7 +207,8 @@ def test_a_large_model_is_evaluated_on_more_accelerators(changes: dict[str, Any]
     lines: list[str] = []
     settings = PipelineSettings(**{**GOOD, "evaluation_accelerators": 8, **changes})
     assert validate_pipeline(settings, log=lines.append).evaluation == evaluation
-    assert ("It is evaluated on 8 x NVIDIA_L4." in lines) == (evaluation == "large-checkpoint")
+    large = "Evaluated on 8 x NVIDIA_L4: g2-standard-96, $9.21 an hour" in lines
+    assert large == (evaluation == "large-checkpoint")
 
 
 def test_a_baseline_takes_the_place_of_weights_that_nobody_publishes():

@@ -8,6 +8,13 @@ from sft_components.errors import UserError
 
 EVALUATED_ON = "NVIDIA_L4"
 """Accelerator of the evaluation on a checkpoint."""
+EVALUATION_MACHINES = {
+    1: "g2-standard-12",
+    2: "g2-standard-24",
+    4: "g2-standard-48",
+    8: "g2-standard-96",
+}
+"""The machine that such an evaluation asks for, by its accelerators."""
 
 
 def known_machine(machine_type: str) -> Machine:

@@ -120,4 +120,9 @@ def _cost(
     )
     log(f"Cost of tuning: {cost}" + (f" [{cost.source}]" if cost.source else ""))
     check_budget(cost, settings.max_cost_usd)
+    if settings.max_cost_usd:
+        log(
+            f"max_cost_usd {settings.max_cost_usd:g} covers the tuning alone; what the machines "
+            "that evaluate and serve cost an hour, validate-pipeline says."
+        )
     return cost

@@ -9,6 +9,7 @@ from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.catalog.cost import serving_cost_per_hour
 from sft_components.catalog.machines import (
     EVALUATED_ON,
+    EVALUATION_MACHINES,
     check_machine,
     check_replicas,
     known_machine,
@@ -157,8 +158,9 @@ def validate_pipeline(
     if settings.project and settings.output_uri:
         check_bucket(settings.project, settings.output_uri, settings.region, log)
     log(f"{model.title}: {checked.tuning_mode} in {settings.region}{_serving(model, settings)}")
-    if evaluation == "large-checkpoint":
-        log(f"It is evaluated on {settings.evaluation_accelerators} x {EVALUATED_ON}.")
+    if evaluation in ("checkpoint", "large-checkpoint"):
+        large = evaluation == "large-checkpoint"
+        log(_evaluated_on(settings.evaluation_accelerators if large else 1))
     # Last, because these ask the service: a wrong setting is told at once.
     if settings.project and settings.serving_network:
         check_run_network(
@@ -313,6 +315,12 @@ def _on_weights(model: ModelSpec, settings: PipelineSettings) -> Evaluation:
             "evaluation_data_uri empty."
         )
     return "large-checkpoint"
+
+
+def _evaluated_on(accelerators: int) -> str:
+    machine = EVALUATION_MACHINES.get(accelerators)
+    price = f": {machine}, ${serving_cost_per_hour(machine):.2f} an hour" if machine else ""
+    return f"Evaluated on {accelerators} x {EVALUATED_ON}{price}"
 
 
 def _serving(model: ModelSpec, settings: PipelineSettings) -> str:

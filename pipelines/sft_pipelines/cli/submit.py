@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from sft_pipelines.cli.costs import say_cost
 from sft_pipelines.cli.job_options import err
 from sft_pipelines.cli.outcome import INTERRUPTED, ended, wants_cancel
 from sft_pipelines.cli.output import print_checked, print_json, wrong_use
@@ -55,6 +56,7 @@ def run_on_vertex(
         print_checked(prepared.source.describe(), _described(prepared), as_json)
         return
     reach(connection)
+    say_cost(prepared.source.template, prepared.values, prepared.options.project)
     err(f"{prepared.source.describe()} to {connection.base_url}, {connection.parent}")
     submitted = submit(connection, job, job_id or new_job_id(prepared.source.template.name), err)
     name = submitted.job.name

@@ -1,0 +1,22 @@
+"""What a run will cost, said before it is submitted."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sft_pipelines.cli.job_options import err
+
+if TYPE_CHECKING:
+    from sft_pipelines.parameters import Template
+
+
+def say_cost(template: "Template", values: Mapping[str, Any], project: str) -> None:
+    """Say what the tuning is estimated at; of a template that does not tune nothing.
+
+    What the machines cost an hour is said by the template's first step, which has been run here.
+    """
+    from sft_pipelines.estimating import describe_run_cost
+
+    if not {"large_model_reference", "dataset_uri"} <= template.parameters.keys():
+        return
+    given = {name: declared.default for name, declared in template.parameters.items()}
+    err(f"Cost of the tuning: {describe_run_cost({**given, **values}, project)}")

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from sft_local import control
 from sft_local.control import LocalVertex
@@ -20,6 +22,18 @@ def vertex(local_vertex: LocalVertex) -> Iterator[LocalVertex]:
             patch.setenv(name, value)
         control.ensure_bucket(local_vertex, BUCKET)
         yield local_vertex
+
+
+@pytest.fixture
+def faults(vertex: LocalVertex) -> Iterator[Any]:
+    """Orders faults of the local Vertex AI, which end with the test."""
+    url = f"{vertex.api_url}/faults"
+
+    def order(*rules: dict[str, Any]) -> None:
+        requests.post(url, json=list(rules), timeout=5).raise_for_status()
+
+    yield order
+    requests.delete(url, timeout=5)
 
 
 @pytest.fixture(scope="session")

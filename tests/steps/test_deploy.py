@@ -48,17 +48,6 @@ def checkpoint(vertex: LocalVertex, output_uri: str) -> str:
     return uri
 
 
-@pytest.fixture
-def faults(vertex: LocalVertex) -> Iterator[Any]:
-    url = f"{vertex.api_url}/faults"
-
-    def order(*rules: dict[str, Any]) -> None:
-        requests.post(url, json=list(rules), timeout=5).raise_for_status()
-
-    yield order
-    requests.delete(url, timeout=5)
-
-
 def deploy(run_name: str, checkpoint_uri: str, lines: list[str], **more: Any) -> Any:
     arguments: dict[str, Any] = {
         "machine_type": "",

@@ -13,17 +13,23 @@ from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import GenAi
 from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
 from google.cloud.aiplatform_v1beta1.services.pipeline_service import PipelineServiceClient
 from tests.steps.launching import launch_settings
+from typer.testing import CliRunner
 
+from sft_components.deploy_model.work import deploy_model
+from sft_components.errors import UserError
 from sft_components.launch_sft.records import Records
 from sft_components.launch_sft.work import LaunchResult, launch_sft
+from sft_components.promote_model.record import write
 from sft_components.release_endpoint.work import ReleaseResult, release_endpoint
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.endpoints import get_endpoint
-from sft_components.vertex.keys import RUN_LABEL
+from sft_components.vertex.expiry import EXPIRES_LABEL, expiry
+from sft_components.vertex.keys import RUN_LABEL, SERVES_LABEL
 from sft_components.vertex.pipeline_jobs import labelled_pipelines
 from sft_components.vertex.storage import split_uri, storage_client
 from sft_components.vertex.tuning_jobs import labelled_jobs
 from sft_local.control import LocalVertex
+from sft_pipelines.cli.app import app
 
 pytestmark = pytest.mark.slow
 
@@ -185,6 +191,67 @@ def test_every_run_has_one_job(tuned: dict[str, Tuned]):
         names = [job.name for job in labelled_jobs(tunings, PARENT, RUN_LABEL, run)]
         names += [job.name for job in labelled_pipelines(pipelines, PARENT, RUN_LABEL, run)]
         assert names == [made.result.tuning_job]
+
+
+def test_the_endpoints_of_all_checkpoints_have_one_end(tuned: dict[str, Tuned], faults: Any):
+    result = tuned["gemini"].result
+    endpoints = Connection(PROJECT, LOCATION).client(EndpointServiceClient)
+    run, main = "run-gemini", result.endpoint
+    (checkpoint,) = {c["endpoint"] for c in result.checkpoints} - {main}
+    given = {
+        "project": PROJECT,
+        "location": LOCATION,
+        "run_name": run,
+        "base_model": CASES["gemini"].model,
+        "checkpoint_uri": "",
+        "model_display_name": run,
+        "machine_type": "",
+        "accelerator_type": "",
+        "accelerator_count": 0,
+        "tuned_model": result.tuned_model,
+        "tuned_endpoint": main,
+        "tuned_checkpoints": result.checkpoints,
+        "endpoint_ttl_hours": 1,
+        "endpoint_labels": {"team": "search"},
+    }
+
+    def labels(name: str) -> dict[str, str]:
+        found = get_endpoint(endpoints, name)
+        assert found is not None
+        return dict(found.labels)
+
+    assert deploy_model(**given).endpoint == main
+    kept = labels(checkpoint)
+    for name in (main, checkpoint):
+        assert labels(name).items() >= {RUN_LABEL: run, "team": "search"}.items()
+        assert expiry(labels(name))
+    # It is the last checkpoint's that serves the run.
+    assert SERVES_LABEL in labels(main)
+    assert SERVES_LABEL not in kept
+    # A retry puts the end off at none.
+    deploy_model(**given)
+    assert labels(checkpoint) == kept
+
+    def reap(expires: str) -> None:
+        for name in (main, checkpoint):
+            write(endpoints, name, labels={**labels(name), EXPIRES_LABEL: expires})
+        place = ("--project", PROJECT, "--location", LOCATION)
+        done = CliRunner().invoke(app, ["endpoints", "reap", *place, "--dry-run"])
+        assert done.exit_code == 0, done.output
+        for name in (main, checkpoint):
+            assert (f"Would delete {name} " in done.stdout) == (expires < "2026")
+
+    reap("99991231t000000z")
+    reap("20200101t000000z")
+
+    # One that is refused does not keep the other.
+    released = {"project": PROJECT, "location": LOCATION, "tuning_location": LOCATION}
+    path = f"{main.rpartition('/')[2]}:undeployModel$"
+    faults({"kind": "status", "path": path, "status": 403, "message": "Not for you."})
+    with pytest.raises(UserError, match="Not for you"):
+        release_endpoint(**released, run_name=run, succeeded=False)
+    assert get_endpoint(endpoints, main)
+    assert get_endpoint(endpoints, checkpoint) is None
 
 
 @pytest.mark.parametrize("family", ["gemini", "chat"])

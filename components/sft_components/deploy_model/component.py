@@ -32,6 +32,7 @@ def deploy_model(
     fallback_machines: list = [],  # noqa: B006 - kfp writes the default into the YAML
     tuned_model: str = "",
     tuned_endpoint: str = "",
+    tuned_checkpoints: list = [],  # noqa: B006
     endpoint_ttl_hours: int = 0,
     service_account: str = "",
     encryption_spec_key_name: str = "",
@@ -63,6 +64,8 @@ def deploy_model(
         tuned_model: Model that the tuning registered, for an adoption; may be empty.
         tuned_endpoint: Endpoint that the tuning deployed by itself, as Gemini's does: it is adopted
             instead of a deployment; empty: there is none.
+        tuned_checkpoints: Checkpoints as launch_sft gives them: where they have endpoints, as
+            Gemini's do, these get the same labels and the same end.
         endpoint_ttl_hours: After so many hours `vertex-sft endpoints reap` takes the endpoint
             down; 0: never.
         service_account: Account that the container runs as; empty: the service's own. With it, a
@@ -102,6 +105,7 @@ def deploy_model(
             fallback_machines=fallback_machines,
             tuned_model=tuned_model,
             tuned_endpoint=tuned_endpoint,
+            tuned_checkpoints=tuned_checkpoints,
             endpoint_ttl_hours=endpoint_ttl_hours,
             service_account=service_account,
             encryption_spec_key_name=encryption_spec_key_name,

@@ -17,6 +17,7 @@ def label_endpoint(
     run_name: str,
     ttl_hours: int = 0,
     labels: Mapping[str, str] | None = None,
+    serves: bool = True,
 ) -> None:
     """Put the run's labels on `endpoint`, with the moment at which it may be taken down.
 
@@ -28,9 +29,10 @@ def label_endpoint(
         run_name: Name of the pipeline run.
         ttl_hours: How long it may serve, from now; 0: until it is deleted.
         labels: Others to put on it.
+        serves: Whether it is the one that the run has taken to serve.
     """
-    ours = dict.fromkeys((RUN_LABEL, SERVES_LABEL), label_value(run_name))
-    wanted = {**(labels or {}), **ours}
+    ours = (RUN_LABEL, SERVES_LABEL) if serves else (RUN_LABEL,)
+    wanted = {**(labels or {}), **dict.fromkeys(ours, label_value(run_name))}
     if EXPIRES_LABEL not in endpoint.labels:
         wanted |= expiry_label(ttl_hours)
     if wanted.items() <= dict(endpoint.labels).items():

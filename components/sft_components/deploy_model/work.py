@@ -73,6 +73,7 @@ def deploy_model(
     fallback_machines: Sequence[str] = (),
     tuned_model: str = "",
     tuned_endpoint: str = "",
+    tuned_checkpoints: Sequence[Mapping[str, Any]] = (),
     endpoint_ttl_hours: int = 0,
     service_account: str = "",
     encryption_spec_key_name: str = "",
@@ -102,6 +103,7 @@ def deploy_model(
         fallback_machines: Machine types to try in order when there is none of the first.
         tuned_model: `projects/…/models/…` of the tuning job, for an adoption.
         tuned_endpoint: Endpoint that the tuning deployed; empty: there is none.
+        tuned_checkpoints: The tuning's checkpoints; each may have an `endpoint` of its own.
         endpoint_ttl_hours: After so many hours `vertex-sft endpoints reap` takes the endpoint
             down; 0: never.
         service_account: Account that the container runs as. This and the next two are not in Model
@@ -129,7 +131,13 @@ def deploy_model(
         )
     if tuned_endpoint:
         endpoint_name, model = adopt_endpoint(
-            tuned_endpoint, tuned_model, run_name, log, endpoint_ttl_hours, endpoint_labels
+            tuned_endpoint,
+            tuned_model,
+            run_name,
+            log,
+            endpoint_ttl_hours,
+            endpoint_labels,
+            [checkpoint.get("endpoint", "") for checkpoint in tuned_checkpoints],
         )
         return DeployResult(endpoint=endpoint_name, model=model, machine="the service's own")
     catalog = load_catalog()

@@ -180,9 +180,17 @@ def _take_down_tuned(jobs: RunJobs, keep: str, log: Callable[[str], None]) -> Re
         endpoint = get_endpoint(client, served.endpoint)
         if keep and endpoint is not None and endpoint.labels.get(SERVES_LABEL) == keep:
             return ReleaseResult(served.model, served.endpoint)
-    for served in found:
-        client = endpoint_connection(served.endpoint).client(EndpointServiceClient)
-        delete_endpoint(client, served.endpoint, log)
+    fault: Exception | None = None
+    for name in dict.fromkeys(served.endpoint for served in found):
+        client = endpoint_connection(name).client(EndpointServiceClient)
+        # Here too each on its own: a tuning deploys one for each checkpoint.
+        try:
+            delete_endpoint(client, name, log)
+        except Exception as error:
+            log(f"FAILED to delete {name}: {error}")
+            fault = error
+    if fault is not None:
+        raise fault
     return ReleaseResult("", "")
 
 

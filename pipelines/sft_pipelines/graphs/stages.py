@@ -302,6 +302,7 @@ def stages(
             checkpoint_uri=tuned.outputs["checkpoint_uri"],
             tuned_model=tuned.outputs["tuned_model"],
             tuned_endpoint=tuned.outputs["endpoint"],
+            tuned_checkpoints=tuned.outputs["checkpoints"],
             model_display_name=model_display_name,
             machine_type=serving_machine_type,
             accelerator_type=serving_accelerator_type,

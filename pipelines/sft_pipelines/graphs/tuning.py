@@ -60,6 +60,7 @@ def tuning_graph(
         ("base_model_uri", str),
         ("tuned_model", str),
         ("endpoint", str),
+        ("checkpoints", list),
         ("training_curve", dsl.Dataset),
         ("description", str),
     ],
@@ -128,6 +129,7 @@ def tuning_graph(
             "base_model_uri",
             "tuned_model",
             "endpoint",
+            "checkpoints",
             "training_curve",
             "description",
         ],
@@ -138,6 +140,7 @@ def tuning_graph(
         launched.outputs["base_model_uri"],
         launched.outputs["tuned_model"],
         launched.outputs["endpoint"],
+        launched.outputs["checkpoints"],
         launched.outputs["training_curve"],
         launched.outputs["description"],
     )

@@ -1,14 +1,16 @@
 """Scores against cases worked out by hand."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
 
 from sft_components.errors import UserError
 from sft_components.evaluation.json_answers import field_f1, read_schema, same
-from sft_components.evaluation.scores import OTHER, Scorer, common_scores
+from sft_components.evaluation.scores import OTHER, Scorer, common_scores, rouge_l
 from sft_components.evaluation.tasks import TASKS, detect_task
 
 CODE = "def f(x):\n    return x"
@@ -48,6 +50,27 @@ def test_common_scores(
     assert got["token_f1"] == pytest.approx(f1)
     assert got["rouge_l"] == pytest.approx(rouge)
     assert chrf is None or got["chrf"] == pytest.approx(chrf)
+
+
+WORDS = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=90).map(" ".join)
+
+
+@given(WORDS, WORDS)
+def test_rouge_l_is_that_of_rouge_score(answer: str, reference: str) -> None:
+    wanted = RougeScorer(["rougeL"]).score(reference, answer)["rougeL"].fmeasure
+    assert rouge_l(answer, reference) == wanted
+
+
+def test_rouge_l_of_long_texts_takes_little_memory() -> None:
+    reference = "one two " * 1_500
+    tracemalloc.start()
+    try:
+        # Every third word is missing: 2 * 2000 / (2000 + 3000).
+        words = [word for i, word in enumerate(reference.split()) if i % 3]
+        assert common_scores(" ".join(words), reference)["rouge_l"] == pytest.approx(0.8)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.sampled_from(sorted(TASKS)), st.text(max_size=40), st.text(min_size=1, max_size=40))

@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from rouge_score import rouge_scorer
+from rouge_score.scoring import fmeasure
 from sacrebleu.metrics import CHRF
 
 from sft_components.errors import UserError
@@ -17,14 +17,6 @@ OTHER = "(other)"
 """What an answer counts as that is none of the labels."""
 
 
-class _Words:
-    """rouge_score's own tokenizer drops every letter outside a to z."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return normalized(text).split()
-
-
-_ROUGE = rouge_scorer.RougeScorer(["rougeL"], tokenizer=_Words())
 _CHRF = CHRF()
 
 
@@ -124,7 +116,7 @@ def common_scores(answer: str, reference: str) -> dict[str, float]:
         "normalized_exact_match": float(same),
         "token_f1": token_f1(answer, reference),
         # Two texts without a word, such as punctuation alone, have no subsequence to measure.
-        "rouge_l": float(_ROUGE.score(reference, answer)["rougeL"].fmeasure) or float(same),
+        "rouge_l": rouge_l(answer, reference) or float(same),
         "chrf": float(_CHRF.sentence_score(answer, [reference]).score) / 100,
     }
 
@@ -135,6 +127,37 @@ def normalized(text: str) -> str:
     """`text` in lower case, without punctuation, its white space single."""
     kept = (" " if unicodedata.category(c).startswith("P") else c for c in text.lower())
     return " ".join("".join(kept).split())
+
+
+def rouge_l(answer: str, reference: str) -> float:
+    """ROUGE-L as rouge_score computes it, but for words and for long texts.
+
+    Its tokenizer drops every letter outside a to z, so words are those of `normalized`; its table
+    takes gigabytes where a text has thousands of them.
+    """
+    given, wanted = normalized(answer).split(), normalized(reference).split()
+    if not given or not wanted:
+        return 0.0
+    common = common_length(given, wanted)
+    return float(fmeasure(common / len(given), common / len(wanted)))
+
+
+def common_length(first: Sequence[str], second: Sequence[str]) -> int:
+    """Length of the longest common subsequence.
+
+    A column of the usual table is one integer, whose bits say where its values do not grow: Hyyrö,
+    "Bit-parallel LCS-length computation revisited", 2004.
+    """
+    short, long = sorted((first, second), key=len)
+    places: dict[str, int] = {}
+    for i, word in enumerate(short):
+        places[word] = places.get(word, 0) | 1 << i
+    every = (1 << len(short)) - 1
+    column = every
+    for word in long:
+        if found := column & places.get(word, 0):
+            column = (column + found | column - found) & every
+    return len(short) - column.bit_count()
 
 
 def token_f1(answer: str, reference: str) -> float:

@@ -25,7 +25,7 @@ from sft_components.errors import UserError
 from sft_components.evaluation.gate import check_gate_expression
 from sft_components.evaluation.settings import Settings as EvaluationSettings
 from sft_components.evaluation.settings import check_amounts
-from sft_components.evaluation.tasks import AUTO, LATENCY, LOSS, TASKS
+from sft_components.evaluation.tasks import ASKED, AUTO, LOSS, TASKS
 from sft_components.promote_model.shares import (
     check_parent_model,
     check_promoted_endpoint,
@@ -264,7 +264,7 @@ def _check_evaluation(
             f"The catalogue knows no public weights of {model.name} to compare with: set "
             "min_improvement to 0 and use min_exact_match, or give evaluation_baseline_endpoint."
         )
-    extra = LOSS if on_weights else LATENCY
+    extra = LOSS if on_weights else ASKED
     asked.check(baseline or own, "evaluation_baseline_endpoint", extra)
     _check_detected(asked, (*extra, *asked.judged(bool(baseline or own))), log)
     # Else its step reads it, with its own account's rights.

@@ -121,6 +121,16 @@ def test_the_rows_that_were_refused_do_not_decide_the_gate(
     assert evaluate(tmp_path, rows, base_endpoint=BASE).metrics["exact_match"] == 1
 
 
+def test_half_a_character_is_kept_and_shown_as_what_it_is_not(
+    tmp_path: Path, rows: Path, server: Faulty
+) -> None:
+    server.says = lambda path, text: "half \ud83d, whole \U0001f600"
+    evaluate(tmp_path, rows)
+    first = json.loads((tmp_path / "predictions.jsonl").read_text().splitlines()[0])
+    assert first["tuned"] == "half \ufffd, whole \U0001f600"
+    assert "half \ufffd" in (tmp_path / "report.html").read_text()
+
+
 def test_a_page_instead_of_an_answer_is_shown(tmp_path: Path, rows: Path, server: Faulty) -> None:
     server.sends = lambda path, body: b"<html>Sign in" if len(server.asked) > 1 else None
     with pytest.raises(UserError, match=r"refused 59 of 60 rows.*<html>Sign in"):

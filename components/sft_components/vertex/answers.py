@@ -13,17 +13,18 @@ SHOWN = 200
 """Characters of what is not understood that are told."""
 _BOM = b"\xef\xbb\xbf"
 # A carriage return at the end may be half of a line's end.
+_HALF = re.compile(r"[\ud800-\udfff]")
 _LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 
 
 def whole(response: Any) -> dict[str, Any]:
-    """The JSON object of an answer in one piece.
+    """The JSON object of an answer in one piece; half a character in it becomes U+FFFD.
 
     Raises:
         UnlikeError: It is none.
     """
     try:
-        value = response.json()
+        value = _mended(response.json())
     except ValueError:
         value = None
     if not isinstance(value, dict):
@@ -66,7 +67,7 @@ def events(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 def _value(kind: str, payload: str) -> dict[str, Any]:
     try:
-        value = json.loads(payload)
+        value = _mended(json.loads(payload))
     except ValueError:
         value = None
     if kind == "error":
@@ -77,6 +78,12 @@ def _value(kind: str, payload: str) -> dict[str, Any]:
     if value.get("error") or value.get("object") == "error":
         raise _failure(value, payload)
     return value
+
+
+def _mended(value: Any) -> Any:
+    """`value` without the surrogates that JSON may hold alone: no file or terminal takes them."""
+    text = json.dumps(value, ensure_ascii=False)
+    return json.loads(_HALF.sub("\ufffd", text)) if _HALF.search(text) else value
 
 
 def _failure(value: Any, payload: str) -> api.GoogleAPICallError:

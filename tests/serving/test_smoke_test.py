@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceC
 from tests.serving.conftest import BUCKET, CONNECTION, PROJECT, Serve
 
 from sft_components.errors import UserError
+from sft_components.promote_model.settings import Promotion
 from sft_components.prompting.asking import Answer
 from sft_components.smoke_test_endpoint import work
 from sft_components.smoke_test_endpoint.cases import Case, read_cases
@@ -197,8 +199,19 @@ def test_a_file_of_prompts_is_read_or_refused_with_its_place(tmp_path: Path) -> 
     good.write_text("prompts:\n- Hello\n- prompt: Bye\n  contains: [a, b]\n  refusal: false\n")
     hello, bye = read_cases(str(good))
     assert (hello, bye) == (Case("Hello"), Case("Bye", contains=("a", "b"), refusal=False))
+    # A line is ended by nothing else, and may have been written on Windows.
+    lines = tmp_path / "prompts.jsonl"
+    lines.write_bytes('\ufeff{"prompt": "a\u2028b\x85c"}\r\n"d"'.encode())
+    assert read_cases(str(lines)) == [Case("a\u2028b\x85c"), Case("d")]
+    whole = tmp_path / "prompts.json"
+    whole.write_text('\ufeff[\n\t"a\u2028b"]', encoding="utf-8")
+    assert read_cases(str(whole)) == [Case("a\u2028b")]
     for line, message in (
         ('{"prompt": "x"', "line 2 is no JSON"),
+        ('""', "line 2 has an empty prompt: write what is asked"),
+        ('{"prompt": " ", "name": "x"}', "line 2 has an empty prompt"),
+        ('{"prompt": "x", "max_latency_s": NaN}', "max_latency_s is nan: give seconds, or 0"),
+        ('{"prompt": "x", "max_latency_s": -1}', "max_latency_s is -1: give seconds"),
         ('{"text": "x"}', "line 2 must be a text, or an object with a 'prompt'"),
         ('{"prompt": "x", "contain": "y"}', "line 2 has an unknown key 'contain'"),
         ('{"prompt": "x", "regex": "("}', "line 2: regex is no regular expression"),
@@ -222,6 +235,9 @@ def test_a_file_of_prompts_is_read_or_refused_with_its_place(tmp_path: Path) -> 
     ("settings", "message"),
     [
         ({"max_latency_s": -1}, "max_latency_s is -1"),
+        ({"max_latency_s": math.nan}, "max_latency_s is nan: give seconds, or 0"),
+        ({"max_latency_s": math.inf}, "max_latency_s is inf"),
+        ({"prompts": ["x", 5]}, "smoke_test_prompts has 5 in place 2: give texts"),
         ({"requests": 10_001}, "smoke_test_requests is 10001"),
         ({"concurrency": 0}, "smoke_test_concurrency is 0"),
         ({"prompts_uri": "gs://b/prompts.csv"}, "prompts_uri"),
@@ -230,6 +246,14 @@ def test_a_file_of_prompts_is_read_or_refused_with_its_place(tmp_path: Path) -> 
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_smoke_test(**settings)
+
+
+def test_a_promotion_refuses_what_its_smoke_test_would() -> None:
+    wanted = {"endpoint": "e", "run_name": "r", "model": "projects/p/locations/l/models/1"}
+    Promotion(**wanted).check()
+    for setting in ({"max_latency_s": math.nan}, {"prompts": [""]}):
+        with pytest.raises(UserError, match=r"max_latency_s is nan|smoke_test_prompts has ''"):
+            Promotion(**wanted, **setting).check()
 
 
 def test_what_is_slow_or_empty_has_failed_under_load() -> None:

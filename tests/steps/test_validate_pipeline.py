@@ -132,7 +132,7 @@ def test_good_settings_say_what_serving_costs():
             "parent_model is in europe-west4",
         ),
         ({"smoke_test_prompts": ({"prompt": "Which?"},)}, "smoke_test_prompts has {'prompt'"),
-        ({"smoke_test_prompts": ("",)}, "smoke_test_prompts has ''"),
+        ({"smoke_test_prompts": ("",)}, "smoke_test_prompts has '' in place 1"),
         ({"when_changed": "every week"}, "when_changed is 'every week'"),
         ({"service_account": "me"}, "^service_account is 'me'"),
         ({"serving_container_image_uri": "catalogue"}, "container_image_uri is 'catalogue'"),
@@ -306,8 +306,10 @@ def test_a_wrong_file_of_prompts_is_refused_before_the_tuning(vertex: LocalVerte
         "output_uri": f"gs://{BUCKET}/out",
         "smoke_test_prompts_uri": str(prompts),
     }
-    with pytest.raises(UserError, match="prompt 1 has an unknown key 'contain'"):
-        validate_pipeline(PipelineSettings(**settings))
+    # Without a project, as before a rehearsal, what lies on this machine is read.
+    for project in ("p", ""):
+        with pytest.raises(UserError, match="prompt 1 has an unknown key 'contain'"):
+            validate_pipeline(PipelineSettings(**{**settings, "project": project}))
 
 
 @pytest.mark.parametrize("own", ["", NETWORK, "projects/123/global/networks/another"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sft_components.catalog.machines import check_machine, check_replicas
 from sft_components.errors import UserError
 from sft_components.promote_model.shares import check_parent_model, check_promotion
+from sft_components.smoke_test_endpoint.settings import check_smoke_test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class Promotion:
         check_promotion(
             self.traffic_share, self.test_share, self.settle_s, list(self.version_aliases)
         )
+        check_smoke_test(max_latency_s=self.max_latency_s, prompts=self.prompts)
         check_parent_model(self.parent_model, self.endpoint)
         if not (self.model or self.checkpoint_uri or self.tested_endpoint):
             raise UserError("Nothing to promote: give model_resource_name or checkpoint_uri.")

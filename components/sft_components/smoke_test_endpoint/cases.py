@@ -1,6 +1,7 @@
 """Prompts with what is expected of their answers, from a file of JSON Lines or YAML."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -85,19 +86,13 @@ def read_cases(uri: str, project: str = "", *, schemas: bool = True) -> list[Cas
     text = _read(uri, project)
     if uri.endswith(".jsonl"):
         entries: list[tuple[str, Any]] = []
-        for number, line in enumerate(text.splitlines(), 1):
-            if not line.strip():
-                continue
-            place = f"{uri}, line {number}"
-            try:
-                entries.append((place, json.loads(line)))
-            except ValueError as error:
-                raise UserError(f"{place} is no JSON: {error}.") from error
+        # Only this ends a line of it: a text may hold other line ends, such as U+2028.
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                place = f"{uri}, line {number}"
+                entries.append((place, _json(place, line)))
     else:
-        try:
-            content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"{uri} is no YAML: {error}") from error
+        content = _json(uri, text) if uri.endswith(".json") else _yaml(uri, text)
         if isinstance(content, dict):
             content = content.get("prompts")
         if not isinstance(content, list):
@@ -108,11 +103,27 @@ def read_cases(uri: str, project: str = "", *, schemas: bool = True) -> list[Cas
     return [_case(place, entry, schemas) for place, entry in entries]
 
 
+def _json(place: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{place} is no JSON: {error}.") from error
+
+
+def _yaml(place: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{place} is no YAML: {error}") from error
+
+
 def _case(place: str, entry: Any, schemas: bool) -> Case:
     if isinstance(entry, str):
         entry = {"prompt": entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
         raise UserError(f"{place} must be a text, or an object with a 'prompt'.")
+    if not entry["prompt"].strip():
+        raise UserError(f"{place} has an empty prompt: write what is asked, or take it out.")
     known = [field.name for field in fields(Case)]
     unknown = [key for key in entry if key not in known]
     if unknown:
@@ -136,24 +147,23 @@ def _case(place: str, entry: Any, schemas: bool) -> Case:
 
 
 def _check_kinds(place: str, values: Mapping[str, Any]) -> None:
-    kinds: Sequence[tuple[str, tuple[type, ...]]] = (
-        ("name", (str,)),
-        ("system", (str,)),
-        ("surface", (str,)),
-        ("regex", (str,)),
-        ("max_tokens", (int,)),
-        ("max_latency_s", (int, float)),
-        ("refusal", (bool,)),
+    kinds: Sequence[tuple[str, tuple[type, ...], str]] = (
+        ("name", (str,), "a text"),
+        ("system", (str,), "a text"),
+        ("surface", (str,), "a text"),
+        ("regex", (str,), "a text"),
+        ("max_tokens", (int,), "a whole number from 1"),
+        ("max_latency_s", (int, float), "seconds, or 0 for no limit"),
+        ("refusal", (bool,), "true or false"),
     )
-    for key, wanted in kinds:
-        value = values.get(key)
-        if value is None and key not in values:
+    for key, wanted, cure in kinds:
+        if key not in values:
             continue
+        value = values[key]
         wrong = not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)
-        if wrong or (isinstance(value, int | float) and value < 0):
-            raise UserError(f"{place}: {key} is {value!r}, which it cannot be.")
-    if values.get("max_tokens") == 0:
-        raise UserError(f"{place}: max_tokens is 0: give 1 or more.")
+        low = 1 if key == "max_tokens" else 0
+        if wrong or (isinstance(value, int | float) and not low <= value < math.inf):
+            raise UserError(f"{place}: {key} is {value!r}: give {cure}.")
 
 
 def _schema_failures(schema: Any, text: str, place: str = "") -> list[str]:
@@ -174,10 +184,10 @@ def _schema_failures(schema: Any, text: str, place: str = "") -> list[str]:
 def _read(uri: str, project: str) -> str:
     try:
         if not uri.startswith("gs://"):
-            return Path(uri).read_text(encoding="utf-8")
+            return Path(uri).read_bytes().decode("utf-8-sig")
         bucket, name = split_uri(uri)
         content: bytes = storage_client(project).bucket(bucket).blob(name).download_as_bytes()
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{uri} is no UTF-8 text: {error}.") from error
     except OSError as error:

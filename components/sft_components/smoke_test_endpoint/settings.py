@@ -1,5 +1,6 @@
 """Settings of the smoke test, checked without a heavy package."""
 
+import math
 from collections.abc import Sequence
 
 from sft_components.errors import UserError
@@ -23,13 +24,13 @@ def check_smoke_test(
     """
     if base_endpoint:
         check_endpoint_name("smoke_test_base_endpoint", base_endpoint)
-    for prompt in prompts:
+    for number, prompt in enumerate(prompts, 1):
         if not isinstance(prompt, str) or not prompt.strip():
             raise UserError(
-                f"smoke_test_prompts has {prompt!r}: give texts, and what has expectations in the "
-                "file of smoke_test_prompts_uri."
+                f"smoke_test_prompts has {prompt!r} in place {number}: give texts, and what has "
+                "expectations in the file of smoke_test_prompts_uri."
             )
-    if max_latency_s < 0:
+    if not 0 <= max_latency_s < math.inf:
         raise UserError(f"max_latency_s is {max_latency_s:g}: give seconds, or 0 for no limit.")
     if not 0 <= requests <= MAX_REQUESTS:
         raise UserError(

@@ -116,7 +116,7 @@ def examine_endpoint(
     """
     result = SmokeTestResult(endpoint)
     with _reported(result, report_path):
-        check_smoke_test(prompts_uri, max_latency_s, requests, concurrency)
+        check_smoke_test(prompts_uri, max_latency_s, requests, concurrency, prompts=prompts)
         connection = endpoint_connection(endpoint)
         cases = [Case(prompt) for prompt in prompts]
         if prompts_uri:

@@ -173,8 +173,9 @@ def validate_pipeline(
         check_judge(asked, settings.project, log)
         check_promotable(settings.promote_to_endpoint, settings.promote_traffic_share, log)
         check_parent(settings.promote_parent_model, log)
-    if settings.project and settings.smoke_test_prompts_uri:
-        read_cases(settings.smoke_test_prompts_uri, settings.project, schemas=False)
+    prompts_uri = settings.smoke_test_prompts_uri
+    if prompts_uri and (settings.project or not prompts_uri.startswith("gs://")):
+        read_cases(prompts_uri, settings.project, schemas=False)
     version = settings.project and data_version(
         settings.project,
         settings.dataset_uri,

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Silent but for errors.
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq
 DATA := data/misspellings
 CHAOS_RUNS ?= 12
 CHAOS_SEED ?= 1
@@ -21,9 +23,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 		{ echo "Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
 		{ echo "Making $(VENV) ..."; $(PYTHON) -m venv --clear $(VENV); }
-	@echo "Installing (1.5 GB, one to three minutes) ..."
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet pip==26.3
-	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
+	@$(PIP) pip==26.3
+	@echo "Installing 1 of 2: torch (0.8 GB; a minute or more) ..."
+	@$(PIP) -c constraints.txt torch
+	@echo "Installing 2 of 2: this project, kfp, Google's clients, what trains, serves and tests" \
+		"(0.7 GB; one to three minutes) ..."
+	@$(PIP) -c constraints.txt -e '.[local,dev]'
 	@touch $@
 
 $(DATA)/training.jsonl: examples/misspellings/make_dataset.py | $(INSTALLED)
@@ -45,7 +50,7 @@ compile: $(INSTALLED) ## Write compiled/, docs/rules.md and docs/reference/
 	$(BIN)/python -m sft_pipelines.reference docs/reference
 
 docs: $(INSTALLED) ## Build the documentation in site/; a broken link fails
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
+	@$(PIP) -c constraints.txt -e '.[docs]'
 	$(BIN)/zensical build --clean --strict
 
 lint: $(INSTALLED) ## Check style, security and the Dockerfile
@@ -56,7 +61,7 @@ lint: $(INSTALLED) ## Check style, security and the Dockerfile
 
 # Apart from `lint`, since it asks a package index that tells vulnerabilities, and fails without one.
 audit: $(INSTALLED) ## Look the locked versions up in the index's list of vulnerabilities
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[audit]'
+	@$(PIP) -c constraints.txt -e '.[audit]'
 	$(BIN)/pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
 typecheck: $(INSTALLED) ## Check types

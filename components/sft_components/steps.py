@@ -16,8 +16,8 @@ from sft_components.vertex.failures import explain
 
 
 def log(message: str) -> None:
-    """Print at once: a step's output is read while it runs."""
-    print(message, flush=True)
+    """Print at once, as a step's output is read while it runs, and whole: threads print too."""
+    print(f"{message}\n", end="", flush=True)
 
 
 @contextlib.contextmanager

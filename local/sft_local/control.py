@@ -20,6 +20,7 @@ from sft_local import lifeline, paths
 
 START_SECONDS = 60.0
 PROJECT = "local-project"
+LOCATION = "us-central1"
 
 # A tied server ends when its standard input does: the pipe must live as long as this process.
 _tied: dict[int, "subprocess.Popen[bytes]"] = {}
@@ -62,6 +63,8 @@ class LocalVertex:
             "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
             "CLOUDSDK_CORE_PROJECT": PROJECT,
             "GOOGLE_CLOUD_PROJECT": PROJECT,
+            # Any region is served here; google-genai needs one.
+            "GOOGLE_CLOUD_LOCATION": os.environ.get("GOOGLE_CLOUD_LOCATION") or LOCATION,
             "VERTEX_SFT_REGISTRY": self.registry_url,
             # A proxy that the environment names must not see what stays on this machine.
             "NO_PROXY": _with_loopback(os.environ.get("NO_PROXY", "")),

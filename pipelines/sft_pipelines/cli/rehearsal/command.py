@@ -93,6 +93,7 @@ def rehearse_command(
 def _as_dict(result: "Rehearsal") -> dict[str, object]:
     return {
         "folder": str(result.folder),
+        "run_name": result.run_name,
         "state": "SUCCEEDED" if result.succeeded else "FAILED",
         "failed_step": result.failed_step,
         "error": result.error,
@@ -126,6 +127,7 @@ def _summary(out: "Console", result: "Rehearsal") -> None:
                 Text(_short(row["tuned"]), style="green" if row["tuned_exact"] else ""),
             )
         out.print(table)
+    out.print(f"run {result.run_name}, in {result.folder}", markup=False, soft_wrap=True)
     for name, seconds in result.seconds.items():
         out.print(f"{name:22} {seconds:6.1f} s", highlight=False)
     evaluation = result.evaluation

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from sft_pipelines.cli.rehearsal.leftovers import Owned, clear
 from sft_pipelines.cli.rehearsal.screen import Screen
 from sft_pipelines.parameters import Template
 
-LOCATION = "us-central1"
 BUCKET = "vertex-sft-rehearsal"
 DEFAULT_BASE_MODEL = "smollm2"
 EXIT_HANDLER = "release-endpoint"
@@ -51,7 +51,9 @@ class Rehearsal:
     """What a run left: where its files are, and what it measured."""
 
     folder: Path
-    """`steps/` (kfp's pipeline root), `run.log`, reports."""
+    """`steps/` (kfp's pipeline root), `run.log`, `run.json`, reports."""
+    run_name: str = ""
+    """What jobs, endpoints and folders of the run are named after; empty before it has begun."""
     succeeded: bool = False
     failed_step: str = ""
     error: str = ""
@@ -69,7 +71,7 @@ def rehearsal_defaults(template: Template) -> dict[str, Any]:
     """Parameters that a rehearsal fills in when they are not given."""
     return {
         "project": control.PROJECT,
-        "location": LOCATION,
+        "location": control.LOCATION,
         "model_display_name": f"{template.name}-rehearsal",
         "output_uri": f"gs://{BUCKET}/{template.name}",
     }
@@ -178,6 +180,14 @@ def _run(
     steps.mkdir(parents=True)
     (folder / "parameters.json").write_text(json.dumps(parameters, indent=2), encoding="utf-8")
     result = Rehearsal(folder)
+    facts = {
+        "run_name": "",
+        "template": template.name,
+        "template_path": str(template.path),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "base_model": local.base_model,
+    }
+    _write_facts(folder, facts)
     worker = subprocess.Popen(  # noqa: S603 - our own module
         [
             sys.executable,
@@ -208,6 +218,10 @@ def _run(
         pump.start()
         had_room = time.monotonic()
         while not pump.done.wait(1.0):
+            if not result.run_name and (name := _run_name(steps)):
+                result.run_name = name
+                _write_facts(folder, {**facts, "run_name": name})
+                screen.note(f"Run {name}, in {folder}")
             # Without it every step would wait for minutes before it gives up.
             if not local.alive():
                 _end_group(worker)
@@ -249,6 +263,16 @@ def _run(
         result.error += _want_of_room(local.state_dir, folder, Path(tempfile.gettempdir()))
     result.seconds = {s.name: s.seconds for s in screen.steps.values() if s.seconds}
     return result
+
+
+def _run_name(steps: Path) -> str:
+    """kfp names the run by its beginning, and makes a folder of that name; empty before."""
+    return next((path.name for path in steps.glob("*/")), "")
+
+
+def _write_facts(folder: Path, facts: dict[str, str]) -> None:
+    with contextlib.suppress(OSError):  # a disk that is full is told of elsewhere
+        (folder / "run.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
 
 def _want_of_room(*folders: Path) -> str:

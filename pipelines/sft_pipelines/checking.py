@@ -119,6 +119,28 @@ def check_values(
     _first_step(inputs, log)
 
 
+def check_prompts(values: Mapping[str, Any], project: str, log: Callable[[str], None]) -> None:
+    """Read the smoke test's file of prompts in Cloud Storage, which `check_values` does not.
+
+    Args:
+        values: Checked by `check_values`.
+        project: Google Cloud project of the request.
+        log: Called where the file cannot be read from here: the first step reads it again.
+
+    Raises:
+        UserError: There is no such file, or something is wrong in it.
+    """
+    uri = values.get("smoke_test_prompts_uri") or ""
+    if not uri.startswith("gs://"):
+        return
+    from sft_components.smoke_test_endpoint.cases import UnreadError, read_cases
+
+    try:
+        read_cases(uri, project)
+    except UnreadError as error:
+        log(f"{uri} cannot be read here, and is checked by the run's first step: {error}")
+
+
 def _not_allowed(template: Template, values: Mapping[str, Any]) -> Iterator[str]:
     for name, allowed in ALLOWED.items():
         value = values.get(name, "")

@@ -10,7 +10,7 @@ from sft_components.catalog import load_catalog
 from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.storage import join_uri
-from sft_pipelines.checking import check_addresses, check_network, check_values
+from sft_pipelines.checking import check_addresses, check_network, check_prompts, check_values
 from sft_pipelines.defaults import default_project, default_region
 from sft_pipelines.parameters import Template, peek, read_parameters
 from sft_pipelines.request_files import PipelineRequest, read_request
@@ -95,6 +95,7 @@ def prepare(wanted: Wanted, say: Callable[[str], None]) -> Prepared:
     check_options(options)
     check_values(source.template, values, options.pipeline_root, say)
     check_network(values, options)
+    check_prompts(values, project, say)
     return Prepared(source, values, options)
 
 

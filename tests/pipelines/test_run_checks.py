@@ -137,6 +137,16 @@ def test_a_check_sends_nothing_whatever_the_way(way: tuple[str, ...]):
     assert "adapter_size is 5" in refused.stderr
 
 
+def test_a_file_of_prompts_that_cannot_be_read_from_here_is_left_to_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    given = {**VALUES, "output_uri": "gs://bucket/out", "smoke_test_prompts_uri": "gs://b/p.yaml"}
+    done = run("tune-llama-model", **given)
+    assert done.exit_code == 0, done.stderr
+    assert "gs://b/p.yaml cannot be read here, and is checked by the run's first" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("address", "says"),
     [

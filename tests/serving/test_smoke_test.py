@@ -194,6 +194,25 @@ def test_what_only_sounds_sorry_is_none(text: str) -> None:
     assert Case("?", refusal=False).failures(text, 1.0) == []
 
 
+def _refers(to: str) -> str:
+    below = {"properties": {"when": {"items": {"$ref": to}}}}
+    schema = {"type": "object", "other": {"kind": {"type": "thing"}}, **below}
+    return json.dumps({"prompt": "x", "json_schema": schema})
+
+
+def test_a_schema_may_refer_to_itself_and_to_what_it_holds() -> None:
+    day = {"$anchor": "day", "type": "string", "pattern": r"^\d{4}-\d\d-\d\d$"}
+    schema = {
+        "properties": {"days": {"items": {"$ref": "#day"}}, "next": {"$ref": "#"}},
+        "components": {"day": {"type": "string"}},
+        "additionalProperties": {"$ref": "#/components/day"},
+        "$defs": {"day": day, "loop": {"$ref": "#/$defs/loop"}},
+    }
+    case = Case("?", json_schema=schema)
+    assert case.failures('{"next": {"days": ["2026-01-01"]}, "other": "x"}', 1.0) == []
+    assert case.failures('{"next": {"days": ["today"]}}', 1.0) != []
+
+
 def test_a_file_of_prompts_is_read_or_refused_with_its_place(tmp_path: Path) -> None:
     good = tmp_path / "prompts.yaml"
     good.write_text("prompts:\n- Hello\n- prompt: Bye\n  contains: [a, b]\n  refusal: false\n")
@@ -221,6 +240,10 @@ def test_a_file_of_prompts_is_read_or_refused_with_its_place(tmp_path: Path) -> 
         ('{"prompt": "x", "refusal": "no"}', "refusal is 'no'"),
         ('{"prompt": "x", "surface": "fax"}', "surface must be one of chat"),
         ('{"prompt": "x", "json_schema": {"type": "thing"}}', "line 2: json_schema is no JSON"),
+        (_refers("#/$defs/date"), "json_schema refers to what it does not hold"),
+        (_refers("https://example.com/date.json"), "json_schema refers to what it does not hold"),
+        (_refers("#/type"), "json_schema refers to what is no JSON Schema"),
+        (_refers("#/other/kind"), "json_schema refers to what is no JSON Schema: 'thing'"),
     ):
         bad = tmp_path / "bad.jsonl"
         bad.write_text(f'{{"prompt": "fine"}}\n{line}\n')

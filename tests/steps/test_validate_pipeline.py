@@ -10,6 +10,7 @@ from sft_components.validate_pipeline.endpoints import check_run_network
 from sft_components.validate_pipeline.work import PipelineSettings, validate_pipeline
 from sft_components.vertex.storage import storage_client
 from sft_local.control import LocalVertex
+from sft_pipelines.checking import check_prompts
 
 KEY = "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k"
 LEGACY = "https://us-kfp.pkg.dev/ml-pipeline/large-language-model-pipelines"
@@ -297,19 +298,35 @@ def test_what_is_named_must_be_there_before_the_tuning(vertex: LocalVertex):
             validate_pipeline(PipelineSettings(**{**there, name: value}), log=lines.append)
 
 
+def test_a_file_of_prompts_is_read_before_anything_is_sent(vertex: LocalVertex):
+    uri, lines = f"gs://{BUCKET}/checked/prompts.yaml", []
+    with pytest.raises(UserError, match="there is no gs://"):
+        check_prompts({"smoke_test_prompts_uri": uri}, "p", lines.append)
+    schema = "{properties: {a: {$ref: '#/none'}}}"
+    text = f"- prompt: Which?\n  json_schema: {schema}\n"
+    storage_client("p").bucket(BUCKET).blob("checked/prompts.yaml").upload_from_string(text)
+    with pytest.raises(UserError, match="prompt 1: json_schema refers to what it does not hold"):
+        check_prompts({"smoke_test_prompts_uri": uri}, "p", lines.append)
+    assert lines == []
+
+
 def test_a_wrong_file_of_prompts_is_refused_before_the_tuning(vertex: LocalVertex, tmp_path: Path):
     prompts = tmp_path / "prompts.yaml"
-    prompts.write_text("- prompt: Which city?\n  contain: Paris\n")
     settings = {
         **GOOD,
         "project": "p",
         "output_uri": f"gs://{BUCKET}/out",
         "smoke_test_prompts_uri": str(prompts),
     }
-    # Without a project, as before a rehearsal, what lies on this machine is read.
-    for project in ("p", ""):
-        with pytest.raises(UserError, match="prompt 1 has an unknown key 'contain'"):
-            validate_pipeline(PipelineSettings(**{**settings, "project": project}))
+    for expected, says in (
+        ("contain: Paris", "prompt 1 has an unknown key 'contain'"),
+        ("json_schema: {type: thing}", "prompt 1: json_schema is no JSON Schema"),
+    ):
+        prompts.write_text(f"- prompt: Which city?\n  {expected}\n")
+        # Without a project, as before a rehearsal, what lies on this machine is read.
+        for project in ("p", ""):
+            with pytest.raises(UserError, match=says):
+                validate_pipeline(PipelineSettings(**{**settings, "project": project}))
 
 
 @pytest.mark.parametrize("own", ["", NETWORK, "projects/123/global/networks/another"])

@@ -6,8 +6,11 @@ from typing import Any
 
 import msgspec
 from jsonschema.exceptions import SchemaError
+from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
-from referencing import Registry
+from referencing import Registry, Resource, Specification
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import specification_with
 
 from sft_components.errors import UserError
 from sft_components.evaluation.tasks import unfenced
@@ -44,7 +47,7 @@ class Schema:
     def __init__(self, schema: Any) -> None:
         """
         Raises:
-            UserError: It is no JSON Schema.
+            UserError: It is no JSON Schema, or refers to something that it does not hold.
         """
         if not isinstance(schema, dict | bool):
             raise UserError("json_schema must be a JSON object: a JSON Schema.")
@@ -53,23 +56,16 @@ class Schema:
             kind.check_schema(schema)
         except SchemaError as error:
             raise UserError(f"json_schema is no JSON Schema: {error.message}.") from None
+        _resolve(schema, kind)
         # Its own registry: a reference to another address must not be fetched.
         self._validator = kind(schema, registry=Registry())
 
     def takes(self, value: Any) -> bool:
-        """Whether `value` is valid.
-
-        Raises:
-            UserError: The schema refers to something that it does not hold.
-        """
-        from referencing.exceptions import Unresolvable
-
+        """Whether `value` is valid."""
         try:
             return bool(self._validator.is_valid(value))
         except RecursionError:
             return False
-        except Unresolvable as error:
-            raise UserError(f"json_schema refers to what it does not hold: {error}.") from None
 
 
 def read_schema(text: str) -> Schema:
@@ -110,6 +106,40 @@ def same(given: Any, wanted: Any) -> bool:
     if isinstance(given, list) and isinstance(wanted, list):
         return len(given) == len(wanted) and all(map(same, given, wanted))
     return _NAMES[type(given)] == _NAMES[type(wanted)] and bool(given == wanted)
+
+
+def _resolve(schema: Any, kind: type[Validator]) -> None:
+    """Follow every reference of a schema, as an answer would only those that it leads to.
+
+    Raises:
+        UserError: One leads to nothing, or to what is no schema.
+    """
+    specification = specification_with(
+        str(kind.META_SCHEMA.get("$schema", "")), default=Specification.OPAQUE
+    )
+    root = specification.create_resource(schema)
+    seen: set[int] = set()
+
+    def look(resource: Resource[Any], resolver: Any) -> None:
+        contents = resource.contents
+        if not isinstance(contents, dict) or id(contents) in seen:
+            return
+        seen.add(id(contents))
+        for key in ("$ref", "$dynamicRef"):
+            if isinstance(contents.get(key), str):
+                found = resolver.lookup(contents[key])
+                kind.check_schema(found.contents)
+                look(specification.create_resource(found.contents), found.resolver)
+        for inner in resource.subresources():
+            look(inner, resolver.in_subresource(inner))
+
+    try:
+        look(root, Registry().resolver_with_root(root))
+    except Unresolvable as error:
+        raise UserError(f"json_schema refers to what it does not hold: {error}.") from None
+    except (SchemaError, TypeError, ValueError) as error:
+        said = error.message if isinstance(error, SchemaError) else error
+        raise UserError(f"json_schema refers to what is no JSON Schema: {said}.") from None
 
 
 def _types(values: Sequence[Any]) -> list[str]:

@@ -72,16 +72,20 @@ class Case:
         return self.refusal is True
 
 
-def read_cases(uri: str, project: str = "", *, schemas: bool = True) -> list[Case]:
+class UnreadError(UserError):
+    """A file that cannot be read from here, or not by this account."""
+
+
+def read_cases(uri: str, project: str = "") -> list[Case]:
     """The cases of a file.
 
     Args:
         uri: gs:// address or path of JSON Lines, or of YAML with a list, perhaps below `prompts`.
         project: Google Cloud project, for Cloud Storage.
-        schemas: Look at the JSON Schemas too, which needs the package jsonschema.
 
     Raises:
-        UserError: The file cannot be read, or a case is wrong; the message names it.
+        UnreadError: The file cannot be read, though it may be there.
+        UserError: There is no such file, or a case is wrong; the message names it.
     """
     text = _read(uri, project)
     if uri.endswith(".jsonl"):
@@ -100,7 +104,7 @@ def read_cases(uri: str, project: str = "", *, schemas: bool = True) -> list[Cas
         entries = [(f"{uri}, prompt {number}", entry) for number, entry in enumerate(content, 1)]
     if not entries:
         raise UserError(f"{uri} holds no prompt.")
-    return [_case(place, entry, schemas) for place, entry in entries]
+    return [_case(place, entry) for place, entry in entries]
 
 
 def _json(place: str, text: str) -> Any:
@@ -117,7 +121,7 @@ def _yaml(place: str, text: str) -> Any:
         raise UserError(f"{place} is no YAML: {error}") from error
 
 
-def _case(place: str, entry: Any, schemas: bool) -> Case:
+def _case(place: str, entry: Any) -> Case:
     if isinstance(entry, str):
         entry = {"prompt": entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
@@ -141,8 +145,8 @@ def _case(place: str, entry: Any, schemas: bool) -> Case:
         raise UserError(f"{place}: regex is no regular expression: {error}.") from error
     if values.get("surface", "") not in ("", *SURFACES):
         raise UserError(f"{place}: surface must be one of {', '.join(SURFACES)}.")
-    if schemas and values.get("json_schema") is not None:
-        _schema_failures(values["json_schema"], "null", place)
+    if values.get("json_schema") is not None:
+        _check_schema(place, values["json_schema"])
     return Case(**values)
 
 
@@ -166,19 +170,23 @@ def _check_kinds(place: str, values: Mapping[str, Any]) -> None:
             raise UserError(f"{place}: {key} is {value!r}: give {cure}.")
 
 
-def _schema_failures(schema: Any, text: str, place: str = "") -> list[str]:
-    from sft_components.evaluation.json_answers import INVALID, Schema, parse_reference
+def _check_schema(place: str, schema: Any) -> None:
+    from sft_components.evaluation.json_answers import Schema
 
     try:
-        found = Schema(schema)
-        value, _ = parse_reference(text)
-        if value is INVALID:
-            return ["is no JSON"]
-        return [] if found.takes(value) else ["is not what its json_schema asks for"]
+        Schema(schema)
     except UserError as error:
-        if place:
-            raise UserError(f"{place}: {error}") from error
-        raise
+        raise UserError(f"{place}: {error}") from error
+
+
+def _schema_failures(schema: Any, text: str) -> list[str]:
+    # Here, for a promotion asks without expectations, and installs no package for them.
+    from sft_components.evaluation.json_answers import INVALID, Schema, parse_reference
+
+    value, _ = parse_reference(text)
+    if value is INVALID:
+        return ["is no JSON"]
+    return [] if Schema(schema).takes(value) else ["is not what its json_schema asks for"]
 
 
 def _read(uri: str, project: str) -> str:
@@ -186,7 +194,7 @@ def _read(uri: str, project: str) -> str:
         if not uri.startswith("gs://"):
             return Path(uri).read_bytes().decode("utf-8-sig")
         bucket, name = split_uri(uri)
-        content: bytes = storage_client(project).bucket(bucket).blob(name).download_as_bytes()
+        content: bytes = _client(project).bucket(bucket).blob(name).download_as_bytes()
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{uri} is no UTF-8 text: {error}.") from error
@@ -195,4 +203,12 @@ def _read(uri: str, project: str) -> str:
     except REFUSALS as error:
         if getattr(error, "code", 0) == 404:
             raise UserError(f"prompts_uri: there is no {uri}.") from error
-        raise storage_fault(error, split_uri(uri)[0], role="roles/storage.objectViewer") from error
+        fault = storage_fault(error, split_uri(uri)[0], role="roles/storage.objectViewer")
+        raise UnreadError(str(fault)) from error
+
+
+def _client(project: str) -> Any:
+    try:
+        return storage_client(project)
+    except UserError as error:
+        raise UnreadError(str(error)) from error

@@ -175,7 +175,7 @@ def validate_pipeline(
         check_parent(settings.promote_parent_model, log)
     prompts_uri = settings.smoke_test_prompts_uri
     if prompts_uri and (settings.project or not prompts_uri.startswith("gs://")):
-        read_cases(prompts_uri, settings.project, schemas=False)
+        read_cases(prompts_uri, settings.project)
     version = settings.project and data_version(
         settings.project,
         settings.dataset_uri,

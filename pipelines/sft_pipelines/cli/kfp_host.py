@@ -31,7 +31,7 @@ def run_on_kfp(
     from rich.console import Console
 
     from sft_components.errors import UserError
-    from sft_pipelines.checking import check_addresses, check_values
+    from sft_pipelines.checking import check_addresses, check_prompts, check_values
     from sft_pipelines.cli.job_screen import JobScreen
     from sft_pipelines.defaults import default_project, default_region
     from sft_pipelines.following import planned_tasks
@@ -50,6 +50,7 @@ def run_on_kfp(
         root = wanted.pipeline_root or (request.pipeline_root if request else "")
         check_addresses(values)
         check_values(source.template, values, root, err)
+        check_prompts(values, values.get("project", ""), err)
     if check_only:
         print_checked(source.describe(), {"parameters": values}, as_json)
         return

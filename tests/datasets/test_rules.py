@@ -95,6 +95,15 @@ IN_A_ROW: list[tuple[str, str, Any, dict[str, Any]]] = [
         "bad-base64", "$.messages[0].content[1].image_url.url",
         picture("data:image/png;base64,*"), {"model": SCOUT, "rows": IMAGES},
     ),
+    ("evaluation-media", "$", image(1), {"model": SCOUT, "role": "evaluation"}),
+    (
+        "evaluation-media", "$",
+        {"contents": [
+            {"role": "user", "parts": [{"text": "Draw"}]},
+            {"role": "model", "parts": [{"inlineData": {"mimeType": "image/png", "data": PNG}}]},
+        ]},
+        {"model": GEMINI, "rows": CONTENTS, "role": "evaluation"},
+    ),
     ("too-long", "$", chat(0, words=9_000), {}),
     ("row-too-large", "", lambda: b'{"messages": "' + b"x" * (64 << 20) + b'"}', {}),
     (

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.evaluate_endpoint.asked import evaluate
+from tests.evaluate_endpoint.asked import LLAMA, evaluate
 from tests.evaluate_endpoint.faulty import Faulty, faulty
 
 from sft_components.errors import UserError
@@ -177,6 +177,58 @@ def test_a_base_model_that_is_gone_is_said_and_not_compared(
     assert "The base model does not answer: 404" in (tmp_path / "report.html").read_text()
     with pytest.raises(UserError, match="base model does not answer"):
         evaluate(tmp_path, rows, base_model="gemini-2.5-flash", min_improvement=0.1)
+
+
+PICTURE = {"fileData": {"mimeType": "image/png", "fileUri": "gs://b/a.png"}}
+URL = {"type": "image_url", "image_url": {"url": "gs://b/a.png"}}
+
+
+@pytest.mark.parametrize(
+    ("base_model", "row", "asked"),
+    [
+        (
+            "gemini-2.5-flash",
+            {
+                "systemInstruction": {"parts": [{"text": "Look."}]},
+                "contents": [
+                    {"role": "user", "parts": [{"text": "What is it?"}, PICTURE]},
+                    {"role": "model", "parts": [{"text": "a dot"}]},
+                ],
+            },
+            {
+                "systemInstruction": {"parts": [{"text": "Look."}]},
+                "contents": [{"role": "user", "parts": [{"text": "What is it?"}, PICTURE]}],
+            },
+        ),
+        (
+            LLAMA,
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "text": "What is it?"}, URL]},
+                    {"role": "assistant", "content": "a dot"},
+                ]
+            },
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "text": "What is it?"}, URL]}
+                ]
+            },
+        ),
+    ],
+)
+def test_media_are_asked_about_as_the_rows_have_them(
+    tmp_path: Path, server: Faulty, base_model: str, row: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row))
+    server.says = lambda path, text: "a dot"
+    assert evaluate(tmp_path, path, base_model=base_model).metrics["exact_match"] == 1
+    assert {**server.bodies[0], **asked} == server.bodies[0]
+    found = json.loads((tmp_path / "predictions.jsonl").read_text())
+    assert "gs://b/a.png]" in found["prompt"]
+    other = LLAMA if base_model != LLAMA else "gemini-2.5-flash"
+    with pytest.raises(UserError, match="Line 1 of the evaluation set has media"):
+        evaluate(tmp_path, path, base_model=other)
 
 
 @pytest.mark.parametrize(

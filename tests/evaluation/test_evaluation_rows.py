@@ -68,10 +68,44 @@ def test_fewer_rows_are_spread_over_the_file(tmp_path: Path) -> None:
     assert len(read_rows(path, 99)) == 10
 
 
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+
+
+def test_media_stay_as_they_are_written(tmp_path: Path) -> None:
+    pdf = {"fileData": {"mimeType": "application/pdf", "fileUri": "gs://b/a.pdf"}}
+    path = _file(
+        tmp_path,
+        {
+            "systemInstruction": {"parts": [{"text": "S"}]},
+            "contents": [
+                {"role": "user", "parts": [{"text": "Q"}, pdf]},
+                {"role": "model", "parts": [{"text": "A"}]},
+            ],
+        },
+        {"messages": [{"role": "user", "content": [IMAGE, {"type": "text", "text": "Q"}]}, ANSWER]},
+        {"messages": [USER, ANSWER]},
+    )
+    contents, messages, text = read_rows(path, media=True)
+    assert contents.prompt == "system: S\n\nuser: Q\n[application/pdf gs://b/a.pdf]"
+    assert contents.media == (
+        {"role": "system", "parts": [{"text": "S"}]},
+        {"role": "user", "parts": [{"text": "Q"}, pdf]},
+    )
+    assert messages.prompt == "[image]\nQ"
+    assert messages.media == ({"role": "user", "content": [IMAGE, {"type": "text", "text": "Q"}]},)
+    assert text.media == ()
+    with pytest.raises(UserError, match="line 1: only text can be evaluated here"):
+        read_rows(path)
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
         ([], "JSON object"),
+        (
+            {"messages": [USER, {"role": "assistant", "content": [IMAGE]}]},
+            "last answer holds media",
+        ),
         ({"text": "x"}, "needs 'messages'"),
         ({"messages": []}, "not empty"),
         ({"messages": [USER]}, "no turn of the assistant"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_local import base_model
+from sft_local import base_model, gemini_format
 from sft_local.filters import compile_filter
 from sft_local.store import paginate
 from sft_local.trainer.encoding import IGNORED, encode
@@ -86,6 +86,19 @@ def test_context_of_a_row_comes_before_the_default() -> None:
     for wrong in (turns[:1], turns[1:], [*turns, turns[1]]):
         with pytest.raises(RowError):
             parse_row({"messages": wrong}, ["author-chat"])
+
+
+def test_files_leave_the_same_note_in_training_and_in_a_question() -> None:
+    files = [
+        {"fileData": {"mimeType": "image/png", "fileUri": "gs://b/x.png"}},
+        {"inlineData": {"mimeType": "audio/wav", "data": "AAAA"}},
+    ]
+    question = {"role": "user", "parts": [{"text": "what is "}, *files]}
+    answer = {"role": "model", "parts": [{"text": "a dog"}]}
+    trained = parse({"contents": [question, answer]}).messages[0]
+    asked, _, _ = gemini_format.read(json.dumps({"contents": [question]}).encode(), "v1")
+    assert asked["messages"] == [trained]
+    assert trained["content"] == "what is [image/png][audio/wav]"
 
 
 def test_parts_that_are_no_text_leave_a_note() -> None:

@@ -52,6 +52,8 @@ class Options:
     min_pairs: int | None = None
     max_pairs: int | None = None
     on_long: str = "fail"
+    evaluated: str = ""
+    """What questions of held-out rows may hold: text, or media too. Empty: the rows are others."""
     locate: Callable[[Source], Locate | None] = lambda _: None
     """Gives for a file what finds the media that its rows name by paths; None: these are wrong."""
     keep_rows: bool = False
@@ -243,6 +245,10 @@ class Checker:
         kinds = {modality(m.mime) for m in _media(row)}
         for kind in sorted(kinds - set(options.modalities)):
             yield Problem("modality", f"the model does not learn from {kind} parts", "$")
+        if options.evaluated == "text" and kinds and kinds <= set(options.modalities):
+            yield Problem("evaluation-media", "this model's weights are evaluated on text", "$")
+        if options.evaluated == "media" and any(isinstance(p, Media) for p in row.turns[-1].parts):
+            yield Problem("evaluation-media", "the last answer is not text alone", "$")
 
     def _fitted(self, row: Conversation, number: int) -> Conversation | None:
         """The row as it is used, None when it is too long and dropped."""

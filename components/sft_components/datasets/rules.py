@@ -306,6 +306,15 @@ RULES: dict[str, Rule] = _table(
         _BISON,
     ),
     (
+        "evaluation-media",
+        "error",
+        "A held-out row has media where they cannot be evaluated: only Gemini is asked about them, "
+        "and only answers of text are compared.",
+        "Leave such rows out of the evaluation set. Without any the model is tuned all the same, "
+        "and nothing is evaluated.",
+        _PROJECT,
+    ),
+    (
         "evaluation-unsupported",
         "error",
         "The model does not support an evaluation data set.",

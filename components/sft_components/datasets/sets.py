@@ -63,11 +63,14 @@ class Job:
             return form
         return limits.target_format(self.model, form, self.default_context)
 
-    def options(self, form: str) -> Options:
+    def options(self, form: str, role: limits.Role = "training") -> Options:
         """What rows of `form` are checked against."""
         options = limits.options_for(self.model, self.tuning_mode, form, self.on_long, self.count)
         if self.media:
             options.locate = self.media.at
+        if role == "evaluation":
+            # Gemini is asked through its endpoint; the weights of the others read text.
+            options.evaluated = "media" if self.model.family == "gemini" else "text"
         return options
 
 
@@ -150,7 +153,7 @@ def check_sets(
     """
     # Training comes last: the other sets are small, and their errors are told at once.
     for one in sorted(sets, key=lambda s: s.role == "training"):
-        options = job.options(one.format or "messages")
+        options = job.options(one.format or "messages", one.role)
         options.keep_contents = len(sets) > 1
         one.kept = Kept()
         log(f"{one.role}: reading {one.name} ({one.format or 'no known format'})")

@@ -80,7 +80,7 @@ def evaluate_endpoint(
         UserError: A setting or a row is unusable, or a model does not answer.
     """
     base_name = base_endpoint or _gemini(base_model)
-    rows = read_rows(evaluation_path, max_rows, may_be_empty=True)
+    rows = read_rows(evaluation_path, max_rows, may_be_empty=True, media=True)
     # Without rows there is nothing to compare, so no base model is missed.
     settings.check(base_name if rows else "none", "base_endpoint_resource_name", ASKED)
     if rows:
@@ -95,13 +95,13 @@ def evaluate_endpoint(
     plan = prepare(settings, rows, project=project, compared=bool(base_name), extra=ASKED, log=log)
     plan.say_first(description, log)
     models = {"tuned": endpoint_model("tuned", endpoint)}
-    spoken = {"tuned": dialects(base_model)}
+    spoken = {"tuned": _spoken(base_model, rows)}
     if base_endpoint:
         models = {"base": endpoint_model("base", base_endpoint), **models}
-        spoken["base"] = dialects(base_model)
+        spoken["base"] = spoken["tuned"]
     elif base_name:
         models = {"base": published_model("base", project, location, base_name), **models}
-        spoken["base"] = dialects(base_name)
+        spoken["base"] = _spoken(base_name, rows)
     place = outputs.predictions
     kept = KeptAnswers(work_uri or place.with_name(f"{place.name}.answers"), project)
     try:
@@ -163,6 +163,24 @@ def _gemini(base_model: str) -> str:
     except UserError:
         return ""
     return model.name if model and model.family == "gemini" else ""
+
+
+def _spoken(base_model: str, rows: Sequence[EvaluationRow]) -> list[Dialect]:
+    """The dialects of a model that all rows can be asked in.
+
+    Raises:
+        UserError: A row has media that no such model is asked about; names the line.
+    """
+    every = dialects(base_model)
+    for row in rows:
+        every = [dialect for dialect in every if dialect.takes(row)]
+        if not every:
+            raise UserError(
+                f"Line {row.line} of the evaluation set has media in a form that this endpoint is "
+                "not asked in: Gemini takes them in rows with contents, vLLM's chat completions in "
+                "rows with messages. Convert the rows, or leave those with media out."
+            )
+    return every
 
 
 def _check(endpoint: str, base_endpoint: str, concurrency: int) -> None:

@@ -22,12 +22,17 @@ class Dialect:
     """Gemini: most tokens to think with; None: nothing is said. Tuned models are advised to think
     as little as they can, and what they think would use up the answer's tokens."""
 
+    def takes(self, row: EvaluationRow) -> bool:
+        """Whether `row` can be asked: its media must be written as this dialect has them."""
+        key = {"gemini": "parts", "vllm": "content"}.get(self.kind, "")
+        return not row.media or key in row.media[0]
+
     def request(self, row: EvaluationRow, max_new_tokens: int) -> tuple[str, dict[str, Any]]:
         """What follows the model's address, and the body."""
         if self.kind == "gemini":
             return ":generateContent", self._gemini(row, max_new_tokens)
         if self.kind == "vllm" and row.messages:
-            turns = [dict(turn) for turn in row.messages]
+            turns = [dict(turn) for turn in row.media or row.messages]
             return "/chat/completions", {
                 "messages": turns,
                 "max_tokens": max_new_tokens,
@@ -82,14 +87,20 @@ class Dialect:
         }
         if self.thinking_budget is not None:
             settings["thinkingConfig"] = {"thinkingBudget": self.thinking_budget}
+        turns = row.media or [
+            {"role": role, "parts": [{"text": text}]} for role, text in _said(row)
+        ]
         body: dict[str, Any] = {
             "contents": [
-                {"role": "model" if role != "user" else "user", "parts": [{"text": text}]}
-                for role, text in _said(row)
+                {"role": "user" if turn["role"] == "user" else "model", "parts": turn["parts"]}
+                for turn in turns
+                if turn["role"] != "system"
             ],
             "generationConfig": settings,
         }
-        if system := _system(row):
+        if row.media and turns[0]["role"] == "system":
+            body["systemInstruction"] = {"parts": turns[0]["parts"]}
+        elif system := _system(row):
             body["systemInstruction"] = {"parts": [{"text": system}]}
         return body
 

@@ -12,6 +12,8 @@ from sft_components.errors import UserError
 ASSISTANT = "assistant"
 PLAIN_KEYS = (("prompt", "completion"), ("input_text", "output_text"))
 """Prompt and reference of the formats without turns."""
+MEDIA_KEYS = ("fileData", "file_data", "inlineData", "inline_data", "image_url")
+"""What a part that is no text has one of."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,9 @@ class EvaluationRow:
     """The prompt of a row without turns; of a conversation, its text for people."""
     reference: str
     """The last answer of the assistant."""
+    media: tuple[dict[str, Any], ...] = ()
+    """Where a turn has media, all of `messages` as their file writes them: with `parts`, or with
+    `content`. Only an endpoint can be asked such a row."""
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -50,19 +55,22 @@ class Prediction(msgspec.Struct, frozen=True):
     """What the judge made of it, where there is one."""
 
 
-def read_rows(path: Path, max_rows: int = 0, *, may_be_empty: bool = False) -> list[EvaluationRow]:
-    """The rows of a JSON Lines file in any format of a tuning set that is text alone.
+def read_rows(
+    path: Path, max_rows: int = 0, *, may_be_empty: bool = False, media: bool = False
+) -> list[EvaluationRow]:
+    """The rows of a JSON Lines file in any format of a tuning set.
 
     Args:
         path: The file; a byte order mark, CRLF and blank lines do not matter.
         max_rows: At most so many rows, spread evenly over the file; 0: all.
         may_be_empty: Whether a file without rows gives no rows, instead of an error.
+        media: Whether questions may hold more than text.
 
     Raises:
         UserError: The file is missing or empty, or a row cannot be used; names the line.
     """
     try:
-        rows = list(_read(path))
+        rows = list(_read(path, media))
     except FileNotFoundError:
         raise UserError(f"The evaluation file {path} does not exist.") from None
     except IsADirectoryError:
@@ -78,14 +86,14 @@ def read_rows(path: Path, max_rows: int = 0, *, may_be_empty: bool = False) -> l
     return rows
 
 
-def _read(path: Path) -> Iterator[EvaluationRow]:
+def _read(path: Path, media: bool) -> Iterator[EvaluationRow]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             text = line.removeprefix(b"\xef\xbb\xbf").strip()
             if not text:
                 continue
             try:
-                yield _row(msgspec.json.decode(text), number)
+                yield _row(msgspec.json.decode(text), number, media)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise UserError(f"{path} line {number} is not valid JSON: {error}.") from None
             except _RowError as error:
@@ -96,7 +104,7 @@ class _RowError(ValueError):
     """What is wrong with a row; the caller knows the line."""
 
 
-def _row(row: Any, line: int) -> EvaluationRow:
+def _row(row: Any, line: int, with_media: bool) -> EvaluationRow:
     if not isinstance(row, dict):
         raise _RowError("a row must be a JSON object.")
     for asked, answered in PLAIN_KEYS:
@@ -106,26 +114,35 @@ def _row(row: Any, line: int) -> EvaluationRow:
                 raise _RowError(f"{asked!r} and {answered!r} must be texts that are not empty.")
             return EvaluationRow(line, (), prompt, reference)
     if "messages" in row:
-        turns = [_turn(turn, "content") for turn in _list(row, "messages")]
+        key, given = "content", _list(row, "messages")
         if row.get("context"):
-            turns.insert(0, {"role": "system", "content": _text(row["context"])})
+            given = [{"role": "system", "content": row["context"]}, *given]
     elif "contents" in row:
-        turns = [_turn(turn, "parts") for turn in _list(row, "contents")]
+        key, given = "parts", _list(row, "contents")
         system = row.get("systemInstruction", row.get("system_instruction"))
         if isinstance(system, dict):
-            turns.insert(0, {"role": "system", "content": _text(system.get("parts"))})
+            given = [{"role": "system", "parts": system.get("parts")}, *given]
     else:
         raise _RowError(
             "a row needs 'messages', 'contents', 'prompt' and 'completion', "
             "or 'input_text' and 'output_text'."
         )
+    turns = [_turn(turn, key) for turn in given]
     last = max((i for i, turn in enumerate(turns) if turn["role"] == ASSISTANT), default=-1)
     if last < 0:
         raise _RowError("no turn of the assistant, so there is no reference to compare with.")
     before = tuple(turns[:last])
     if not any(turn["role"] == "user" for turn in before):
         raise _RowError("no turn of the user precedes the assistant's last turn.")
-    return EvaluationRow(line, before, for_people(before), turns[last]["content"])
+    if any(map(_media, _parts(given[last][key]))):
+        raise _RowError("the last answer holds media, and only texts can be compared.")
+    media: tuple[dict[str, Any], ...] = ()
+    if any(_media(part) for turn in given[:last] for part in _parts(turn[key])):
+        if not with_media:
+            raise _RowError("only text can be evaluated here; leave rows with media out.")
+        pairs = zip(turns, given[:last], strict=False)
+        media = tuple({"role": turn["role"], key: _as_written(raw[key])} for turn, raw in pairs)
+    return EvaluationRow(line, before, for_people(before), turns[last]["content"], media)
 
 
 def for_people(messages: tuple[dict[str, str], ...]) -> str:
@@ -150,15 +167,35 @@ def _turn(turn: Any, key: str) -> dict[str, str]:
     return {"role": ASSISTANT if role == "model" else role, "content": _text(turn.get(key))}
 
 
+def _parts(content: Any) -> list[Any]:
+    if isinstance(content, str):
+        return [{"text": content}]
+    return content if isinstance(content, list) else [content]
+
+
+def _as_written(content: Any) -> Any:
+    return content if isinstance(content, str) else _parts(content)
+
+
+def _media(part: Any) -> str:
+    """What a part that is no text holds, for people; empty for text."""
+    held = next((part[key] for key in MEDIA_KEYS if key in part), None) if part else None
+    if not isinstance(held, dict):
+        return ""
+    mime = held.get("mimeType") or held.get("mime_type") or "image"
+    uri = str(held.get("fileUri") or held.get("file_uri") or held.get("url") or "")
+    return f"[{mime}]" if not uri or uri.startswith("data:") else f"[{mime} {uri}]"
+
+
 def _text(content: Any) -> str:
-    """The text of a string, a part or a list of parts."""
-    if isinstance(content, dict):
-        content = [content]
-    if isinstance(content, list):
-        texts = [part["text"] for part in content if isinstance(part, dict) and "text" in part]
-        if len(texts) < len(content) or not all(isinstance(text, str) for text in texts):
-            raise _RowError("only parts of text can be evaluated; leave rows with media out.")
-        content = "".join(texts)
-    if not isinstance(content, str) or not content:
+    """The text of a string, a part or a list of parts, in which media stand as what they are."""
+    parts = _parts(content)
+    if not all(isinstance(part, dict) for part in parts):
         raise _RowError("every turn needs a text that is not empty.")
-    return content
+    texts = [_media(part) or part.get("text") for part in parts]
+    if not all(isinstance(text, str) for text in texts):
+        raise _RowError("a part is neither text nor media that a model can be asked about.")
+    text = ("\n" if any(map(_media, parts)) else "").join(map(str, texts))
+    if not text:
+        raise _RowError("every turn needs a text that is not empty.")
+    return text

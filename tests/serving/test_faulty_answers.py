@@ -142,6 +142,12 @@ def test_a_stream_without_its_answer_fails_the_smoke_test(
         assert "chat, streamed" in report.read_text(encoding="utf-8")
 
 
+def test_half_a_letter_need_not_be_streamed(server: Faulty) -> None:
+    server.says = lambda path, text: "\ufffd"
+    server.sends = streams(DONE)
+    assert examine_endpoint(endpoint=ENDPOINT, base_model=MODEL, prompts=["hello"]).failures == []
+
+
 def test_what_is_not_understood_fails_the_smoke_test(server: Faulty, tmp_path: Path) -> None:
     server.sends = lambda path, body: b"<p>busy" if "/chat" in path else None
     result = examine_endpoint(

@@ -239,7 +239,12 @@ class _Test:
         self._ways = [way for way in self._ways if not way.extra]
         broken = len(self.result.failures) > before
         counting = self._counting(case, answers)
-        spoken = {way.surface: way.name for way, a in answers.items() if a.text and not way.stream}
+        # What is left of a letter that was cut off is not streamed.
+        spoken = {
+            way.surface: way.name
+            for way, answer in answers.items()
+            if answer.text.strip("\ufffd") and not way.stream
+        }
         for way, answer in answers.items():
             failures = case.failures(answer.text, answer.seconds) if way is counting else []
             if not answer.text and way.stream and way.surface in spoken and not case.may_be_empty:

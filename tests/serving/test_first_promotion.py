@@ -26,6 +26,7 @@ from sft_local.control import LocalVertex
 from sft_local.stand_in import LABEL as LOCAL_LABEL
 
 MODEL = "qwen/qwen3@qwen3-8b"
+ROW = '{"prompt": "number 1", "completion": "never this"}\n'
 TERRAFORM = {"team": "search", "made-by": "terraform"}
 
 
@@ -274,6 +275,32 @@ def test_models_without_requests_are_not_taken_for_an_empty_endpoint(
     ).result(90)
     with pytest.raises(UserError, match="of which none gets requests"):
         promote_model(wanted(empty, "refused", f"{registered}@1"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "gate", "message"),
+    [
+        (None, "exact_match >= 1", "rows.jsonl does not exist"),
+        ("", "exact_match >= 1", "has no rows"),
+        ('{"prompt": "number 1"}\n', "exact_match >= 1", "line 1: a row needs"),
+        (ROW, "exact_mtch >= 1", "did you mean exact_match?"),
+        (ROW, "exact_match >=", "is not an expression"),
+        (ROW, "loss < 1", "loss, which is not measured here"),
+        # What kind of answers they are, only the rows say.
+        (ROW, "json_valid >= 1", "a metric of the task json; the task here is qa"),
+    ],
+)
+def test_rows_and_gate_are_looked_at_before_a_machine_is_paid_for(
+    rows: str | None, gate: str, message: str, empty: str, command: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    if rows is not None:
+        path.write_text(rows)
+    options = ("endpoints", "promote", empty, "gs://nowhere/weights", "-m", MODEL)
+    refused = command(*options, "--evaluation", str(path), "--gate", gate)
+    assert refused.exit_code == 2, refused.output
+    assert message in refused.stderr
+    assert "Deploying" not in refused.stderr
 
 
 def test_weights_are_measured_by_themselves_and_promoted_on_the_command_line(

@@ -156,6 +156,37 @@ def evaluate_endpoint(
     return result
 
 
+def check_evaluation(
+    *,
+    project: str,
+    base_model: str = "",
+    base_endpoint: str = "",
+    evaluation_path: Path,
+    settings: Settings = PLAIN,
+) -> None:
+    """Refuse what `evaluate_endpoint` would refuse, before there is an endpoint to ask.
+
+    The arguments are those of `evaluate_endpoint`.
+
+    Raises:
+        UserError: There are no rows, one of them is unusable, or a setting does not suit them.
+    """
+    base_name = base_endpoint or _gemini(base_model)
+    rows = read_rows(evaluation_path)
+    settings.check(base_name, "base_endpoint_resource_name", ASKED)
+
+    from sft_components.evaluation.outcome import prepare
+
+    prepare(
+        settings,
+        rows,
+        project=project,
+        compared=bool(base_name),
+        extra=ASKED,
+        log=lambda _: None,
+    )
+
+
 def _gemini(base_model: str) -> str:
     """The name of `base_model` where it can be asked without an endpoint of ours; else empty."""
     try:

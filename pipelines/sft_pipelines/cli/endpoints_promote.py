@@ -98,7 +98,9 @@ def promote(
     """
     from dataclasses import asdict
 
-    from sft_components.evaluation.gate import check_gate_expression, needs_base
+    from sft_components.evaluate_endpoint.work import check_evaluation
+    from sft_components.evaluation.gate import needs_base
+    from sft_components.evaluation.settings import Settings
     from sft_components.promote_model.settings import Promotion
     from sft_components.promote_model.shares import check_first
     from sft_components.promote_model.work import promote_model
@@ -134,13 +136,20 @@ def promote(
             raise UserError("--gate needs rows to measure: give --evaluation.")
         if not endpoint.deployed:
             check_first(endpoint.name, share, test_share)
-            check_gate_expression(gate)
             if needs_base(gate):
                 raise UserError(
                     f"The gate {gate!r} compares with what {endpoint.name} serves, which is "
                     "nothing yet: name metrics of the new model alone."
                 )
-    old = endpoint.name if endpoint.deployed else ""
+        old = endpoint.name if endpoint.deployed else ""
+        if evaluation is not None:
+            check_evaluation(
+                project=endpoint.name.split("/")[1],
+                base_model=base_model,
+                base_endpoint=old,
+                evaluation_path=evaluation,
+                settings=Settings(gate=gate),
+            )
     examine = _examine(wanted, old, evaluation, gate, report) if evaluation else None
     result = promote_model(wanted, examine=examine, log=_log)
     if as_json:

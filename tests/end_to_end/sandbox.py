@@ -58,7 +58,7 @@ class Sandbox:
         assignments = [part for k, v in values.items() for part in ("-p", f"{k}={v}")]
         return self.command("run", str(template), "--local", "--base-model", "tiny", *assignments)
 
-    def run(self, command: list[str], timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def run(self, command: list[str], timeout: float = 540) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command,
             cwd=self.folder,
@@ -165,7 +165,7 @@ class Server(Sandbox):
         ]
 
 
-def until(reached: Callable[[], object], seconds: float = 240) -> None:
+def until(reached: Callable[[], object], seconds: float = 540) -> None:
     """Wait until `reached` is true."""
     end = time.monotonic() + seconds
     while not reached():

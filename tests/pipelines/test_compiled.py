@@ -1,5 +1,6 @@
 """What is committed in compiled/ is what the sources compile to, and can be run."""
 
+import json
 import re
 import subprocess
 import sys
@@ -45,6 +46,14 @@ def test_committed_files_are_up_to_date(compiled_elsewhere: Path):
     assert len(fresh) == len(COMPONENTS) + len(PIPELINES)
     stale = [name for name in fresh if fresh[name] != committed[name]]
     assert stale == [], "run `make compile` and commit compiled/"
+
+
+@pytest.mark.parametrize("name", sorted(PIPELINES))
+def test_a_template_fits_into_one_kubernetes_object(name: str, compiled_elsewhere: Path):
+    text = (compiled_elsewhere / "pipelines" / f"{name.replace('_', '-')}.yaml").read_text()
+    spec = next(yaml.safe_load_all(text))
+    # Kubeflow Pipelines keeps it as JSON inside of Argo's JSON, of 1 MiB by default, beside its own.
+    assert len(json.dumps(json.dumps(spec))) < 1_000_000
 
 
 def halves(file: Path) -> tuple[str, str]:

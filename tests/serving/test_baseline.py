@@ -13,7 +13,11 @@ from sft_components.evaluate_model.baseline import served_weights
 from sft_components.evaluate_model.work import evaluate_model
 from sft_components.evaluation.outcome import Outputs
 from sft_components.evaluation.settings import Settings
-from sft_components.validate_pipeline.endpoints import check_promotable, check_serving
+from sft_components.validate_pipeline.endpoints import (
+    check_promotable,
+    check_serving,
+    compared_with,
+)
 from sft_local.control import LocalVertex
 
 
@@ -69,6 +73,18 @@ def test_an_endpoint_that_is_not_there_is_told_before_the_tuning(
     finally:
         requests.delete(f"{vertex.api_url}/faults", timeout=30)
     assert "promote_to_endpoint could not be looked at: 403" in lines[0]
+
+
+def test_the_first_model_of_an_endpoint_is_compared_with_its_base(serve: Serve) -> None:
+    lines: list[str] = []
+    empty, other = serve("to-be-filled").name, serve("in-use", "1").name
+    assert compared_with(empty, empty, lines.append) == ""
+    assert lines == [f"{empty} serves nothing yet to compare with: the base model takes its place."]
+    assert compared_with(other, other, print) == other
+    # One that is not to be filled is missed.
+    assert compared_with(empty, other, print) == empty
+    assert compared_with(empty, "", print) == empty
+    assert compared_with("", empty, print) == ""
 
 
 def test_an_endpoint_without_weights_to_compare_with_is_refused(

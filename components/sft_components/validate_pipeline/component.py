@@ -88,6 +88,7 @@ def validate_pipeline(
         ("run_uri", str),
         ("evaluation", str),
         ("data_version", str),
+        ("baseline_endpoint", str),
     ],
 ):
     """Check a run's settings before anything is read, sent or paid for.
@@ -167,8 +168,8 @@ def validate_pipeline(
 
     Returns:
         The model's name in the catalogue, the tuning mode, the output folder, the run's folder in
-        it, where the tuned model is evaluated (checkpoint, large-checkpoint, endpoint or none), and
-        what changes when a data set is written.
+        it, where the tuned model is evaluated (checkpoint, large-checkpoint, endpoint or none),
+        what changes when a data set is written, and the endpoint of what it is compared with.
     """
     from collections import namedtuple
 
@@ -254,7 +255,15 @@ def validate_pipeline(
         )
     outputs = namedtuple(
         "ValidatePipelineOutputs",
-        ["base_model", "tuning_mode", "output_uri", "run_uri", "evaluation", "data_version"],
+        [
+            "base_model",
+            "tuning_mode",
+            "output_uri",
+            "run_uri",
+            "evaluation",
+            "data_version",
+            "baseline_endpoint",
+        ],
     )
     return outputs(
         result.base_model,
@@ -263,4 +272,5 @@ def validate_pipeline(
         result.run_uri,
         result.evaluation,
         result.data_version,
+        result.baseline_endpoint,
     )

@@ -11,6 +11,7 @@ from sft_components.evaluate_model.baseline import served_weights
 from sft_components.evaluation.settings import Settings
 from sft_components.promote_model.shares import check_first, check_public
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.names import same_resource
 from sft_components.vertex.prediction import EndpointSession, endpoint_connection
 from sft_components.vertex.retrying import reading
 
@@ -35,6 +36,29 @@ def check_serving(setting: str, endpoint: str, log: Callable[[str], None]) -> No
         raise UserError(
             f"{setting} is {endpoint}, but it serves no model: leave it out until it does."
         )
+
+
+def compared_with(baseline: str, promoted: str, log: Callable[[str], None]) -> str:
+    """The endpoint that the tuned model is compared with; empty: its base model is.
+
+    What is to be the first model of an endpoint cannot be compared with what serves there. A run
+    after it can, with the same settings.
+
+    Args:
+        baseline: `evaluation_baseline_endpoint`; may be empty.
+        promoted: `promote_to_endpoint`; may be empty.
+        log: Called with what was seen.
+
+    Raises:
+        UserError: There is no such endpoint.
+    """
+    if not (baseline and promoted and same_resource(baseline, promoted)):
+        return baseline
+    found = _described("evaluation_baseline_endpoint", baseline, log)
+    if found is None or found.get("deployedModels"):
+        return baseline
+    log(f"{baseline} serves nothing yet to compare with: the base model takes its place.")
+    return ""
 
 
 def check_baseline(endpoint: str, *, on_weights: bool, log: Callable[[str], None]) -> None:

@@ -41,6 +41,7 @@ from sft_components.validate_pipeline.endpoints import (
     check_promotable,
     check_run_network,
     check_serving,
+    compared_with,
 )
 from sft_components.vertex.buckets import check_bucket
 from sft_components.vertex.expiry import check_ttl
@@ -123,6 +124,8 @@ class ValidatedPipeline:
     accelerators as the pipeline has), at its endpoint, nowhere."""
     data_version: str
     """Changes whenever one of the data sets is written; empty without a project to ask in."""
+    baseline_endpoint: str
+    """What the tuned model is compared with; empty: its base model."""
 
 
 def validate_pipeline(
@@ -152,6 +155,11 @@ def validate_pipeline(
     if settings.evaluation_uri:
         served = model.family == "gemini" or model.route == "pipeline-job"
         evaluation = "endpoint" if served else _on_weights(model, settings)
+    if settings.project:
+        baseline = compared_with(
+            settings.evaluation_baseline_endpoint, settings.promote_to_endpoint, log
+        )
+        settings = replace(settings, evaluation_baseline_endpoint=baseline)
     asked = _check_evaluation(model, settings, evaluation, log)
     if settings.when_changed:
         check_marker_name(settings.when_changed)
@@ -189,6 +197,7 @@ def validate_pipeline(
         f"{settings.output_uri.rstrip('/')}/{settings.run_name}",
         evaluation,
         version,
+        settings.evaluation_baseline_endpoint,
     )
 
 

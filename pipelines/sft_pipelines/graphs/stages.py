@@ -285,7 +285,7 @@ def stages(
             judge_prompt=judge_prompt,
             judge_mode=judge_mode,
             judge_max_rows=judge_max_rows,
-            baseline_endpoint=evaluation_baseline_endpoint,
+            baseline_endpoint=checked.outputs["baseline_endpoint"],
             work_uri=checked.outputs["run_uri"],
             min_exact_match=min_exact_match,
             min_improvement=min_improvement,

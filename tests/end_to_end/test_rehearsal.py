@@ -44,7 +44,13 @@ def test_the_whole_way(sandbox: Sandbox):
     for step in ("evaluate", "launch-sft"):
         report = re.search(rf"report of [\w-]+: (\S+{step}\S*\.html)", done.stdout)
         assert report
-        assert "loss over step: training ends at" in Path(report[1]).read_text()
+        page = Path(report[1]).read_text()
+        assert "loss over step: training ends at" in page
+        assert "stands in for meta/llama3_1@llama-3.1-8b-instruct on this machine" in page
+    facts = json.loads((Path(report[1]).parent / "run.json").read_text())
+    assert (Path(report[1]).parent / "steps" / facts["run_name"]).is_dir()
+    assert f"run {facts['run_name']}, in {Path(report[1]).parent}" in done.stdout
+    assert "google.com" not in done.stdout
     assert wait_until_gone(sandbox, 5) == []
 
 

@@ -112,6 +112,10 @@ def test_the_public_template_takes_its_own_inputs_only(tmp_path: Path):
     ("parameters", "says"),
     [
         ({"large_model_reference": "meta/llama3_1@llama-3.1-8b-instuct"}, "llama-3.1-8b-instruct"),
+        (
+            {"large_model_reference": "gemini-2.5-flash"},
+            "run tune-gemini-model, or tune-large-model",
+        ),
         ({"tuning_mode": "LORA"}, "tuning_mode is 'LORA': write one of '', PEFT_ADAPTER, FULL"),
         ({"on_long": "cut"}, "on_long is 'cut': write one of fail, warn, drop, truncate"),
         ({"adapter_size": 5}, "adapter_size is 5"),

@@ -52,7 +52,7 @@ def test_committed_files_are_up_to_date(compiled_elsewhere: Path):
 def test_a_template_fits_into_one_kubernetes_object(name: str, compiled_elsewhere: Path):
     text = (compiled_elsewhere / "pipelines" / f"{name.replace('_', '-')}.yaml").read_text()
     spec = next(yaml.safe_load_all(text))
-    # Kubeflow Pipelines keeps it as JSON inside of Argo's JSON, of 1 MiB by default, beside its own.
+    # Kubeflow Pipelines keeps it as JSON within Argo's JSON: 1 MiB by default, with Argo's own.
     assert len(json.dumps(json.dumps(spec))) < 1_000_000
 
 

@@ -103,6 +103,14 @@ def test_a_row_that_is_refused_counts_as_wrong(tmp_path: Path, rows: Path, serve
     assert evaluate(tmp_path, rows, base_endpoint=BASE, gate=gate).passed
 
 
+def test_a_first_row_that_is_too_long_does_not_end_it(
+    tmp_path: Path, rows: Path, server: Faulty
+) -> None:
+    rows.write_text(rows.read_text().replace("row 0", "row 0 " * 9, 1))
+    server.fault = lambda number, text: 400 if len(text) > 10 else None
+    assert evaluate(tmp_path, rows, gate="refused == 1").passed
+
+
 @pytest.mark.parametrize("model", ["base", "tuned"])
 def test_the_rows_that_were_refused_do_not_decide_the_gate(
     tmp_path: Path, rows: Path, server: Faulty, model: str

@@ -104,13 +104,15 @@ def evaluate_endpoint(
         spoken["base"] = _spoken(base_name, rows)
     place = outputs.predictions
     kept = KeptAnswers(work_uri or place.with_name(f"{place.name}.answers"), project)
+    # The one that is least likely to be refused for its length.
+    shortest = min(rows, key=lambda row: len(row.prompt))
     try:
         # Both are tried before the first is asked everything.
         chosen: dict[str, Dialect] = {}
         for name, model in list(models.items()):
             try:
                 chosen[name] = find_dialect(
-                    model, spoken[name], rows[0], max_new_tokens, kept, log, warm_up_s
+                    model, spoken[name], shortest, max_new_tokens, kept, log, warm_up_s
                 )
             except UserError as error:
                 # A retired base model is no reason to throw away what its tuning cost.

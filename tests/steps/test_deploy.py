@@ -67,13 +67,14 @@ def deploy(run_name: str, checkpoint_uri: str, lines: list[str], **more: Any) ->
     )
 
 
-def release(run_name: str, lines: list[str]) -> None:
+def release(run_name: str, lines: list[str], when_changed: str = "") -> None:
     released = release_endpoint(
         project=PROJECT,
         location=LOCATION,
         tuning_location=LOCATION,
         run_name=run_name,
         succeeded=False,
+        when_changed=when_changed,
         log=lines.append,
     )
     assert released.endpoint == ""
@@ -340,9 +341,10 @@ def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deployments, "_unended", without_the_model)
 
 
+@pytest.mark.parametrize("tuned_by", ["itself", "an earlier run"])
 @pytest.mark.usefixtures("unnamed")
 def test_a_deployment_that_does_not_say_whose_it_is_is_waited_for(
-    checkpoint: str, faults: Any, monkeypatch: pytest.MonkeyPatch
+    tuned_by: str, checkpoint: str, faults: Any, monkeypatch: pytest.MonkeyPatch
 ):
     # The endpoint may come later.
     monkeypatch.setattr(work, "get_endpoint", lambda *_: None)
@@ -357,8 +359,8 @@ def test_a_deployment_that_does_not_say_whose_it_is_is_waited_for(
     lines: list[str] = []
     release("has-not-tuned", lines)
     assert waiting not in lines
-    monkeypatch.setattr(RunJobs, "have_tuned", lambda _: True)
-    release("has-tuned", lines)
+    monkeypatch.setattr(RunJobs, "have_tuned", lambda _: tuned_by == "itself")
+    release("has-tuned", lines, "" if tuned_by == "itself" else "nightly")
     assert waiting in lines
     assert not deployments.unnamed_deployments(CONNECTION)
 

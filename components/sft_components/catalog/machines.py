@@ -1,6 +1,7 @@
 """Whether a machine and its accelerators fit one another, and which machine serves a model."""
 
 import difflib
+from typing import Literal
 
 from sft_components.catalog.lookup import load_catalog
 from sft_components.catalog.schema import Machine, ModelSpec, Serving
@@ -105,6 +106,14 @@ def too_small(model: ModelSpec, machine_type: str) -> str:
         f"The {model.parameters:g} billion parameters of {model.name} do not fit {machine_type} "
         f"({machine.accelerator_count} x {machine.accelerator_type}): take a machine {cure}."
     )
+
+
+def gpu_quota(way: Literal["serving", "training"], accelerator_type: str) -> str:
+    """The metric that limits accelerators in endpoints, or in training jobs and pipeline steps."""
+    # Of the two with 80 GB only the A100 has a smaller sister to be told from.
+    kind = accelerator_type.lower()
+    kind = kind.removesuffix("_80gb") if "h100" in kind else kind
+    return f"custom_model_{way}_{kind}_gpus"
 
 
 def check_replicas(minimum: int, maximum: int) -> None:

@@ -96,6 +96,7 @@ def deploy_by_hand(
         display_name=display_name,
         resources=resources,
         log=log,
+        base_model=base_model,
         service_account=service_account,
         alone=bool(network),
     )

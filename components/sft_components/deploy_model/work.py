@@ -161,7 +161,13 @@ def deploy_model(
             for choice in choices
         ]
     deployment = _Deployment(
-        Connection(project, location), run_name, checkpoint_uri, model_display_name, replicas, log
+        Connection(project, location),
+        run_name,
+        model_spec.name,
+        checkpoint_uri,
+        model_display_name,
+        replicas,
+        log,
     )
     endpoint, machine = deployment.find(), ""
     if endpoint is not None:
@@ -201,6 +207,7 @@ class _Deployment:
         self,
         connection: Connection,
         run_name: str,
+        base_model: str,
         checkpoint_uri: str,
         display_name: str,
         replicas: Replicas,
@@ -210,6 +217,7 @@ class _Deployment:
         self._garden: Any = connection.client(ModelGardenServiceClient)
         self.connection = connection
         self._run_name = run_name
+        self._base_model = base_model
         self._checkpoint_uri = checkpoint_uri
         self._display_name = display_name
         self._replicas = replicas
@@ -265,7 +273,7 @@ class _Deployment:
             code, message = error
             if not is_shortage(code, message):
                 raise UserError(f"The deployment failed: {failures.explain(message)}")
-            advice = explain(message, machine, self.connection.location, tried)
+            advice = explain(message, machine, self.connection.location, tried, self._base_model)
             if machine is choices[-1]:
                 raise UserError(f"No machine could be had ({', '.join(tried)}). {advice}")
             self._log(f"WARNING: {advice}")

@@ -42,6 +42,8 @@ class Challenger:
     resources: Sequence[types.DedicatedResources]
     """What it is served on, in the order in which it is tried."""
     log: Callable[[str], None]
+    base_model: str = ""
+    """What was tuned, as the catalogue names it; empty: not known."""
     service_account: str = ""
     """Account that its container runs as."""
     alone: bool = False
@@ -83,7 +85,8 @@ class Challenger:
             code, message = error
             if not is_shortage(code, message):
                 raise UserError(f"The deployment at {self.endpoint} failed: {message}")
-            advice = explain(message, machine, self.endpoint.split("/")[3], tried)
+            region = self.endpoint.split("/")[3]
+            advice = explain(message, machine, region, tried, self.base_model)
             if resources is self.resources[-1]:
                 raise UserError(f"No machine could be had ({', '.join(tried)}). {advice}")
             self.log(f"WARNING: {advice}")

@@ -266,6 +266,7 @@ class _Work:
             display_name=wanted.model_display_name or model.display_name,
             resources=resources,
             log=self._log,
+            base_model=wanted.base_model,
             service_account=wanted.service_account,
         )
         if wanted.tested_endpoint:

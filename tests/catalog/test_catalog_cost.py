@@ -75,7 +75,7 @@ def test_serving_costs_by_model_and_by_machine() -> None:
 def test_a_machine_is_given_in_full_or_not_at_all() -> None:
     check_machine("", "", 0)
     check_machine("g2-standard-48", "NVIDIA_L4", 4)
-    check_machine("a9-newgpu-8g", "NVIDIA_NEW", 8, allow_unlisted=True)
+    check_machine("a9-newgpu-8g", "NVIDIA_L4", 8, allow_unlisted=True)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,8 @@ def test_a_machine_that_does_not_fit_names_what_does(
 def test_an_unlisted_machine_needs_its_accelerators() -> None:
     with pytest.raises(UserError, match="accelerator type and count"):
         check_machine("a9-newgpu-8g", "", 0, allow_unlisted=True)
+    with pytest.raises(UserError, match="Unknown accelerator 'NVIDIA_NEW'"):
+        check_machine("a9-newgpu-8g", "NVIDIA_NEW", 8, allow_unlisted=True)
 
 
 def test_the_suggested_machine_is_the_models() -> None:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from sft_pipelines.templates import LEGACY, OPEN_MODEL, accelerators_of, models_of, template
+from sft_components.catalog.machines import accelerators_of
+from sft_pipelines.templates import LEGACY, OPEN_MODEL, models_of, template
 
 
 def legacy_template(name: str, kind: str, default: str, families: tuple[str, str]) -> Any:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from kfp import dsl
 
 from sft_components.catalog import load_catalog
-from sft_components.catalog.machines import EVALUATED_ON, weights_fit
-from sft_pipelines.graphs.evaluation import MACHINES, evaluation_graph
+from sft_components.catalog.machines import accelerators_of
+from sft_pipelines.graphs.evaluation import evaluation_graph
 from sft_pipelines.graphs.stages import stages
 from sft_pipelines.inputs import INPUTS, REQUIRED
 
@@ -190,20 +190,6 @@ def models_of(*families: str, retired: bool = False) -> str:
     catalog = load_catalog()
     names = [m.name for family in families for m in catalog.in_family(family, retired=retired)]
     return ", ".join(names)
-
-
-def accelerators_of(*families: str) -> int:
-    """On how many accelerators the largest model of the families is evaluated.
-
-    One that fits no machine does not count: `validate_pipeline` refuses to evaluate it.
-    """
-    catalog = load_catalog()
-    models = [model for family in families for model in catalog.in_family(family)]
-    counts = [
-        next((n for n in sorted(MACHINES) if weights_fit(model, EVALUATED_ON, n)), 1)
-        for model in models
-    ]
-    return max(counts)
 
 
 def open_model_template(family: str, title: str, default: str) -> Any:

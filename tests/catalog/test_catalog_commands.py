@@ -58,6 +58,7 @@ def test_an_estimate_of_tuning_and_serving() -> None:
     assert told["tuning"]["low"] < 10.05 < told["tuning"]["high"]
     assert told["serving"]["machine_type"] == "g2-standard-24"
     assert told["serving"]["usd_per_hour"] == 2.30
+    assert told["evaluation"] == {"machine_type": "g2-standard-12", "usd_per_hour": 1.15}
 
 
 def test_an_estimate_warns_of_a_machine_that_is_too_small() -> None:

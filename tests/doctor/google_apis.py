@@ -69,6 +69,11 @@ def healthy() -> dict[str, Any]:
                     {"effectiveLimit": "0"},
                     {"effectiveLimit": "4", "dimensions": {"region": "us-central1"}},
                 ),
+                quota(
+                    "custom_model_training_nvidia_l4_gpus",
+                    "Custom model training Nvidia L4 GPUs per region",
+                    {"effectiveLimit": "1"},
+                ),
             ]
         },
         f"iam.googleapis.com/v1/projects/-/serviceAccounts/{STEPS}:testIamPermissions": ALL,

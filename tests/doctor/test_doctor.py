@@ -22,11 +22,13 @@ from tests.doctor.google_apis import (
 )
 from typer.testing import CliRunner
 
+from sft_components.catalog import load_catalog
 from sft_local import control
 from sft_pipelines.cli.app import app
 from sft_pipelines.doctor import examination
 from sft_pipelines.doctor.examination import Wanted, examine
 from sft_pipelines.doctor.lines import Line, ok
+from sft_pipelines.doctor.places import _quotas
 
 MODEL = "meta/llama3_1@llama-3.1-8b-instruct"
 WANTED = Wanted(PROJECT, "us-central1", MODEL, f"gs://{BUCKET}/rows.jsonl", "", KEY)
@@ -98,6 +100,10 @@ BUCKET_PATH = f"{STORAGE}/storage/v1/b/{BUCKET}"
         (QUOTAS, {"metrics": [{"displayName": "", "metric": "a/custom_model_serving_nvidia_l4_gpus",
                                "consumerQuotaLimits": [{"quotaBuckets": [{}]}]}]},
          "quota custom_model_serving_nvidia_l4_gpus", "iam-admin/quotas"),
+        # It is another than that of serving: the evaluation is a step, and steps are training jobs.
+        (QUOTAS, {"metrics": [{"metric": "a/custom_model_training_nvidia_l4_gpus",
+                               "consumerQuotaLimits": [{"quotaBuckets": [{}]}]}]},
+         "quota custom_model_training_nvidia_l4_gpus", "iam-admin/quotas"),
         (f"{KMS}/v1/{KEY}", {"purpose": "ENCRYPT_DECRYPT", "primary": {"state": "DESTROYED"}},
          f"encryption key {KEY}", "gcloud kms keys versions list"),
         (f"{KMS}/v1/{KEY}:getIamPolicy", {}, f"encryption key {KEY}, service agent",
@@ -109,6 +115,25 @@ def test_a_fault_is_told_with_the_command_that_mends_it(
 ) -> None:
     wrong = [line for line in examined({**healthy(), path: answer}) if line.status == "not ok"]
     assert [line.name for line in wrong if cure in line.cure] == [name]
+
+
+@pytest.mark.parametrize(
+    ("model", "serving", "needed"),
+    [
+        ("meta/llama3-3@llama-3.3-70b-instruct", "custom_model_serving_nvidia_l4_gpus", 8),
+        ("qwen/qwen3@qwen3-32b", "custom_model_serving_nvidia_l4_gpus", 4),
+        # It fits no machine that a template evaluates on.
+        ("meta/llama4@llama-4-scout-17b-16e-instruct", "custom_model_serving_nvidia_h100_gpus", 0),
+        ("gemini-2.5-flash", "", 0),
+    ],
+)
+def test_the_evaluation_needs_as_many_accelerators_as_its_template_takes(
+    model: str, serving: str, needed: int
+) -> None:
+    catalog = load_catalog()
+    named = {title: count for title, count, _ in _quotas(catalog, catalog.find(model))}
+    assert named.get("custom_model_training_nvidia_l4_gpus", 0) == needed
+    assert not serving or serving in named
 
 
 @pytest.mark.parametrize("path", [path for path in healthy() if KEY not in path])

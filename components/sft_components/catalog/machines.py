@@ -96,6 +96,31 @@ def weights_fit(model: ModelSpec, accelerator_type: str, accelerator_count: int)
     return 2 * model.parameters <= 0.9 * each * accelerator_count
 
 
+def accelerators_of(*families: str) -> int:
+    """On how many accelerators the template for `families` evaluates its largest models.
+
+    One that fits no machine does not count: `validate_pipeline` refuses to evaluate it.
+    """
+    catalog = load_catalog()
+    models = [model for family in families for model in catalog.in_family(family)]
+    counts = [
+        next((n for n in sorted(EVALUATION_MACHINES) if weights_fit(model, EVALUATED_ON, n)), 1)
+        for model in models
+    ]
+    return max(counts)
+
+
+def evaluation_accelerators(model: ModelSpec) -> int:
+    """On how many accelerators the template of its family evaluates `model`.
+
+    0: on none, as it is asked through an endpoint, or fits no machine.
+    """
+    if model.family == "gemini" or model.route == "pipeline-job":
+        return 0
+    counts = (1, accelerators_of(model.family))
+    return next((count for count in counts if weights_fit(model, EVALUATED_ON, count)), 0)
+
+
 def too_small(model: ModelSpec, machine_type: str) -> str:
     """What to tell of a machine that the model's weights do not fit, else nothing."""
     machine = load_catalog().machines.get(machine_type)

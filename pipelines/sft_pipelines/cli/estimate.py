@@ -112,6 +112,7 @@ def estimate(
         )
         cost = estimate_tuning_cost(spec, given.tokens, long.epochs, given.estimated)
         hourly = serving_cost_per_hour(machine or spec, replicas)
+    evaluation = _evaluation(spec)
     served_on = machine or (spec.serving.machine_type if spec.serving else "")
     serving = {
         "machine_type": served_on,
@@ -131,14 +132,26 @@ def estimate(
                 "training_set": asdict(given),
                 "length": asdict(long),
                 "tuning": cost.as_dict(),
+                "evaluation": evaluation,
                 "serving": serving,
                 "total": _total(cost, serving["usd"]),
                 "notes": spec.notes,
             }
         )
     else:
-        _print(spec, chosen, given, long, cost, serving)
+        _print(spec, chosen, given, long, cost, evaluation, serving)
     check_budget(cost, max_cost_usd)
+
+
+def _evaluation(spec: "ModelSpec") -> dict[str, Any] | None:
+    """The machine of the evaluation on weights; None: there is none of its own."""
+    from sft_components.catalog.cost import serving_cost_per_hour
+    from sft_components.catalog.machines import EVALUATION_MACHINES, evaluation_accelerators
+
+    machine = EVALUATION_MACHINES.get(evaluation_accelerators(spec))
+    if machine is None:
+        return None
+    return {"machine_type": machine, "usd_per_hour": serving_cost_per_hour(machine)}
 
 
 def _total(cost: "CostEstimate", serving_usd: Any) -> dict[str, float | None]:
@@ -179,6 +192,7 @@ def _print(
     given: "TrainingSet",
     long: "Length",
     cost: "CostEstimate",
+    evaluation: dict[str, Any] | None,
     serving: dict[str, Any],
 ) -> None:
     from rich.text import Text
@@ -199,6 +213,13 @@ def _print(
             )
         )
     out.print(Text(f"Tuning   {cost}"))
+    if evaluation:
+        out.print(
+            Text(
+                f"Evaluate ${evaluation['usd_per_hour']:,.2f} an hour on "
+                f"{evaluation['machine_type']}, while held-out rows are answered"
+            )
+        )
     hourly, served_on, hours = serving["usd_per_hour"], serving["machine_type"], serving["hours"]
     if served_on and hourly is not None:
         machines = f"{serving['replicas']} x {served_on}" if serving["replicas"] > 1 else served_on

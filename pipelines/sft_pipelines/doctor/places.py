@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sft_components.catalog import Catalog, ModelSpec
+from sft_components.catalog.machines import EVALUATED_ON, evaluation_accelerators, gpu_quota
 from sft_components.vertex.buckets import is_near
 from sft_pipelines import roles
 from sft_pipelines.doctor.access import Project
@@ -127,7 +128,7 @@ def look_at_model(catalog: Catalog, model: ModelSpec, location: str) -> Iterator
 def look_at_quotas(
     asker: Asker, project: str, catalog: Catalog, model: ModelSpec, location: str
 ) -> Iterator[Line]:
-    """Whether the quotas that the model needs leave room for one job and one endpoint."""
+    """Whether the quotas leave room for one tuning, its evaluation and one endpoint."""
     wanted = list(_quotas(catalog, model))
     if not wanted:
         return
@@ -162,9 +163,13 @@ def _quotas(catalog: Catalog, model: ModelSpec) -> Iterator[tuple[str, int, str]
     if model.route == "pipeline-job":
         accelerator = catalog.legacy.accelerators["GPU"]
         yield accelerator.quota, accelerator.quota_multiple, accelerator.tuning_region
-    elif model.serving is not None:
-        kind = model.serving.accelerator_type.lower().removesuffix("_80gb")
-        yield f"custom_model_serving_{kind}_gpus", model.serving.accelerator_count, ""
+        return
+    if model.serving is not None:
+        serving = gpu_quota("serving", model.serving.accelerator_type)
+        yield serving, model.serving.accelerator_count, ""
+    # The steps of a pipeline are training jobs of the service.
+    if needed := evaluation_accelerators(model):
+        yield gpu_quota("training", EVALUATED_ON), needed, ""
 
 
 def _all_quotas(asker: Asker, project: str) -> list[dict[str, Any]]:

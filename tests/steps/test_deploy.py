@@ -1,5 +1,6 @@
 """Deployments that are short of machines, fail, or are ended in the middle."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceC
 from google.rpc import code_pb2
 
 from sft_components.catalog import load_catalog
+from sft_components.catalog.vllm import max_model_len, vllm_arguments
 from sft_components.deploy_model.plan import Replicas, machine_spec, machines
 from sft_components.deploy_model.shortage import explain, is_shortage
 from sft_components.deploy_model.work import deploy_model
@@ -439,11 +441,30 @@ def test_an_endpoint_that_does_not_exist_is_not_adopted(vertex: LocalVertex):
         ({"container_args": ["--gpu-memory-utilization=95"]}, "share above 0 and up to 1"),
         ({"container_args": ["--model=gs://other"]}, "--model, which is set by itself"),
         ({"container_args": ["--tensor-parallel-size=2"]}, "the machine has 1 accelerator"),
+        ({"container_args": ["--pipeline-parallel-size=2"]}, "the machine has 1 accelerator"),
+        ({"container_args": ["-O3"]}, "in its long form"),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused(changes: dict[str, Any], message: str):
     with pytest.raises(UserError, match=message):
         deploy("refused", "gs://nowhere/weights", [], **changes)
+
+
+def test_vllms_own_spellings_are_taken():
+    given = ["--max_model_len=16k", "--hf_overrides.rope_theta=1e6", "--data-parallel-size=2"]
+    assert vllm_arguments(None, 4, ["--tensor-parallel-size=2", *given]) == [
+        "--tensor-parallel-size=2",
+        "--max-model-len=16k",
+        # The name of a key is the model's own.
+        "--hf-overrides.rope_theta=1e6",
+        "--data-parallel-size=2",
+    ]
+    # As vLLM's parser reads them.
+    for text, tokens in [("16384", 16384), ("16K", 16384), ("25.6k", 25600), ("auto", 0)]:
+        assert max_model_len(text) == tokens
+    for text in ("0", "1.5M", "16 k", ""):
+        with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+            max_model_len(text)
 
 
 def test_replicas_go_to_zero_and_a_machine_is_asked_for_once():

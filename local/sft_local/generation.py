@@ -32,6 +32,8 @@ class Sampling:
     stop: tuple[str, ...] = ()
     """The answer ends before the first of these."""
     seed: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """What is added to a token's score, by the token's number."""
     passed: Mapping[str, Any] = field(default_factory=dict)
     """Other fields for the model server, in OpenAI's words."""
 
@@ -59,6 +61,8 @@ class Sampling:
             settings["repetition_penalty"] = self.repetition_penalty
         if self.min_tokens is not None:
             settings["min_new_tokens"] = self.min_tokens
+        if self.logit_bias:
+            settings["sequence_bias"] = [[[t], bias] for t, bias in self.logit_bias.items()]
         return json.dumps(settings)
 
     def body(self, server: ModelServer, asked: Asked) -> dict[str, Any]:
@@ -81,6 +85,8 @@ class Answer(NamedTuple):
     tokens: int = 0
     raw: Mapping[str, Any] = {}
     """The model server's own words."""
+    stop: str | None = None
+    """The stop sequence that ended it."""
 
 
 class StopFilter:
@@ -90,18 +96,18 @@ class StopFilter:
         """`stops`: the sequences."""
         self._stops = stops
         self._held = ""
-        self.stopped = False
-        """Whether a stop sequence has been met."""
+        self.met: str | None = None
+        """The stop sequence that has been met."""
 
     def feed(self, text: str) -> str:
         """What can be shown now that `text` has come."""
-        if self.stopped:
+        if self.met is not None:
             return ""
         self._held += text
-        found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
+        found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
-            self.stopped = True
-            shown, self._held = self._held[: min(found)], ""
+            at, self.met = min(found)
+            shown, self._held = self._held[:at], ""
             return shown
         # Held back: what may yet turn out to be the beginning of a stop sequence.
         longest = max((len(stop) - 1 for stop in self._stops), default=0)
@@ -159,10 +165,11 @@ async def complete(server: ModelServer, asked: Asked, sampling: Sampling) -> Ans
     usage = raw["usage"]
     return Answer(
         text,
-        "stop" if cut.stopped else choice["finish_reason"],
+        choice["finish_reason"] if cut.met is None else "stop",
         usage["prompt_tokens"],
         usage["completion_tokens"],
         raw,
+        cut.met,
     )
 
 
@@ -212,7 +219,7 @@ async def stream(server: ModelServer, asked: Asked, sampling: Sampling) -> Async
                 usage = chunk.get("usage") or {}
                 yield Answer(
                     text + cut.rest(),
-                    "stop" if cut.stopped else choice["finish_reason"],
+                    choice["finish_reason"] if cut.met is None else "stop",
                     usage.get("prompt_tokens", 0),
                     usage.get("completion_tokens", 0),
                 )

@@ -288,6 +288,8 @@ class Hosting:
         except OperationCancelledError:
             raise NotServedError(deployed_id) from None
         server.max_model_len = found.max_model_len
+        if found.surface == "vllm" and not server.max_model_len:
+            server.max_model_len = server.context
         if self._store.note(_KIND, deployed_id) is None:
             # Undeployed while its server was being started: nothing would ever end that.
             self._servers.release(server)

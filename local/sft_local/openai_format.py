@@ -1,6 +1,7 @@
 """vLLM's formats: the instances of Model Garden's image, and OpenAI's chat completions."""
 
 import json
+import uuid
 from asyncio import to_thread
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -17,10 +18,11 @@ CHAT_TOKENS = 1024
 """What stands here for vLLM's "up to the model's length"."""
 MAX_CHOICES = 8
 # What the model server understands beside the generation settings.
-_PASSED = ("frequency_penalty", "logit_bias", "tools")
+_PASSED = ("frequency_penalty", "tools")
+_MEDIA = ("image_url", "input_audio", "audio_url", "video_url", "file")
 # https://docs.vllm.ai/en/latest/api/vllm/sampling_params.html
 _RANGES: Mapping[str, tuple[float, float]] = {
-    "temperature": (0.0, float("inf")),
+    "temperature": (0.0, 2.0),
     "top_p": (1e-9, 1.0),
     "min_p": (0.0, 1.0),
     "frequency_penalty": (-2.0, 2.0),
@@ -79,23 +81,39 @@ def read_sampling(body: Mapping[str, Any], place: str, max_tokens: int) -> Sampl
     stop = (stop,) if isinstance(stop, str) else tuple(stop)
     if not all(isinstance(text, str) and text for text in stop):
         raise _refuse(f"{place}: stop must be a string, or a list of strings that are not empty.")
-    _number(body, "frequency_penalty", place)
+    if (_number(body, "frequency_penalty", place) or 0) <= -1:
+        # The model server makes 1 + it the repetition penalty.
+        raise ApiError("UNIMPLEMENTED", f"{place}: frequency_penalty is above -1 on this machine.")
     top_k = _integer(body, "top_k", place, -1)
-    return Sampling(
-        max_tokens=_integer(body, "max_completion_tokens", place, 1)
+    max_tokens = (
+        _integer(body, "max_completion_tokens", place, 1)
         or _integer(body, "max_tokens", place, 1)
-        or max_tokens,
+        or max_tokens
+    )
+    min_tokens = _integer(body, "min_tokens", place, 0)
+    if (min_tokens or 0) > max_tokens:
+        raise _refuse(f"{place}: min_tokens must be at most max_tokens, {max_tokens}.")
+    return Sampling(
+        max_tokens=max_tokens,
         temperature=_number(body, "temperature", place),
         top_p=_number(body, "top_p", place),
         # vLLM writes "all tokens" as -1 or 0.
         top_k=None if top_k is None else max(0, top_k),
         min_p=_number(body, "min_p", place),
-        min_tokens=_integer(body, "min_tokens", place, 0),
+        min_tokens=min_tokens,
         repetition_penalty=_number(body, "repetition_penalty", place),
         stop=stop,
-        seed=_integer(body, "seed", place, 0),
-        passed={key: body[key] for key in _PASSED if body.get(key) is not None},
+        seed=_integer(body, "seed", place, -(2**63)),
+        logit_bias=_logit_bias(body, place),
+        passed={key: body[key] for key in _PASSED if body.get(key)},
     )
+
+
+def _logit_bias(body: Mapping[str, Any], place: str) -> dict[int, float]:
+    try:
+        return {int(token): float(bias) for token, bias in (body.get("logit_bias") or {}).items()}
+    except (AttributeError, TypeError, ValueError):
+        raise _refuse(f"{place}: logit_bias must hold a number for each token's number.") from None
 
 
 def read_instance(instance: Any, place: str) -> tuple[Asked, Sampling]:
@@ -149,10 +167,10 @@ def _read_chat(body: Mapping[str, Any]) -> tuple[Asked, Sampling, int]:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise _refuse("'messages' must be a list that is not empty.")
-    for index, message in enumerate(messages):
-        role = message.get("role") if isinstance(message, dict) else None
-        if role not in ("system", "developer", "user", "assistant", "tool"):
-            raise _refuse(f"messages[{index}] must have a known 'role', got {role!r}.")
+    asked = [_read_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
+    options = body.get("stream_options")
+    if options and not (body.get("stream") and isinstance(options, dict)):
+        raise _refuse("'stream_options' must be an object, and only with 'stream': true.")
     for key in ("response_format", "logprobs"):
         if body.get(key) not in (None, False, {"type": "text"}):
             raise ApiError("UNIMPLEMENTED", f"No {key} on this machine.")
@@ -160,14 +178,37 @@ def _read_chat(body: Mapping[str, Any]) -> tuple[Asked, Sampling, int]:
     if choices > MAX_CHOICES:
         raise _refuse(f"n must be at most {MAX_CHOICES}, got {choices}.")
     sampling = read_sampling(body, "the request", CHAT_TOKENS)
-    asked = [{**m, "role": "system"} if m["role"] == "developer" else m for m in messages]
     return {"messages": asked}, sampling, choices
+
+
+def _read_message(message: Any, place: str) -> dict[str, Any]:
+    """A message as the chat template takes it: its parts, as vLLM joins them, are one text."""
+    role = message.get("role") if isinstance(message, dict) else None
+    if role not in ("system", "developer", "user", "assistant", "tool"):
+        raise _refuse(f"{place} must have a known 'role', got {role!r}.")
+    content = message.get("content", "")
+    if content is None and role == "assistant":
+        content = ""
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if not isinstance(parts, list):
+        raise _refuse(f"{place}: 'content' must be a text or a list of parts, got {content!r}.")
+    for part in parts:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in _MEDIA:
+            raise ApiError("UNIMPLEMENTED", f"{place}: no parts but text on this machine.")
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise _refuse(f"{place}: a part must have a known 'type', and 'text' if it is one.")
+    text = "\n".join(part["text"] for part in parts)
+    return {**message, "role": "system" if role == "developer" else role, "content": text}
 
 
 async def _read_fitting_chat(
     server: ModelServer, body: Mapping[str, Any]
 ) -> tuple[Asked, Sampling, int]:
     asked, sampling, choices = _read_chat(body)
+    if server.max_model_len and choices > 1 and sampling.temperature == 0:
+        # Only vLLM: Gemini answers the same several times.
+        raise _refuse(f"n must be 1 when using greedy sampling, got {choices}.")
     named = any(body.get(key) is not None for key in ("max_tokens", "max_completion_tokens"))
     return asked, await to_thread(fitted, server, asked, sampling, named=named), choices
 
@@ -184,10 +225,16 @@ async def answer_chat(server: ModelServer, body: Mapping[str, Any], model: str) 
     for index, answer in enumerate(answers):
         message = answer.raw["choices"][0]["message"]
         shown = {**message, "content": answer.text} if message.get("content") else message
-        choices.append({"index": index, "message": shown, "finish_reason": answer.finish})
+        choice = {"index": index, "message": shown, "finish_reason": answer.finish}
+        choices.append({**choice, "stop_reason": answer.stop})
     prompt, tokens = answers[0].prompt_tokens, sum(answer.tokens for answer in answers)
     usage = {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
-    return {**answers[0].raw, "model": model, "choices": choices, "usage": usage}
+    named = {"id": _new_id(), "model": model}
+    return {**answers[0].raw, **named, "choices": choices, "usage": usage}
+
+
+def _new_id() -> str:
+    return f"chatcmpl-{uuid.uuid4().hex[:16]}"
 
 
 async def stream_chat(
@@ -202,26 +249,31 @@ async def stream_chat(
     told = (body.get("stream_options") or {}).get("include_usage") is True
     used = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     chunk: dict[str, Any] = {}
+    named = {"id": _new_id(), "model": model}
     for index in range(count):
         cut = StopFilter(sampling.stop)
         found = chunks(server, asked, sampling.nth(index))
         async with aclosing(found):
             async for chunk in found:
                 usage = chunk.pop("usage", None)
-                chunk.update(model=model)
+                chunk.update(named)
                 (choice,) = chunk["choices"]
                 choice["index"] = index
+                choice.setdefault("finish_reason", None)
                 delta = choice["delta"]
+                if "tool_calls" not in delta:
+                    delta.setdefault("content", "")
                 if delta.get("content"):
                     delta["content"] = cut.feed(delta["content"])
                     if not delta["content"]:
                         continue
                 if choice.get("finish_reason"):
                     if rest := cut.rest():
-                        piece = {"index": index, "delta": {"content": rest}}
+                        piece = {**choice, "delta": {"content": rest}, "finish_reason": None}
                         yield event({**chunk, "choices": [piece]})
-                    if cut.stopped:
+                    if cut.met is not None:
                         choice["finish_reason"] = "stop"
+                    choice["stop_reason"] = cut.met
                 yield event(chunk)
                 if usage:
                     used["prompt_tokens"] = usage["prompt_tokens"]

@@ -49,6 +49,8 @@ class ModelServer:
     process: lifeline.Process
     generation: dict[str, Any]
     """The model's own generation settings."""
+    context: int
+    """Longest question with its answer, in tokens, that the model takes; 0: unknown."""
     busy: int = 0
     """How many questions it is answering."""
     used: float = field(default_factory=time.monotonic)
@@ -56,7 +58,7 @@ class ModelServer:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the question whose turn it is."""
     max_model_len: int = 0
-    """Longest question with its answer, in tokens, that its container is to take; 0: no limit."""
+    """The same for vLLM, in whose place it stands; 0: it stands in no vLLM's place."""
 
     @property
     def alive(self) -> bool:
@@ -201,6 +203,7 @@ class ModelServers:
                 folder,
                 process,
                 _generation(folder),
+                _context(folder),
             )
             self._wait(server, path, cancel)
         except BaseException:
@@ -309,3 +312,9 @@ def _generation(folder: Path) -> dict[str, Any]:
     settings = {key: config[key] for key in tokens if config.get(key) is not None}
     own = folder / "generation_config.json"
     return settings | (json.loads(own.read_text()) if own.is_file() else {})
+
+
+def _context(folder: Path) -> int:
+    config = json.loads((folder / "config.json").read_text())
+    # A model of texts and images keeps it with the part for texts.
+    return int({**config, **config.get("text_config", {})}.get("max_position_embeddings") or 0)

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from sft_components.catalog import vllm
 from sft_local.generation import Asked, Sampling
 from sft_local.serving import ModelServer
 from sft_local.wire import ApiError
@@ -14,7 +15,7 @@ _TEMPLATE_TOKENS = 512
 
 
 def max_model_len(spec: Any) -> int:
-    """The `--max-model-len` of a ModelContainerSpec; 0: it has none.
+    """The `--max-model-len` of a ModelContainerSpec; 0: it has none, or leaves it to vLLM.
 
     Raises:
         ApiError: vLLM would not start with it.
@@ -24,13 +25,14 @@ def max_model_len(spec: Any) -> int:
     for argument, following in zip(args, [*args[1:], ""], strict=False):
         if match := _LENGTH.fullmatch(argument):
             text = following if match[1] is None else match[1]
-            if not (text.isascii() and text.isdigit() and int(text)):
+            try:
+                found = vllm.max_model_len(text)
+            except ValueError:
                 raise ApiError(
                     "FAILED_PRECONDITION",
                     "Model server exited unexpectedly: api_server.py: error: argument "
                     f"--max-model-len: invalid value: {text!r}",
-                )
-            found = int(text)
+                ) from None
     return found
 
 
@@ -64,9 +66,14 @@ def fitted(server: ModelServer, asked: Asked, sampling: Sampling, *, named: bool
     """
     length = server.max_model_len
     chat = "messages" in asked
-    # No text has more tokens than bytes: most questions need not be counted.
-    if not length or _most(asked) + sampling.max_tokens <= length:
+    if not length:
         return sampling
+    # No text has more tokens than bytes: most questions need not be counted.
+    room = length - _most(asked)
+    if sampling.max_tokens <= room:
+        return sampling
+    if chat and not named and room > 0:
+        return replace(sampling, max_tokens=room)
     prompt = _count(server, asked)
     wanted = sampling.max_tokens if chat and named else 1
     if prompt + wanted > length:

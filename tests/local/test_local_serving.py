@@ -1,5 +1,6 @@
 """A deployment from Model Garden's request to the endpoint's deletion."""
 
+import json
 from typing import Any
 
 import pytest
@@ -99,8 +100,44 @@ def test_chat_completions_plain_and_streamed(endpoint: Any) -> None:
     assert plain.json()["usage"]["completion_tokens"] == 5
     with requests.post(url, json={**body, "stream": True}, timeout=60, stream=True) as streamed:
         lines = [line for line in streamed.iter_lines() if line]
-    assert lines[0].startswith(b'data: {"id"')
-    assert lines[-1] == b"data: [DONE]"
+    first, *_, last, done = lines
+    assert json.loads(first.removeprefix(b"data: "))["choices"] == [
+        {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+    ]
+    end = json.loads(last.removeprefix(b"data: "))["choices"][0]
+    assert (end["finish_reason"], end["stop_reason"]) == ("length", None)
+    assert done == b"data: [DONE]"
+
+
+def test_chat_completions_take_and_refuse_what_vllm_does(endpoint: Any) -> None:
+    def ask(content: Any, **more: Any) -> requests.Response:
+        body = {"messages": [{"role": "user", "content": content}], "max_tokens": 2, **more}
+        return requests.post(f"{address(endpoint)}/chat/completions", json=body, timeout=60)
+
+    # The tiny model's tokens are bytes, and its context is 2,048 of them.
+    parts = [{"type": "text", "text": "number"}, {"type": "text", "text": "3"}]
+    likely = {"logit_bias": {"40": 100}, "temperature": 0, "seed": -1}
+    answer = ask(parts, **likely).json()
+    assert answer["usage"] == ask("number\n3", **likely).json()["usage"]
+    first, second = answer["choices"][0]["message"]["content"]
+    assert first == second
+    ended = ask(parts, **likely, stop=["never", first]).json()["choices"][0]
+    assert (ended["finish_reason"], ended["stop_reason"]) == ("stop", first)
+    for content, more, word in [
+        ("x" * 2040, {}, "maximum context length is 2048 tokens"),
+        ("x", {"n": 2, "temperature": 0}, "greedy"),
+        ("x", {"min_tokens": 3}, "min_tokens"),
+        ("x", {"temperature": 2.5}, "temperature"),
+        ("x", {"stream_options": {"include_usage": True}}, "stream_options"),
+        ("x", {"logit_bias": {"a": 1}}, "logit_bias"),
+        (3, {}, "content"),
+        ([{"type": "input_text", "text": "x"}], {}, "known 'type'"),
+    ]:
+        refused = ask(content, **more)
+        assert refused.status_code == 400, refused.text
+        assert word in refused.json()["error"]["message"]
+    picture = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]
+    assert ask(picture).status_code == 501
 
 
 def test_wrong_deployments_are_refused_or_fail(far: Far, endpoint: Any) -> None:

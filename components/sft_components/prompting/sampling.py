@@ -39,7 +39,7 @@ class Parameter:
 
 
 _VLLM = {
-    "temperature": Parameter("temperature", 0),
+    "temperature": Parameter("temperature", 0, 2),
     "top_p": Parameter("top_p", 0, 1, above=True),
     # -1: all tokens.
     "top_k": Parameter("top_k", -1),

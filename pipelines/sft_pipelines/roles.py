@@ -84,8 +84,15 @@ STEPS = (
         "validate-pipeline",
         "project",
         AIPLATFORM_VIEWER,
-        ("aiplatform.endpoints.get",),
-        "with an input that names an endpoint; without it, it warns",
+        ("aiplatform.endpoints.get", "aiplatform.models.get"),
+        "with an input that names an endpoint or a model; without it, it warns",
+    ),
+    Need(
+        "validate-pipeline",
+        "project",
+        AIPLATFORM_USER,
+        ("aiplatform.endpoints.predict",),
+        "with a Gemini model as judge_endpoint, which counts a token; without it, it warns",
     ),
     Need(
         "validate-pipeline",

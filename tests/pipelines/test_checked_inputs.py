@@ -16,7 +16,7 @@ from sft_pipelines.tune_llama_model import tune_llama_model
 
 LATER = {
     # Read by the steps before the tuning: the data set's, the look at its fingerprint, the launch.
-    *("dataset_format", "on_long", "validation_split", "deduplicate", "max_cost_usd"),
+    *("dataset_format", "on_long", "validation_split", "deduplicate"),
     *("export_last_checkpoint_only", "tuning_method", "api_endpoint", "relaunch_failed"),
     # Nothing but true and false, so that nothing can be wrong with them.
     *("serving_spot", "cancel_on_abort"),
@@ -61,6 +61,7 @@ def test_the_first_step_gets_all_inputs_that_only_a_later_one_would_refuse():
         ("serving_container_image_uri", "catalogue"),
         ("smoke_test_prompts", [1]),
         ("when_changed", "every week"),
+        ("max_cost_usd", -5.0),
     ],
 )
 def test_a_check_of_the_values_refuses_what_a_late_step_would(name: str, value: Any):

@@ -8,6 +8,7 @@ import pytest
 import requests
 from tests.serving.conftest import CONNECTION, PROJECT, Serve
 
+from sft_components.catalog import load_catalog
 from sft_components.errors import UserError
 from sft_components.evaluate_model.baseline import served_weights
 from sft_components.evaluate_model.work import evaluate_model
@@ -73,6 +74,17 @@ def test_an_endpoint_that_is_not_there_is_told_before_the_tuning(
     finally:
         requests.delete(f"{vertex.api_url}/faults", timeout=30)
     assert "promote_to_endpoint could not be looked at: 403" in lines[0]
+
+
+def test_the_machine_of_the_model_in_production_must_fit_the_one_that_takes_its_place(
+    serve: Serve,
+) -> None:
+    endpoint, catalog = serve("small-machine", "1").name, load_catalog()
+    check_promotable(endpoint, 100, print, catalog.find("meta/llama3_1@llama-3.1-8b-instruct"))
+    large = catalog.find("meta/llama3-3@llama-3.3-70b-instruct")
+    with pytest.raises(UserError, match=r"70 billion .* do not fit g2-.*: give serving_machine"):
+        check_promotable(endpoint, 100, print, large)
+    check_promotable(endpoint, 100, print)
 
 
 def test_the_first_model_of_an_endpoint_is_compared_with_its_base(serve: Serve) -> None:

@@ -106,14 +106,22 @@ def estimate_tuning_cost(
     )
 
 
+def check_limit(max_cost_usd: float) -> None:
+    """
+    Raises:
+        UserError: It is no limit of costs.
+    """
+    if not (0 <= max_cost_usd < math.inf):
+        raise UserError(f"max_cost_usd is {max_cost_usd:g}: give a limit, or 0 for none.")
+
+
 def check_budget(estimate: CostEstimate, max_cost_usd: float) -> None:
     """Refuse what may cost more than `max_cost_usd`; 0 means that there is no limit.
 
     Raises:
         UserError: The high end of the estimate is above the limit, or the price is unknown.
     """
-    if not (0 <= max_cost_usd < math.inf):
-        raise UserError(f"max_cost_usd is {max_cost_usd:g}: give a limit, or 0 for none.")
+    check_limit(max_cost_usd)
     if max_cost_usd == 0:
         return
     if estimate.high is None:

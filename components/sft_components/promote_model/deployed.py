@@ -8,7 +8,7 @@ from sft_components.catalog import load_catalog
 from sft_components.catalog.machines import known_machine
 from sft_components.deploy_model.plan import Replicas, machine_spec, machines
 from sft_components.errors import UserError
-from sft_components.promote_model.shares import check_promoted_model
+from sft_components.promote_model.shares import check_promoted_model, not_dedicated
 
 
 def serving(endpoint: types.Endpoint) -> dict[str, int]:
@@ -46,10 +46,7 @@ def resources_beside(
         UserError: The champion serves on the service's own machines, or a machine is unknown.
     """
     if champion is None or "dedicated_resources" not in champion:
-        raise UserError(
-            f"{endpoint} is served by the service's own machines, as tuned Gemini models are: each "
-            "has its endpoint. Send your requests to the new one instead."
-        )
+        raise UserError(not_dedicated(endpoint))
     specs = [machine_spec(*machine) if machine[0] else champion.dedicated_resources.machine_spec]
     for name in fallback_machines:
         known = known_machine(name)

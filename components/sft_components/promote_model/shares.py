@@ -77,6 +77,14 @@ def check_promoted_model(model: "ModelSpec") -> None:
         )
 
 
+def not_dedicated(endpoint: str) -> str:
+    """What to tell of an endpoint whose models have no machines of their own."""
+    return (
+        f"{endpoint} is served by the service's own machines, as tuned Gemini models are: each "
+        "has its endpoint. Send your requests to the new one instead."
+    )
+
+
 def check_first(endpoint: str, traffic_share: int, test_share: int = 0) -> None:
     """Check the shares of the first model of an endpoint that serves nothing yet.
 

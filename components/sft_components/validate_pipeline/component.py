@@ -79,6 +79,7 @@ def validate_pipeline(
     model_version_aliases: list = ["champion"],  # noqa: B006
     max_latency_s: float = 0.0,
     when_changed: str = "",
+    max_cost_usd: float = 0.0,
 ) -> NamedTuple(
     "ValidatePipelineOutputs",
     [
@@ -165,6 +166,7 @@ def validate_pipeline(
         model_version_aliases: What the registry calls the version in use at the end.
         max_latency_s: Longest answer of the smoke test, seconds; 0: no limit.
         when_changed: Name under which runs are remembered; may be empty.
+        max_cost_usd: Limit of the tuning's estimate, US dollars; 0: none.
 
     Returns:
         The model's name in the catalogue, the tuning mode, the output folder, the run's folder in
@@ -250,6 +252,7 @@ def validate_pipeline(
                 model_version_aliases=tuple(model_version_aliases),
                 max_latency_s=max_latency_s,
                 when_changed=when_changed,
+                max_cost_usd=max_cost_usd,
             ),
             log=log,
         )

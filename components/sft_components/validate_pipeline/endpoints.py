@@ -6,10 +6,12 @@ from typing import Any
 from google.api_core import exceptions as api
 from google.auth.exceptions import GoogleAuthError
 
+from sft_components.catalog import ModelSpec
+from sft_components.catalog.machines import too_small
 from sft_components.errors import UserError
 from sft_components.evaluate_model.baseline import served_weights
 from sft_components.evaluation.settings import Settings
-from sft_components.promote_model.shares import check_first, check_public
+from sft_components.promote_model.shares import check_first, check_public, not_dedicated
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.names import same_resource
 from sft_components.vertex.prediction import EndpointSession, endpoint_connection
@@ -134,17 +136,25 @@ def check_parent(parent_model: str, log: Callable[[str], None]) -> None:
         ) from error
 
 
-def check_promotable(endpoint: str, traffic_share: int, log: Callable[[str], None]) -> None:
+def check_promotable(
+    endpoint: str,
+    traffic_share: int,
+    log: Callable[[str], None],
+    model: ModelSpec | None = None,
+) -> None:
     """Check that the endpoint `promote_to_endpoint` can be promoted on: it may be empty.
 
     Args:
         endpoint: `projects/…/endpoints/…`; empty: none is meant.
         traffic_share: Per cent that the promoted model is to get.
         log: Called with what was seen, and as in `check_serving`.
+        model: What is promoted, if it gets the machine of the model that serves there; None: a
+            machine is named.
 
     Raises:
         UserError: There is no such endpoint, it is inside a VPC network, none of its models gets
-            requests, or it is empty and the share is not all.
+            requests, the one that gets most has no machine of its own or one that `model` does not
+            fit, or the endpoint is empty and the share is not all.
     """
     found = _described("promote_to_endpoint", endpoint, log)
     if found is None:
@@ -153,11 +163,19 @@ def check_promotable(endpoint: str, traffic_share: int, log: Callable[[str], Non
     if not found.get("deployedModels"):
         check_first(endpoint, traffic_share)
         log(f"{endpoint} serves nothing yet: the tuned model will be its first.")
-    elif not any(found.get("trafficSplit", {}).values()):
+        return
+    shares = found.get("trafficSplit", {})
+    if not any(shares.values()):
         raise UserError(
             f"promote_to_endpoint is {endpoint}, which holds models of which none gets requests: "
             "give one the traffic, or undeploy them."
         )
+    champion = max(found["deployedModels"], key=lambda one: shares.get(one["id"], 0))
+    if "dedicatedResources" not in champion:
+        raise UserError(not_dedicated(endpoint))
+    machine = champion["dedicatedResources"].get("machineSpec", {}).get("machineType", "")
+    if model is not None and (unfit := too_small(model, machine)):
+        raise UserError(f"{unfit} It is what {endpoint} serves on now: give serving_machine_type.")
 
 
 def _described(setting: str, endpoint: str, log: Callable[[str], None]) -> dict[str, Any] | None:

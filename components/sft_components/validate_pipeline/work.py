@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sft_components.catalog import ModelSpec, load_catalog
-from sft_components.catalog.cost import serving_cost_per_hour
+from sft_components.catalog.cost import check_limit, serving_cost_per_hour
 from sft_components.catalog.machines import (
     EVALUATED_ON,
     EVALUATION_MACHINES,
@@ -107,6 +107,7 @@ class PipelineSettings(TuningSettings):
     model_version_aliases: tuple[str, ...] = ("champion",)
     max_latency_s: float = 0.0
     when_changed: str = ""
+    max_cost_usd: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ def validate_pipeline(
         )
         settings = replace(settings, evaluation_baseline_endpoint=baseline)
     asked = _check_evaluation(model, settings, evaluation, log)
+    check_limit(settings.max_cost_usd)
     if settings.when_changed:
         check_marker_name(settings.when_changed)
     if settings.project and settings.output_uri:
@@ -179,7 +181,12 @@ def validate_pipeline(
         check_baseline(settings.evaluation_baseline_endpoint, on_weights=on_weights, log=log)
         check_serving("smoke_test_base_endpoint", settings.smoke_test_base_endpoint, log)
         check_judge(asked, settings.project, log)
-        check_promotable(settings.promote_to_endpoint, settings.promote_traffic_share, log)
+        check_promotable(
+            settings.promote_to_endpoint,
+            settings.promote_traffic_share,
+            log,
+            None if settings.serving_machine_type else model,
+        )
         check_parent(settings.promote_parent_model, log)
     prompts_uri = settings.smoke_test_prompts_uri
     if prompts_uri and (settings.project or not prompts_uri.startswith("gs://")):

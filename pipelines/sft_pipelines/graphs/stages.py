@@ -179,6 +179,7 @@ def stages(
         model_version_aliases=_list(model_version_aliases),
         max_latency_s=max_latency_s,
         when_changed=when_changed,
+        max_cost_usd=max_cost_usd,
     )
     small(uncached(checked))
     model = checked.outputs["base_model"]

@@ -41,6 +41,8 @@ def test_the_whole_way(sandbox: Sandbox):
     match = re.search(r"exact match [\d.]+ -> [\d.]+ on 6 held-out rows", done.stdout)
     assert match, done.stdout
     assert "smoke-test-endpoint succeeded" in done.stdout
+    # What has passed everything is called so in the registry.
+    assert re.search(r"release-endpoint \| projects/\S+/models/\S+@1 is champion", done.stdout)
     for step in ("evaluate", "launch-sft"):
         report = re.search(rf"report of [\w-]+: (\S+{step}\S*\.html)", done.stdout)
         assert report

@@ -37,7 +37,7 @@ def test_an_open_model_chats_and_predicts(command: Command, endpoint: str) -> No
     assert repeated.startswith("Prompt:\nnumber 3\nOutput:\n")
     assert clean(repeated).endswith(clean(predicted["predictions"][0]))
     # What samples has its effect, and a seed makes it repeatable.
-    warm = (*base, "--temperature", "3", "--top-k", "-1", "--top-p", "1", "--no-stream")
+    warm = (*base, "--temperature", "2", "--top-k", "-1", "--top-p", "1", "--no-stream")
     answers = [command(*warm, "--seed", seed).stdout for seed in ("1", "1", "2", "3")]
     assert answers[0] == answers[1]
     assert len(set(answers)) > 1
@@ -79,7 +79,7 @@ def test_pieces_come_one_after_the_other(endpoint: str) -> None:
 @pytest.mark.parametrize(
     ("surface", "sampling", "message"),
     [
-        ("chat", {"temperature": -0.1}, "temperature is -0.1: chat takes 0 or more"),
+        ("chat", {"temperature": -0.1}, "temperature is -0.1: chat takes from 0 to 2"),
         ("predict", {"top_p": 0.0}, "top_p is 0.0: predict takes above 0 to 1"),
         ("generateContent", {"temperature": 2.1}, "takes from 0 to 2"),
         ("generateContent", {"presence_penalty": 2.0}, "takes from -2 to below 2"),

@@ -274,7 +274,7 @@ def test_what_each_way_measures_may_be_in_its_gate():
         validate_pipeline(PipelineSettings(**{**GOOD, **more}), log=lines.append)
     assert not [line for line in lines if line.startswith("WARNING: the gate")]
     validate_pipeline(PipelineSettings(**GOOD, gate="json_valid > .9"), log=lines.append)
-    assert "the gate has metrics of the task json: give it as evaluation_task" in "".join(lines)
+    assert "The gate has metrics of the task json: validate-dataset looks" in "".join(lines)
 
 
 def test_what_is_named_must_be_there_before_the_tuning(vertex: LocalVertex):

@@ -27,6 +27,9 @@ def validate_dataset(
     deduplicate: bool = False,
     output_uri: str = "",
     data_version: str = "",
+    evaluation_task: str = "auto",
+    gate: str = "",
+    evaluation_max_rows: int = 0,
 ) -> NamedTuple(
     "ValidateOutputs",
     [
@@ -61,6 +64,9 @@ def validate_dataset(
             folder. Empty: such paths are wrong.
         data_version: Not read: what changes when the data sets do, so that a cached result is taken
             for the same data only (from validate_pipeline).
+        evaluation_task: What the held-out rows are evaluated as; auto: what they look like.
+        gate: Expression over metrics that the evaluation must be able to compute on them.
+        evaluation_max_rows: At most so many rows are evaluated; 0: all.
 
     Returns:
         Rows and tokens of one pass over the training set, whether the tokens are an estimate, and
@@ -70,6 +76,7 @@ def validate_dataset(
     from pathlib import Path
 
     from sft_components.steps import log, user_errors
+    from sft_components.validate_dataset.held_out import check_gate
     from sft_components.validate_dataset.work import validate_dataset as work
 
     with user_errors():
@@ -92,6 +99,7 @@ def validate_dataset(
             report_path=Path(report.path),
             log=log,
         )
+        check_gate(Path(evaluation_dataset.path), gate, evaluation_task, evaluation_max_rows, log)
     for name, value in result.statistics.items():
         statistics.log_metric(name, value)
     outputs = namedtuple(

@@ -295,6 +295,8 @@ def _check_detected(
 ) -> None:
     """Say where the task that the rows turn out to have decides whether the gate can be computed.
 
+    The step that reads the rows refuses those of another task.
+
     Raises:
         UserError: No task has all of its metrics.
     """
@@ -311,8 +313,8 @@ def _check_detected(
         raise UserError(f"No evaluation_task has all metrics of the gate {asked.gate!r}.")
     if len(having) < len(TASKS):
         log(
-            f"WARNING: the gate has metrics of the task {' or '.join(having)}: give it as "
-            "evaluation_task, as auto may find another in the rows, after the tuning."
+            f"The gate has metrics of the task {' or '.join(having)}: validate-dataset looks "
+            "whether the held-out rows are of it; evaluation_task says so for certain."
         )
 
 

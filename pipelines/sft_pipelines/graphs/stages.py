@@ -197,6 +197,9 @@ def stages(
         deduplicate=deduplicate,
         output_uri=checked.outputs["output_uri"],
         data_version=checked.outputs["data_version"],
+        evaluation_task=evaluation_task,
+        gate=gate,
+        evaluation_max_rows=evaluation_max_rows,
     )
     # The only step that may come from the cache: it is told which data it is for.
     small(repeated(validated))

@@ -129,6 +129,17 @@ def test_the_rows_that_were_refused_do_not_decide_the_gate(
     assert evaluate(tmp_path, rows, base_endpoint=BASE).metrics["exact_match"] == 1
 
 
+def test_one_refused_row_of_few_counts_as_wrong_and_all_of_them_are_none(
+    tmp_path: Path, rows: Path, server: Faulty
+) -> None:
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:3]))
+    server.fault = lambda number, text: 400 if text == "row 2" else None
+    assert evaluate(tmp_path, rows).metrics["refused"] == 1
+    rows.write_text(rows.read_text().splitlines(keepends=True)[2])
+    with pytest.raises(UserError, match=r"400 .*to order"):
+        evaluate(tmp_path, rows)
+
+
 def test_half_a_character_is_kept_and_shown_as_what_it_is_not(
     tmp_path: Path, rows: Path, server: Faulty
 ) -> None:

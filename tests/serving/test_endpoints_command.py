@@ -98,6 +98,9 @@ def test_reap_looks_again_before_each_that_it_deletes(
     monkeypatch.setattr(remote, "delete", extend_meanwhile)
     reaped = command("endpoints", "reap", "--json")
     assert [e["id"] for e in json.loads(reaped.stdout)] == ["newest"]
+    # Its run may have died: nobody else would say that its machines go on.
+    assert f"vertex-sft endpoints rollback {promoting.name}" in reaped.stderr
+    assert reaped.exit_code == 1
     assert get_endpoint(endpoints, newest.name) is None
     assert get_endpoint(endpoints, extended.name) is not None
     assert get_endpoint(endpoints, promoting.name) is not None

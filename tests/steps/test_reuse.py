@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import requests
+from google.cloud.aiplatform_v1beta1 import types
 from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import GenAiTuningServiceClient
 from tests.steps.launching import LLAMA, launch_settings
 
@@ -14,9 +15,11 @@ from sft_components.check_changed.work import check_changed
 from sft_components.deploy_model.work import deploy_model
 from sft_components.errors import UserError
 from sft_components.launch_sft.settings import LaunchSettings
+from sft_components.launch_sft.tuning_job_route import TuningJobRoute
 from sft_components.launch_sft.work import LaunchResult, launch_sft
 from sft_components.release_endpoint.work import release_endpoint
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.keys import TUNING_LABEL
 from sft_components.vertex.markers import write_marker
 from sft_components.vertex.storage import split_uri, storage_client
 from sft_local.control import LocalVertex
@@ -134,8 +137,26 @@ def test_what_is_not_the_same_or_is_gone_is_tuned(nightly: LaunchSettings):
     for blob in storage_client(PROJECT).list_blobs(bucket, prefix=prefix):
         blob.delete()
     anew, said = launch(nightly, "anew")
-    assert f"run first on the same rows cannot be used again: {first.checkpoint_uri} is gone" in (
-        said
-    )
+    gone = f"cannot be used again: there is nothing to be read in {first.checkpoint_uri}"
+    assert f"run first on the same rows {gone}" in said
     assert anew.tuning_job not in (first.tuning_job, unasked.tuning_job)
     assert len(jobs(nightly)) == 5
+
+
+@pytest.mark.parametrize(
+    "changes", [{"fingerprint": ""}, {"custom_base_model": "gs://b/base"}, {"when_changed": ""}]
+)
+def test_what_may_not_be_the_same_is_not_taken_for_it(
+    nightly: LaunchSettings, changes: dict[str, Any]
+):
+    """An address says nothing of the rows, or of the weights, that lie there tonight."""
+    request = types.TuningJob(
+        output_uri=nightly.output_uri, custom_base_model=changes.get("custom_base_model", "")
+    )
+    connection = Connection(PROJECT, LOCATION)
+    route = TuningJobRoute(connection, request, replace(nightly, **changes), print)
+    assert TUNING_LABEL not in request.labels
+    assert route.find_earlier() is None
+    told = types.TuningJob(output_uri=nightly.output_uri)
+    TuningJobRoute(connection, told, nightly, print)
+    assert TUNING_LABEL in told.labels

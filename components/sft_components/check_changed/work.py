@@ -49,6 +49,7 @@ def check_changed(
         return ChangedResult(True, uri)
     log(
         f"The data set is the one of run {before.run_name} of {before.time}: nothing to do. "
-        f"Delete {uri} to go through it again."
+        f"Delete {uri} to go through it again, with the tuning that there is if its weights are; "
+        "with when_changed empty everything is done anew."
     )
     return ChangedResult(False, uri)

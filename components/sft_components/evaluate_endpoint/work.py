@@ -106,6 +106,15 @@ def evaluate_endpoint(
     kept = KeptAnswers(work_uri or place.with_name(f"{place.name}.answers"), project)
     # The one that is least likely to be refused for its length.
     shortest = min(rows, key=lambda row: len(row.prompt))
+
+    def do_without(name: str, error: UserError) -> None:
+        # A retired base model is no reason to throw away what its tuning cost.
+        if name == "tuned" or base_endpoint or settings.wants_base:
+            raise error
+        plan.notes.append(str(error))
+        log(plan.notes[-1])
+        del models[name]
+
     try:
         # Both are tried before the first is asked everything.
         chosen: dict[str, Dialect] = {}
@@ -115,25 +124,22 @@ def evaluate_endpoint(
                     model, spoken[name], shortest, max_new_tokens, kept, log, warm_up_s
                 )
             except UserError as error:
-                # A retired base model is no reason to throw away what its tuning cost.
-                if name == "tuned" or base_endpoint or settings.wants_base:
-                    raise
-                plan.notes.append(str(error))
-                log(plan.notes[-1])
-                del models[name]
-        answers = {
-            name: ask_all(
-                model,
-                chosen[name],
-                rows,
-                max_new_tokens=max_new_tokens,
-                concurrency=concurrency,
-                kept=kept,
-                log=log,
-                retry_s=retry_s,
-            )
-            for name, model in models.items()
-        }
+                do_without(name, error)
+        answers: dict[str, list[Answer]] = {}
+        for name, model in list(models.items()):
+            try:
+                answers[name] = ask_all(
+                    model,
+                    chosen[name],
+                    rows,
+                    max_new_tokens=max_new_tokens,
+                    concurrency=concurrency,
+                    kept=kept,
+                    log=log,
+                    retry_s=retry_s,
+                )
+            except UserError as error:
+                do_without(name, error)
         for name, given in answers.items():
             plan.notes.extend(_refusals(name, given, rows))
         result = conclude(
@@ -174,7 +180,8 @@ def check_evaluation(
         UserError: There are no rows, one of them is unusable, or a setting does not suit them.
     """
     base_name = base_endpoint or _gemini(base_model)
-    rows = read_rows(evaluation_path)
+    rows = read_rows(evaluation_path, media=True)
+    _spoken(base_model, rows)
     settings.check(base_name, "base_endpoint_resource_name", ASKED)
 
     from sft_components.evaluation.outcome import prepare

@@ -221,7 +221,8 @@ def ask_all(
         pool.shutdown(cancel_futures=True)
     found = [answer for answer in answers if answer is not None]
     refused = [(row.line, a.refused) for row, a in zip(rows, found, strict=True) if a.refused]
-    if len(refused) > MOST_REFUSED * len(rows):
+    # One alone may be any row's own fault, unless it is all that there is.
+    if len(refused) > max(1, MOST_REFUSED * len(rows)) or (refused and len(refused) == len(rows)):
         line, why = refused[0]
         raise UserError(
             f"The {model.name} model refused {len(refused)} of {len(rows)} rows, where at most "

@@ -128,9 +128,10 @@ def launch_sft(
             somebody.
         when_changed: Name under which successful runs are remembered. With one, a tuning on the
             same rows with the same settings that an earlier run with such a name has paid is used
-            again, as long as its weights are there (open models). Empty: every run tunes.
-        fingerprint: Fingerprint of the data set, from validate_dataset; it tells the rows apart
-            where training_uri does not.
+            again, as long as its weights are there (open models without custom_base_model). Empty:
+            every run tunes.
+        fingerprint: Fingerprint of the data set, from validate_dataset. Empty: no tuning is used
+            again, as training_uri need not tell the rows apart.
 
     Returns:
         The job, the folders of the tuned and of the base model's weights, the tuned model, the

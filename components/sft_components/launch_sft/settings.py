@@ -29,4 +29,4 @@ class LaunchSettings(TuningSettings):
     """Name under which successful runs are remembered; with one, the same tuning that an earlier
     run with such a name has paid is used again. Empty: every run tunes."""
     fingerprint: str = ""
-    """Of the rows, where the addresses do not follow from them."""
+    """Of the rows; empty: no tuning is used again, as the addresses need not tell them apart."""

@@ -4,6 +4,7 @@ import re
 from datetime import datetime
 from typing import Any, Literal
 
+from google.api_core import exceptions as api
 from google.cloud.aiplatform_v1beta1 import types
 from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import (
     GenAiTuningServiceClient,
@@ -51,7 +52,10 @@ class TuningJobRoute:
         self._request = request
         self._request.labels = {RUN_LABEL: label_value(run_name), KEY_LABEL: self.key}
         self._tuning = ""
-        if settings.when_changed and request.output_uri:
+        # Without a fingerprint, or from weights whose address says nothing of what lies there, the
+        # same words may mean another tuning.
+        is_told = bool(settings.fingerprint) and not request.custom_base_model
+        if settings.when_changed and request.output_uri and is_told:
             same = {name: value for name, value in asked.items() if name not in NO_PART}
             self._tuning = digest(settings.fingerprint, same)
             self._request.labels[TUNING_LABEL] = self._tuning
@@ -94,7 +98,7 @@ class TuningJobRoute:
             if _holds_something(self._connection.project, weights):
                 self._log(f"{tuning} is used again: no cost")
                 return _seen(job)
-            self._log(f"{tuning} cannot be used again: {weights} is gone.")
+            self._log(f"{tuning} cannot be used again: there is nothing to be read in {weights}.")
         return None
 
     def create(self) -> Job:
@@ -197,7 +201,10 @@ def _holds_something(project: str, uri: str) -> bool:
     listing: Any = storage_client(project).list_blobs(
         bucket, prefix=f"{prefix}/", max_results=1, retry=reading()
     )
-    return any(True for _ in listing)
+    try:
+        return any(True for _ in listing)
+    except (api.NotFound, api.Forbidden):  # the bucket of an earlier run may be gone, or closed
+        return False
 
 
 def _folders(project: str, uri: str) -> dict[str, str]:

@@ -49,10 +49,13 @@ def restore_traffic(endpoints: Any, endpoint: str, run: str = "") -> Record | No
         raise UserError(
             f"The traffic of {endpoint} cannot be given back: {why}. Set the split by hand."
         )
-    # Where nothing was served, somebody may have deployed another model since: that keeps its own.
-    ours = record.before or found.traffic_split.get(record.challenger)
-    if ours and dict(found.traffic_split) != dict(record.before):
-        write(endpoints, endpoint, split=record.before)
+    before = dict(record.before)
+    if not before:
+        # Nothing was served. Somebody may have deployed another model since: that gets it all.
+        others = {key: n for key, n in found.traffic_split.items() if key != record.challenger}
+        before = {max(others, key=lambda key: others[key]): 100} if any(others.values()) else {}
+    if dict(found.traffic_split) != before:
+        write(endpoints, endpoint, split=before)
     return record
 
 

@@ -10,7 +10,8 @@ _ADVERBS = r"(?:(?:just|also|still|therefore|\w+ly) )*"
 # What follows is said in answers that do not decline: "I can't wait to hear it".
 _CANNOT = (
     r"(?:ca(?:n'?t|nnot|n not)|could(?:n'?t| not))"
-    r"(?! (?:wait|believe|stress|emphasi[sz]e|overstate|imagine|thank|help but)\b)"
+    r"(?! (?:wait|believe|stress|emphasi[sz]e|overstate|imagine|thank|help but|"
+    r"recommend\b.{0,60}\benough)\b)"
 )
 _DECLINES = (
     rf"(?:(?:'?m| am|'?re| are) {_ADVERBS}(?:unable|not (?:able|allowed|permitted|comfortable|"
@@ -19,6 +20,11 @@ _DECLINES = (
     r"(?:decline|refuse)\b|(?:don'?t|do not) (?:feel (?:comfortable|right)|provide|assist|engage|"
     r"have (?:access|enough|information|personal|the (?:ability|capability)))|"
     r"would rather not|prefer not)|'d rather not)"
+)
+# A shop that cannot deliver before Monday declines nothing that it was asked to say.
+_WE_CANNOT = (
+    r"(?:can'?t|cannot|can not|won'?t|will not|are (?:unable|not able) to|must decline to) "
+    r"(?:help|assist|answer|comply|discuss|share|provide|respond|engage|support|do that|fulfil)"
 )
 _NOT_MINE = r"(?:not something (?:that )?(?:i|we)\b|violates? |goes against |against (?:my|our) )"
 _APOLOGY = (
@@ -33,7 +39,7 @@ _PREFACE = (
 _REFUSAL = re.compile(
     r"^\W*(?:(?:hi|hello|hey|oh|ok|okay|well)\b\W+)?(?:"
     rf"{_APOLOGY}\W+(?:but|no)\b|"
-    rf"(?:{_APOLOGY}|{_PREFACE}).*?(?:\b(?:i|we){_DECLINES}|\b{_NOT_MINE})|"
+    rf"(?:{_APOLOGY}|{_PREFACE}).*?(?:\bi{_DECLINES}|\bwe {_ADVERBS}{_WE_CANNOT}|\b{_NOT_MINE})|"
     rf"i{_DECLINES}|"
     r"(?:that|this|it)(?:'?s| is) (?:not something (?:that )?i\b|"
     r"something (?:that )?i (?:can'?t|cannot|won'?t))|"

@@ -8,7 +8,7 @@ from google.auth.exceptions import GoogleAuthError
 
 from sft_components.catalog import ModelSpec
 from sft_components.catalog.machines import too_small
-from sft_components.errors import UserError
+from sft_components.errors import UnlikeError, UserError
 from sft_components.evaluate_model.baseline import served_weights
 from sft_components.evaluation.settings import Settings
 from sft_components.promote_model.shares import check_first, check_public, not_dedicated
@@ -200,7 +200,7 @@ def _looked(setting: str, look: Callable[[], Any], log: Callable[[str], None]) -
         return look()
     except api.NotFound:
         raise
-    except (api.GoogleAPIError, GoogleAuthError, OSError) as error:
+    except (api.GoogleAPIError, GoogleAuthError, OSError, UnlikeError) as error:
         log(f"WARNING: {setting} could not be looked at: {error}")
         return None
 

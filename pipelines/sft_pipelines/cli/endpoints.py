@@ -133,7 +133,7 @@ def reap(
     """Delete the endpoints whose endpoint_ttl_hours are over; made for a schedule.
 
     Only endpoints that carry the labels of our pipelines are touched. One that a run seems to have
-    left in the middle of its deployment has none yet: it is named, and you decide. One that cannot
+    left in the middle of its deployment or of a promotion is named, and you decide. One that cannot
     be deleted does not keep the others, nor does a location that cannot be read: exit status 1 says
     that one is, or may be, left.
     """
@@ -168,6 +168,14 @@ def reap(
                 f"Delete it with: vertex-sft endpoints delete {endpoint.name}",
                 err=True,
             )
+    kept = [endpoint for endpoint in timed if endpoint.has_expired and not endpoint.may_be_reaped]
+    for endpoint in kept:
+        typer.echo(
+            f"Warning: {endpoint.name} ({endpoint.display_name}) is past its time, but a promotion "
+            "there has not ended. Where none is under way, undo it with: "
+            f"vertex-sft endpoints rollback {endpoint.name}",
+            err=True,
+        )
     if not dry_run:
         _delete(expired, as_json, reap=True)
     elif as_json:
@@ -175,7 +183,7 @@ def reap(
     else:
         for _, endpoint in expired:
             typer.echo(f"Would delete {endpoint.name} ({endpoint.display_name})")
-    if unread:
+    if unread or kept:
         raise typer.Exit(1)
 
 

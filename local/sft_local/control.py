@@ -26,6 +26,20 @@ LOCATION = "us-central1"
 _tied: dict[int, "subprocess.Popen[bytes]"] = {}
 
 
+POINTING = ("GOOGLE_VERTEX_BASE_URL", "STORAGE_EMULATOR_HOST")
+"""Variables that point this package at a server."""
+ACCOMPANYING = (
+    "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM",
+    "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE",
+    "CLOUDSDK_AUTH_DISABLE_CREDENTIALS",
+    "CLOUDSDK_CORE_PROJECT",
+    "GOOGLE_CLOUD_PROJECT",
+    "GOOGLE_CLOUD_LOCATION",
+    "VERTEX_SFT_REGISTRY",
+)
+"""Those that other tools need with them; beside these only the proxies' exceptions are changed."""
+
+
 @dataclass(frozen=True)
 class LocalVertex:
     """A running local Vertex AI."""

@@ -10,7 +10,7 @@ PROJECT_VARIABLES = ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT")
 PROJECT_ID = re.compile(r"[a-z0-9.:-]+")
 """An id or a number; an id may have a domain before it."""
 PROJECT_FORM = "an id has 6 to 30 lower-case letters, digits and hyphens, as my-project-123 has"
-UNSET_LOCAL = "unset GOOGLE_VERTEX_BASE_URL STORAGE_EMULATOR_HOST"
+UNSET_LOCAL = 'eval "$(vertex-sft local env --unset)"'
 """What a shell is told that still points at a local Vertex AI that has been stopped."""
 
 

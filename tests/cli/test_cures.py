@@ -89,7 +89,7 @@ def test_a_local_service_that_was_stopped_is_not_waited_for(
     assert told.exit_code == 1  # the command was right
     said = f"{told.stderr}{told.exception}"
     assert f"Nothing answers at {url}: start it with `vertex-sft local up`" in said
-    assert "`unset GOOGLE_VERTEX_BASE_URL STORAGE_EMULATOR_HOST`" in said
+    assert '`eval "$(vertex-sft local env --unset)"`' in said
 
 
 def test_local_down_says_how_the_shell_is_freed(
@@ -98,7 +98,7 @@ def test_local_down_says_how_the_shell_is_freed(
     monkeypatch.setenv("VERTEX_SFT_HOME", str(tmp_path))
     for name in ("GOOGLE_VERTEX_BASE_URL", "STORAGE_EMULATOR_HOST"):
         monkeypatch.delenv(name, raising=False)
-    line = "unset GOOGLE_VERTEX_BASE_URL STORAGE_EMULATOR_HOST"
+    line = 'eval "$(vertex-sft local env --unset)"'
     assert line not in CliRunner().invoke(app, ["local", "down"]).stdout
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     assert line in CliRunner().invoke(app, ["local", "down"]).stdout

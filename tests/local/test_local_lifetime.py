@@ -11,11 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from typer.testing import CliRunner
 
 from sft_components.errors import UserError
 from sft_local import control, wire
 from sft_local.gcs import Storage
 from sft_local.store import Store
+from sft_pipelines.cli.app import app
 
 PARENT_PROGRAM = """
 import json, sys, time
@@ -141,6 +143,14 @@ def test_second_start_adopts_or_refuses(local_vertex: control.LocalVertex, tmp_p
         control.start(state_dir=folder, base_model="smollm2", detach=False)
     with pytest.raises(UserError, match="neither"):
         control.start(state_dir=tmp_path, base_model="no-such-model", detach=False)
+
+
+def test_a_shell_can_be_freed_of_all_that_was_put_there(local_vertex: control.LocalVertex) -> None:
+    proxies = {"NO_PROXY", "no_proxy"}  # they may hold the user's own exceptions
+    named = {*control.POINTING, *control.ACCOMPANYING}
+    assert named == local_vertex.environment().keys() - proxies
+    freed = CliRunner().invoke(app, ["local", "env", "--unset"])
+    assert set(freed.stdout.split()) == {"unset", *named}
 
 
 def test_wrapper_hands_on_the_exit_status_and_ends_what_it_runs() -> None:

@@ -145,6 +145,7 @@ def test_a_file_of_prompts_that_cannot_be_read_from_here_is_left_to_the_first_st
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     given = {**VALUES, "output_uri": "gs://bucket/out", "smoke_test_prompts_uri": "gs://b/p.yaml"}
     done = run("tune-llama-model", **given)
     assert done.exit_code == 0, done.stderr

@@ -274,7 +274,7 @@ def test_a_step_that_is_stopped_while_its_request_is_under_way_leaves_nothing(
     vertex: LocalVertex, checkpoint: str, faults: Any
 ):
     run_name = "stopped-while-asking"
-    faults({"kind": "delay", "path": ":deploy$", "seconds": 3})
+    faults({"kind": "delay", "path": ":deploy$", "seconds": 1})
     step = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, PROJECT, LOCATION, run_name, MODEL, checkpoint],
         stdout=subprocess.PIPE,

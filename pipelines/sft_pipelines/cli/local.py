@@ -84,7 +84,7 @@ def down(as_json: AsJson = False) -> None:
         print_json({"stopped": stopped})
     else:
         typer.echo("Stopped." if stopped else "No local Vertex AI runs.")
-        if any(os.environ.get(name) for name in UNSET_LOCAL.split()[1:]):
+        if any(os.environ.get(name) for name in control.POINTING):
             typer.echo(f"This shell still points at one: {UNSET_LOCAL}")
 
 
@@ -108,8 +108,22 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def env(as_json: AsJson = False) -> None:
+def env(
+    unset: Annotated[
+        bool, typer.Option("--unset", help="Take out of the shell what this has put there.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Print the environment that points clients at the local Vertex AI, for `eval`."""
+    if unset:
+        from sft_local import control
+
+        names = [*control.POINTING, *control.ACCOMPANYING]
+        if as_json:
+            print_json(dict.fromkeys(names))
+        else:
+            typer.echo(f"unset {' '.join(names)}")
+        return
     variables = need_local().environment()
     if as_json:
         print_json(variables)

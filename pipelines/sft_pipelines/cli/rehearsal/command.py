@@ -84,7 +84,10 @@ def rehearse_command(
     if as_json:
         return
     _summary(screen_console, result)
-    if keep and result.outputs.get("endpoint_resource_name"):
+    if keep and not result.outputs.get("endpoint_resource_name"):
+        typer.echo("There is no endpoint to keep. The local Vertex AI still runs: end it with")
+        typer.echo("vertex-sft local down")
+    elif keep:
         endpoint = result.outputs["endpoint_resource_name"]
         typer.echo(f'Ask it: vertex-sft prompt {endpoint} "Hello"')
         typer.echo("Take it down with: vertex-sft local down")
@@ -145,5 +148,5 @@ def _summary(out: "Console", result: "Rehearsal") -> None:
 
 
 def _short(text: str, limit: int = 120) -> str:
-    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
     return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -1,6 +1,7 @@
 """A small pipeline for tests of submitting: what it does is said by its inputs."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from kfp import compiler, dsl
 
@@ -32,4 +33,35 @@ def compile_greetings(folder: Path, note: str = "") -> Path:
     path = folder / "greetings.yaml"
     compiler.Compiler().compile(greetings, str(path))
     path.write_text(f"{path.read_text()}# {note}\n")
+    return path
+
+
+@dsl.component(base_image="python:3.11.14-slim")
+def evaluate_model(passed: bool) -> NamedTuple("V", [("passed", bool), ("reason", str)]):
+    from collections import namedtuple
+
+    return namedtuple("V", ["passed", "reason"])(passed, "chrF is 0.5 [of 1].")
+
+
+@dsl.component(base_image="python:3.11.14-slim")
+def deploy_model(passed: bool) -> NamedTuple("D", [("endpoint_resource_name", str)]):
+    from collections import namedtuple
+
+    name = "projects/7/locations/us-central1/endpoints/8" if passed else ""
+    return namedtuple("D", ["endpoint_resource_name"])(name)
+
+
+@dsl.pipeline(name="gated")
+def gated(passed: bool) -> NamedTuple("G", [("endpoint_resource_name", str)]):
+    from collections import namedtuple
+
+    evaluated = evaluate_model(passed=passed)
+    deployed = deploy_model(passed=evaluated.outputs["passed"])
+    return namedtuple("G", ["endpoint_resource_name"])(deployed.outputs["endpoint_resource_name"])
+
+
+def compile_gated(folder: Path) -> Path:
+    """The file of a pipeline whose evaluation decides whether there is an endpoint."""
+    path = folder / "gated.yaml"
+    compiler.Compiler().compile(gated, str(path))
     return path

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import requests
 from google.cloud import storage
 from google.cloud.aiplatform_v1.services.pipeline_service import PipelineServiceClient
 from tests.pipelines.conftest import BUCKET
+from tests.pipelines.greetings import compile_gated
 from typer.testing import CliRunner
 
 from sft_components.vertex.connection import Connection
 from sft_local.control import LocalVertex
 from sft_pipelines.cli.app import app
+from sft_pipelines.cli.submit import print_end
+from sft_pipelines.following import Task, follow
 
 ROOT = f"gs://{BUCKET}/root"
 
@@ -63,9 +67,44 @@ def test_a_run_is_followed_to_its_outputs(vertex: LocalVertex, template: Path):
 def test_a_failed_run_names_the_step_and_its_error(vertex: LocalVertex, template: Path):
     done = run(template, name="ada", fail="true")
     assert done.exit_code == 1
-    assert "Error: greet failed: ValueError: ada does not answer" in done.stderr
+    last = "Error: greet failed: ValueError: ada does not answer"
+    assert done.stderr.splitlines()[-1] == last
+    assert done.stderr.count("ada does not answer") == 1
     assert "shout skipped" in done.stdout
     assert "run failed" in done.stdout
+
+
+def test_the_end_tells_the_gates_verdict_and_what_costs_money(
+    vertex: LocalVertex,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    template = compile_gated(tmp_path)
+    kept = run(template, passed=False)
+    assert kept.exit_code == 0, kept.output
+    refused = "gate not passed, so nothing was deployed: chrF is 0.5 [of 1]."
+    assert kept.stdout.splitlines()[-2:] == ["Succeeded.", refused]
+
+    name = "projects/7/locations/us-central1/endpoints/8"
+    ask = f'Ask it: vertex-sft prompt {name} "Hello"'
+    said = ["Succeeded.", "gate passed: chrF is 0.5 [of 1].", f"endpoint_resource_name: {name}"]
+    assert run(template, "--job-id", "gated", passed=True).stdout.splitlines()[-4:] == [*said, ask]
+    assert command("runs", "follow", "gated").stdout.splitlines()[-4:] == [*said, ask]
+
+    local = Connection(os.environ["GOOGLE_CLOUD_PROJECT"], "us-central1")
+    snapshot = list(follow(local, jobs("gated")[0].name, [], print))[-1]
+    monkeypatch.delenv("GOOGLE_VERTEX_BASE_URL")
+    google = Connection("p", "us-central1")
+    price = f"It costs money until you delete it: vertex-sft endpoints delete {name}"
+    print_end(google, snapshot)
+    assert capsys.readouterr().out.splitlines() == [*said, ask, price]
+    # A tuned Gemini has no machine, and an endpoint that served before is not the run's to delete.
+    print_end(
+        google, replace(snapshot, tasks=[*snapshot.tasks, Task("t", outputs={"endpoint": name})])
+    )
+    print_end(google, replace(snapshot, outputs={"endpoint_resource_name": f"{name}9"}))
+    assert "costs money" not in capsys.readouterr().out
 
 
 def test_a_job_id_makes_a_submission_repeatable(vertex: LocalVertex, template: Path):

@@ -1,6 +1,7 @@
 """What following a remote run has in common, wherever it runs."""
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,6 +21,12 @@ def wants_cancel() -> bool:
         return typer.confirm("Cancel the run?", default=False, err=True)
     except (typer.Abort, KeyboardInterrupt):
         return False
+
+
+def verdict(evaluation: Mapping[str, Any]) -> str:
+    """What the gate decided and why, from the outputs of the step that evaluated."""
+    decided = "passed" if evaluation["passed"] else "not passed, so nothing was deployed"
+    return f"gate {decided}: {evaluation['reason']}"
 
 
 def ended(snapshot: "Snapshot") -> dict[str, Any]:

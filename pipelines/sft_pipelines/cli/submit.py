@@ -9,7 +9,7 @@ import typer
 
 from sft_pipelines.cli.costs import say_cost
 from sft_pipelines.cli.job_options import err
-from sft_pipelines.cli.outcome import INTERRUPTED, ended, wants_cancel
+from sft_pipelines.cli.outcome import INTERRUPTED, ended, verdict, wants_cancel
 from sft_pipelines.cli.output import print_checked, print_json, wrong_use
 
 if TYPE_CHECKING:
@@ -175,20 +175,52 @@ def _join_when_started(prepared: "Prepared", name: str, experiment: str) -> None
 
 
 def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
-    """Say how a run ended: its outputs, or what failed and where the log is."""
-    for task in snapshot.tasks:
-        if task.state == "failed" and not task.graph:
-            err(f"Error: {task.name} failed: {task.error.strip() or 'no reason is given'}")
-            if log := _log_of(connection, task):
-                err(f"Its log: {log}")
+    """Say how a run ended: the gate's verdict and its outputs, or what failed and where the log is.
+
+    The error is the last thing said; of several the first task's, which the others follow from.
+    """
     if not snapshot.succeeded:
-        err(f"The run ended as {snapshot.state}. {snapshot.error}".rstrip())
+        failed = [task for task in snapshot.tasks if task.state == "failed" and not task.graph]
+        # The service's own sentence repeats the errors of the tasks.
+        reason = "" if any(task.error.strip() for task in failed) else snapshot.error
+        err(f"The run ended as {snapshot.state}. {reason}".rstrip())
+        for task in reversed(failed):
+            if log := _log_of(connection, task):
+                err(f"Log of {task.name}: {log}")
+            err(f"Error: {task.name} failed: {task.error.strip() or 'no reason is given'}")
         return
+    typer.echo("Succeeded.")
     if any(task.outputs.get("changed") is False for task in snapshot.tasks):
         typer.echo("The data set is the one of the last successful run: nothing was trained.")
+    for task in snapshot.tasks:
+        if task.name.startswith("evaluate-") and {"passed", "reason"} <= task.outputs.keys():
+            typer.echo(verdict(task.outputs))
     for name, value in snapshot.outputs.items():
-        typer.echo(f"{name}: {value}")
-    typer.echo("Succeeded.")
+        if value not in ("", None):
+            typer.echo(f"{name}: {value}")
+    if endpoint := snapshot.outputs.get("endpoint_resource_name"):
+        typer.echo(f'Ask it: vertex-sft prompt {endpoint} "Hello"')
+        if not connection.is_local and _has_machine_of_its_own(snapshot, endpoint):
+            typer.echo(
+                f"It costs money until you delete it: vertex-sft endpoints delete {endpoint}"
+            )
+
+
+def _has_machine_of_its_own(snapshot: "Snapshot", endpoint: str) -> bool:
+    """Whether the run itself has put `endpoint` on a machine.
+
+    Not so one that the tuning brings along, as Gemini's does, nor one that served before the run
+    and whose model it has replaced.
+    """
+    if any(task.outputs.get("endpoint") for task in snapshot.tasks):
+        return False
+    # By its id: the project before it is a number in one place and a name in another.
+    return any(
+        str(task.outputs.get("endpoint_resource_name", "")).rpartition("/")[2]
+        == endpoint.rpartition("/")[2]
+        for task in snapshot.tasks
+        if task.name == "deploy-model"
+    )
 
 
 def _log_of(connection: "Connection", task: "Task") -> str:

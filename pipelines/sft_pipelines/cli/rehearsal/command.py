@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sft_components.errors import UserError
+from sft_pipelines.cli.outcome import verdict
 from sft_pipelines.cli.output import console, print_checked, print_json, wrong_use
 
 if TYPE_CHECKING:
@@ -140,9 +141,7 @@ def _summary(out: "Console", result: "Rehearsal") -> None:
             scores = [name for name in ("base_scores", "tuned_scores") if rows[0][name]]
             means = " -> ".join(f"{fmean(row[s][primary] for row in rows):.2f}" for s in scores)
             out.print(f"{SPOKEN[primary]} {means} on {len(rows)} held-out rows", highlight=False)
-        verdict = "passed" if evaluation["passed"] else "not passed, so nothing was deployed"
-        gate = f"gate {verdict}: {evaluation['reason']}"
-        out.print(gate, highlight=False, markup=False, soft_wrap=True)
+        out.print(verdict(evaluation), highlight=False, markup=False, soft_wrap=True)
     for report in result.reports:
         out.print(f"report of {report.stem}: {report}", highlight=False, soft_wrap=True)
 

@@ -229,7 +229,7 @@ def test_a_deployment_that_fails_leaves_no_endpoint(vertex: LocalVertex, output_
         deploy("fails", f"{output_uri}/no-weights", lines, fallback_machines=["g2-standard-24"])
     assert len([line for line in lines if line.startswith("Deploying gs:")]) == 1
     release("fails", lines)
-    assert "The run left no endpoint." in lines
+    assert "The run has no endpoint of its own left." in lines
 
 
 def test_a_run_is_released_in_the_middle_of_its_deployment(

@@ -9,6 +9,10 @@ class UserError(Exception):
     """
 
 
+class MissingError(UserError):
+    """What is named does not exist, as the place itself said: not that nobody may look there."""
+
+
 class UnlikeError(ValueError):
     """An answer is not shaped as those of the way in which was asked: the endpoint speaks another.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sft_components.datasets.rows import FORMATS
 from sft_components.datasets.sets import ON_LONG
-from sft_components.errors import UserError
+from sft_components.errors import MissingError, UserError
 from sft_pipelines.parameters import Template, declared_parameters
 from sft_pipelines.submitting import JobOptions
 
@@ -26,10 +26,10 @@ ALLOWED: dict[str, Sequence[str]] = {
 """Values of parameters that take a few only, in our templates and in those they mirror."""
 
 
+DATA = ("dataset_uri", "validation_data_uri", "evaluation_data_uri")
+"""Parameters that name files of rows."""
 ADDRESSES = (
-    "dataset_uri",
-    "validation_data_uri",
-    "evaluation_data_uri",
+    *DATA,
     "smoke_test_prompts_uri",
     "output_uri",
 )
@@ -139,6 +139,35 @@ def check_prompts(values: Mapping[str, Any], project: str, log: Callable[[str], 
         read_cases(uri, project)
     except UnreadError as error:
         log(f"{uri} cannot be read here, and is checked by the run's first step: {error}")
+
+
+def check_data(values: Mapping[str, Any], project: str) -> None:
+    """Refuse files of rows that are not there. What may not be looked at from here is left alone.
+
+    Args:
+        values: Checked by `check_addresses`.
+        project: Google Cloud project of the requests.
+
+    Raises:
+        UserError: With a line for each parameter that names nothing.
+    """
+    # Here: what else is checked needs no client of Cloud Storage.
+    from google.api_core import exceptions as api
+
+    from sft_components.datasets.source import find
+
+    problems = []
+    for name in DATA:
+        if not values.get(name):
+            continue
+        try:
+            find(str(values[name]), project)
+        except MissingError as error:
+            problems.append(f"{name}: {error}")
+        except (UserError, api.GoogleAPIError, OSError):
+            pass  # the run's own account may read what this one may not
+    if problems:
+        raise UserError("\n".join(problems))
 
 
 def _not_allowed(template: Template, values: Mapping[str, Any]) -> Iterator[str]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from google.cloud.aiplatform_v1 import types
+from tests.doctor.google_apis import serving
 from typer.testing import CliRunner
 
 from sft_components.errors import UserError
-from sft_pipelines.checking import check_network
+from sft_pipelines.checking import check_data, check_network
 from sft_pipelines.cli.app import app
 from sft_pipelines.following import planned_tasks, read_snapshot
 from sft_pipelines.open_source import for_kubernetes
@@ -317,3 +318,15 @@ def test_help_stays_fast():
         check=True,
     )
     assert loaded.stdout.strip() == "[]"
+
+
+def test_data_that_may_not_be_looked_at_are_left_to_the_run(monkeypatch: pytest.MonkeyPatch):
+    here = "storage/v1/b/bucket/o/rows.jsonl"
+    for answer, missing in (((403, {}), False), ((401, {}), False), ((404, {}), True)):
+        with serving({here: answer}) as url:
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+            if missing:
+                with pytest.raises(UserError, match="dataset_uri: gs://bucket/rows"):
+                    check_data(VALUES, "p")
+            else:
+                check_data(VALUES, "p")

@@ -190,9 +190,11 @@ def test_a_run_says_what_its_tuning_costs_and_goes_on_where_it_cannot(vertex: Lo
         "evaluation_data_uri": f"gs://{BUCKET}/costs/rows.jsonl",
         "epochs": 2,
     }
+    empty = storage.Client(project="p").bucket(BUCKET).blob("costs/empty.jsonl")
+    empty.upload_from_string("")
     for name, says in (
         ("rows", r"about 1,\d\d\d tokens x 2 epochs x \$0.67"),
-        ("none", "not known"),
+        ("empty", "not known"),
     ):
         dataset = f"gs://{BUCKET}/costs/{name}.jsonl"
         done = run(llama, "--no-wait", dataset_uri=dataset, **given)
@@ -201,3 +203,21 @@ def test_a_run_says_what_its_tuning_costs_and_goes_on_where_it_cannot(vertex: Lo
         assert "Evaluated on 1 x NVIDIA_L4: g2-standard-12, $1.15 an hour" in done.stderr
         assert "served on g2-standard-12, $1.15 an hour" in done.stderr
         command("runs", "cancel", done.stdout.strip())
+
+
+def test_files_that_do_not_exist_are_named_and_nothing_is_sent(vertex: LocalVertex):
+    llama = Path(__file__).parents[2] / "compiled" / "pipelines" / "tune-llama-model.yaml"
+    done = run(
+        llama,
+        "--job-id=no-rows",
+        model_display_name="none",
+        output_uri=f"gs://{BUCKET}/none",
+        dataset_uri=f"gs://{BUCKET}/none.jsonl",
+        validation_data_uri=f"gs://{BUCKET}/none/*.jsonl",
+        evaluation_data_uri="gs://no-such-bucket-of-ours/rows.jsonl",
+    )
+    assert done.exit_code == 2, done.stderr
+    assert f"dataset_uri: gs://{BUCKET}/none.jsonl does not exist" in done.stderr
+    assert f"validation_data_uri: No object matches gs://{BUCKET}/none/*.jsonl" in done.stderr
+    assert "evaluation_data_uri: gs://no-such-bucket-of-ours/rows.jsonl does not" in done.stderr
+    assert jobs("no-rows") == []

@@ -11,7 +11,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from sft_components.errors import UserError
+from sft_components.errors import MissingError, UserError
 
 MAX_ROW_BYTES = 64 << 20
 """Longest line that is read; what is longer is reported, cut off and never held in memory."""
@@ -135,7 +135,8 @@ def find(addresses: str | Sequence[str], project: str = "") -> list[Source]:
         project: Project that Cloud Storage requests are made in.
 
     Raises:
-        UserError: An address names nothing, or it may not be read.
+        MissingError: An address names nothing.
+        UserError: It may not be read, or holds no rows.
     """
     if isinstance(addresses, str):
         whole = Path(addresses)
@@ -177,13 +178,13 @@ def _files(address: str) -> list[Source]:
         paths = sorted(Path(p) for p in glob(address, recursive=True))  # noqa: PTH207
         paths = [p for p in paths if p.is_file()]
         if not paths:
-            raise UserError(f"No file matches {address}.")
+            raise MissingError(f"No file matches {address}.")
     elif address == "-":
         raise UserError("Standard input cannot be read twice: save the rows to a file.")
     elif path.is_dir():
         raise UserError(f"{address} is a folder: name its files, for instance {address}/*.jsonl.")
     elif not path.exists():
-        raise UserError(f"{address} does not exist.")
+        raise MissingError(f"{address} does not exist.")
     else:
         paths = [path]
     for path in paths:
@@ -218,11 +219,11 @@ def _objects(address: str, project: str) -> list[Source]:
                 if fnmatchcase(b.name, name)
             ]
             if not blobs:
-                raise UserError(f"No object matches {address}.")
+                raise MissingError(f"No object matches {address}.")
         else:
             blob = client.bucket(bucket_name).get_blob(name) if name else None
             if blob is None:
-                raise UserError(f"{address} does not exist. Check the bucket and the name.")
+                raise MissingError(f"{address} does not exist. Check the bucket and the name.")
             blobs = [blob]
     except REFUSALS as error:
         raise storage_fault(error, bucket_name, role=_ROLE) from error

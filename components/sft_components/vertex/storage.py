@@ -8,7 +8,7 @@ from google.auth import credentials as ga_credentials
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.cloud import storage
 
-from sft_components.errors import UserError
+from sft_components.errors import MissingError, UserError
 
 REFUSALS = (
     api.NotFound,
@@ -73,7 +73,7 @@ def storage_fault(
     """
     if isinstance(error, api.NotFound):
         place = f" --location={location}" if location else ""
-        return UserError(
+        return MissingError(
             f"Bucket gs://{bucket} does not exist. Create it with: "
             f"gcloud storage buckets create gs://{bucket}{place}"
         )

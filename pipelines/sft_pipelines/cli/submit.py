@@ -36,6 +36,7 @@ def run_on_vertex(
         check_only: Send nothing.
         as_json: Print JSON at the end.
     """
+    from sft_pipelines.checking import check_data
     from sft_pipelines.cli.places import reach
     from sft_pipelines.experiments import check_name
     from sft_pipelines.following import planned_tasks
@@ -56,6 +57,8 @@ def run_on_vertex(
         print_checked(prepared.source.describe(), _described(prepared), as_json)
         return
     reach(connection)
+    with wrong_use():
+        check_data(prepared.values, prepared.options.project)
     say_cost(prepared.source.template, prepared.values, prepared.options.project)
     err(f"{prepared.source.describe()} to {connection.base_url}, {connection.parent}")
     submitted = submit(connection, job, job_id or new_job_id(prepared.source.template.name), err)

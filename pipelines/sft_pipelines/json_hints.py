@@ -68,8 +68,10 @@ def _hint(error: json.JSONDecodeError, top_level: Collection[str]) -> str:
     if rest[:1] in {"}", "]"} and text[: error.pos].rstrip().endswith(","):
         return "Remove the comma before it."
     if error.msg.startswith("Expecting ',' delimiter") and rest:
-        line = text[: error.pos].rstrip().count("\n") + 1
-        return f"A comma is missing at the end of line {line}."
+        before = text[: error.pos].rstrip()
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        place = "at the end of" if "\n" in text[len(before) : error.pos] else "in"
+        return f"A comma is missing {place} line {line}, at column {column}."
     if not rest.strip() and opened.names:
         closing = "}" if opened.brackets[-1] == "{" else "]"
         return (

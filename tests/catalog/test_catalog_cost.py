@@ -48,6 +48,15 @@ def test_a_budget_is_kept_at_the_high_end() -> None:
         check_budget(cost, cost.usd)
 
 
+def test_a_refusal_has_digits_enough_to_be_seen_above_the_limit() -> None:
+    small = estimate_tuning_cost(LLAMA, 9_061, 1, estimated=False)
+    with pytest.raises(UserError, match=r"costs \$0\.006 \(.*= \$0\.006\), which is above"):
+        check_budget(small, 0.001)
+    near = estimate_tuning_cost(LLAMA, 991_050, 1, estimated=False)
+    with pytest.raises(UserError, match=r"costs \$0\.664 .* above max_cost_usd 0\.662"):
+        check_budget(near, 0.662)
+
+
 def test_an_unknown_price_breaks_any_budget_but_none() -> None:
     cost = estimate_tuning_cost(UNPRICED, 10, 1, estimated=False)
     assert cost.usd is None

@@ -116,7 +116,12 @@ PARAMETERS = '"runtimeConfig": {\n  "parameterValues": {\n   "project": "p"\n  }
     ("text", "line", "hint"),
     [
         # The sample of the code models: no comma before the template.
-        (f'{{\n {PARAMETERS}\n "templateUri": "u"\n}}', 7, "comma is missing at the end of line 6"),
+        (
+            f'{{\n {PARAMETERS}\n "templateUri": "u"\n}}',
+            7,
+            "comma is missing at the end of line 6, at column 3",
+        ),
+        ('{"a": {"b": 1} "c": 2}', 1, "comma is missing in line 1, at column 15"),
         # The sample of the code-chat models: the key's object has no end.
         (
             f'{{\n {PARAMETERS},\n {OPEN_KEY}\n "templateUri": "u"\n}}',

@@ -11,9 +11,10 @@ from sft_components.catalog.schema import ModelSpec
 from sft_components.errors import UserError
 
 
-def dollars(usd: float) -> str:
-    """US dollars for people; what rounds to less than a cent is not called nothing."""
-    return "less than $0.01" if 0 < usd < 0.01 else f"${usd:,.2f}"
+def dollars(usd: float, digits: int = 2) -> str:
+    """US dollars for people; what is less than one of the last digit is not called nothing."""
+    least = 10.0**-digits
+    return f"less than ${least:.{digits}f}" if 0 < usd < least else f"${usd:,.{digits}f}"
 
 
 class CostEstimate(msgspec.Struct, frozen=True):
@@ -42,23 +43,29 @@ class CostEstimate(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """One line for a log."""
+        return self.line()
+
+    def line(self, digits: int = 2) -> str:
+        """One line for a log, the amounts with so many digits after the point."""
         times = f"{self.epochs:g} epoch{'' if self.epochs == 1 else 's'}"
         billed = f"{self.tokens_per_epoch:,} tokens x {times}"
         if self.usd is None or self.low is None or self.high is None:
             return f"{billed}: no price is known for {self.model}"
-        is_ = "is" if self.usd < 0.01 else "="
-        total = f"{billed} x ${self.usd_per_million_tokens:g} per million {is_} {dollars(self.usd)}"
+        usd = dollars(self.usd, digits)
+        is_ = "is" if usd.startswith("less") else "="
+        total = f"{billed} x ${self.usd_per_million_tokens:g} per million {is_} {usd}"
         if not self.estimated:
             return total
-        return f"about {total}{self._between(self.low, self.high)}"
+        return f"about {total}{self._between(self.low, self.high, digits)}"
 
     @staticmethod
-    def _between(low: float, high: float) -> str:
-        if high < 0.01:
+    def _between(low: float, high: float, digits: int) -> str:
+        least = 10.0**-digits
+        if high < least:
             return ""
-        if low < 0.01:
-            return f" (at most {dollars(high)})"
-        return f" (between {dollars(low)} and {dollars(high)})"
+        if low < least:
+            return f" (at most {dollars(high, digits)})"
+        return f" (between {dollars(low, digits)} and {dollars(high, digits)})"
 
     def as_dict(self) -> dict[str, Any]:
         """The fields for JSON, with the billed tokens."""
@@ -131,9 +138,14 @@ def check_budget(estimate: CostEstimate, max_cost_usd: float) -> None:
         )
     if estimate.high > max_cost_usd:
         may = "may cost" if estimate.estimated else "costs"
+        # So many that the amount is seen to be above the limit.
+        digits = 2
+        while estimate.high < 10.0**-digits or round(estimate.high, digits) <= max_cost_usd:
+            digits += 1
         raise UserError(
-            f"Tuning {estimate.model} {may} {dollars(estimate.high)} ({estimate}), which is above "
-            f"max_cost_usd {max_cost_usd:g}: use fewer epochs or rows, or raise the limit."
+            f"Tuning {estimate.model} {may} {dollars(estimate.high, digits)} "
+            f"({estimate.line(digits)}), which is above max_cost_usd {max_cost_usd:g}: use fewer "
+            "epochs or rows, or raise the limit."
         )
 
 

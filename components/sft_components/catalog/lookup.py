@@ -84,15 +84,24 @@ class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ""
 
     def _advice(self, wanted: str) -> str:
-        if key := self._spelled_alike(wanted):
-            return _why_not(wanted, key)
+        if known := self.in_family(wanted.lower()) or self.in_family(wanted.lower(), retired=True):
+            return (
+                f"It is a family: write one of its models, such as {_one_of(_names(known)[:2])}; "
+                f"`vertex-sft models --family {wanted.lower()}` lists them."
+            )
         stem = _squeezed(wanted.partition("@")[0].rpartition("/")[2])
+        if key := self._spelled_alike(wanted):
+            if _is_bare(wanted, key):
+                return _in_full([key, *(k for k in self._starting_with(stem) if k != key)])
+            return _why_not(wanted, key)
         for key in self.models:
             if "@" not in key and stem == _squeezed(key):
                 return f"It has no @version: write {key!r}."
         if "@" in wanted and (versions := self._starting_with(stem)):
             return f"There is no such @version: the catalogue holds {', '.join(versions)}."
         if stem and (versions := self._starting_with(stem)):
+            if _is_bare(wanted, versions[0]):
+                return _in_full(versions)
             return f"Its version is missing: write {_one_of(versions)}."
         by_version = {_version(key).lower(): key for key in self.models}
         near = difflib.get_close_matches(_version(wanted).lower(), by_version, 3, 0.7)
@@ -100,7 +109,7 @@ class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return f"Did you mean {_one_of([by_version[version] for version in near])}?"
         if family := _family(wanted):
             known = self.in_family(family) or self.in_family(family, retired=True)
-            return f"The {family} models are {', '.join(model.name for model in known)}."
+            return f"The {family} models are {', '.join(_names(known))}."
         return (
             "It is of no family that can be tuned: those are llama, gemma, qwen and gemini; "
             "`vertex-sft models` lists the models."
@@ -204,6 +213,19 @@ def _why_not(wanted: str, key: str) -> str:
     if "@" in wanted and stem != known:
         return f"What stands before @ is {known!r}, not {stem!r}: {write}"
     return f"The punctuation differs: {write}"
+
+
+def _is_bare(wanted: str, key: str) -> bool:
+    """Whether `wanted` has nothing of what stands before the version in `key`."""
+    return bool(OPEN_NAME.fullmatch(key)) and not {"/", "@"} & set(wanted)
+
+
+def _in_full(keys: list[str]) -> str:
+    return f"Publisher, family and @version make its full name: write {_one_of(keys[:3])}."
+
+
+def _names(models: list[ModelSpec]) -> list[str]:
+    return [model.name for model in models]
 
 
 def _one_of(names: list[str]) -> str:

@@ -159,9 +159,13 @@ def test_what_is_not_understood_fails_the_smoke_test(server: Faulty, tmp_path: P
     ]
     assert "&lt;p&gt;busy" in (tmp_path / "r.html").read_text(encoding="utf-8")
     # Where all is open, another surface is what the endpoint has.
-    found = examine_endpoint(endpoint=ENDPOINT, prompts=["hello"])
+    said: list[str] = []
+    found = examine_endpoint(endpoint=ENDPOINT, prompts=["hello"], log=said.append)
     assert found.failures == []
     assert "chat" in found.absent
+    # Once, in one line: nobody has asked for the surfaces of other kinds of model.
+    assert [line for line in said if "Not at this" in line] == ["Not at this endpoint: chat"]
+    assert [line for line in said if line.startswith("chat")] == []
 
 
 @pytest.mark.parametrize(

@@ -232,9 +232,15 @@ class _Test:
         """Ask `case` in every way that the endpoint has, and look at the answers."""
         answers: dict[Way, Answer] = {}
         before = len(self.result.failures)
-        for way in list(self._ways):
+        asked = list(self._ways)
+        for way in asked:
             if way in self._ways and (answer := self._ask(way, case)) is not None:
                 answers[way] = answer
+        # Surfaces of other kinds of model: nobody misses them, so why is in the report only.
+        foreign = [way for way in asked if way.surface not in self._sure and not way.extra]
+        if foreign:
+            names = ", ".join(dict.fromkeys(way.name for way in foreign))
+            self._log(f"Not at this endpoint: {names}")
         # What is a variant has done its duty with the first prompt.
         self._ways = [way for way in self._ways if not way.extra]
         broken = len(self.result.failures) > before
@@ -312,7 +318,8 @@ class _Test:
                 if owed and not isinstance(error, ABSENT):
                     self._fail(way, case, _said(error))
                     return None
-                self._log(f"{way.name} is refused: {_said(error)}")
+                if way.surface in self._sure and way.name not in self.result.absent:
+                    self._log(f"{way.name} is refused: {_said(error)}")
                 self.result.absent[way.name] = _said(error)
                 self._ways = [other for other in self._ways if other is not way]
                 return None

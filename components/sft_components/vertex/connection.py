@@ -32,9 +32,13 @@ def is_loopback(url: str) -> bool:
 
 def resource_uri(name: str) -> str:
     """Google's address of the resource called `projects/{project}/locations/{location}/…`."""
-    location = name.split("/")[3]
+    return f"{google_url(name.split('/')[3])}/v1/{name}"
+
+
+def google_url(location: str) -> str:
+    """Scheme and host of Google's API in `location`, without a trailing slash."""
     prefix = "" if location == "global" else f"{location}-"
-    return f"https://{prefix}aiplatform.googleapis.com/v1/{name}"
+    return f"https://{prefix}aiplatform.googleapis.com"
 
 
 class Connection:
@@ -59,10 +63,7 @@ class Connection:
     def base_url(self) -> str:
         """Scheme and host of the API, without a trailing slash."""
         override = os.environ.get("GOOGLE_VERTEX_BASE_URL", "").rstrip("/")
-        if override:
-            return override
-        prefix = "" if self.location == "global" else f"{self.location}-"
-        return f"https://{prefix}aiplatform.googleapis.com"
+        return override or google_url(self.location)
 
     @property
     def is_local(self) -> bool:

@@ -1,10 +1,13 @@
 """`vertex-sft doctor`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sft_pipelines.cli.completing import model_names
+
+if TYPE_CHECKING:
+    from sft_pipelines.doctor.examination import Wanted
 
 MARKS = {"ok": ("ok", "green"), "not ok": ("not ok", "red"), "could not be asked": ("?", "yellow")}
 
@@ -59,7 +62,7 @@ def doctor(
     from sft_pipelines.defaults import default_project, default_region
     from sft_pipelines.doctor.examination import Wanted, examine
 
-    point_at_local()
+    found = point_at_local()
     wanted = Wanted(
         project or default_project(),
         location or default_region() or DEFAULT_LOCATION,
@@ -70,6 +73,8 @@ def doctor(
     )
     lines = []
     out = console()
+    if not as_json:
+        out.print(_looks_at(wanted, found is not None), markup=False, soft_wrap=True)
     for line in examine(wanted):
         lines.append(line)
         if not as_json:
@@ -86,3 +91,20 @@ def doctor(
         out.print(f"{wrong} not ok, {unasked} could not be asked, of {len(lines)}.")
     if wrong:
         raise typer.Exit(1)
+
+
+def _looks_at(wanted: "Wanted", found: bool) -> str:
+    """What is looked at and, where it is not Google, how to look there.
+
+    Args:
+        wanted: Project and region.
+        found: Whether it is a local Vertex AI that no variable names.
+    """
+    from sft_components.vertex.connection import Connection, google_url
+
+    connection = Connection(wanted.project, wanted.location)
+    if not connection.is_local:
+        return f"Looks at {connection.base_url}."
+    unset = "" if found else "unset STORAGE_EMULATOR_HOST; "
+    cure = f"{unset}export GOOGLE_VERTEX_BASE_URL={google_url(wanted.location)}"
+    return f"Looks at the local Vertex AI, {connection.base_url}; to look at Google: {cure}"

@@ -107,7 +107,8 @@ def planned_tasks(spec: dict[str, Any]) -> list[Task]:
                     yield from walk(inner, depth + 1)
                 done.add(name)
 
-    return list(walk(spec["root"]["dag"], 0)) if spec else []
+    # Of a template at an address the service may tell no more than its name.
+    return list(walk(spec["root"]["dag"], 0)) if "root" in spec else []
 
 
 def read_snapshot(job: types.PipelineJob, planned: Sequence[Task] = ()) -> Snapshot:
@@ -200,7 +201,7 @@ def follow(
     Args:
         connection: Project and region.
         name: The pipeline job's resource name.
-        planned: The template's tasks.
+        planned: The template's tasks; none: those of the template that the job holds.
         log: Called when the service does not answer.
 
     Raises:
@@ -220,11 +221,18 @@ def follow(
             log(f"The service does not answer ({error}); the run goes on, asking again.")
         else:
             lost = None
+            # The service tells the tasks' keys; the names that they were given are in the template.
+            planned = planned or planned_tasks(spec_of(job))
             snapshot = read_snapshot(job, planned)
             yield snapshot
             if snapshot.ended:
                 return
         time.sleep(wait)
+
+
+def spec_of(job: types.PipelineJob) -> dict[str, Any]:
+    """The compiled pipeline that a job holds; empty: the service does not tell it."""
+    return dict(json_format.MessageToDict(types.PipelineJob.pb(job).pipeline_spec))
 
 
 def list_jobs(connection: Connection, template: str = "") -> Iterator[types.PipelineJob]:

@@ -24,7 +24,8 @@ from sft_components.vertex.connection import Connection
 from sft_local.control import LocalVertex
 from sft_pipelines.cli.app import app
 from sft_pipelines.cli.submit import print_end
-from sft_pipelines.following import Task, follow
+from sft_pipelines.following import Task, follow, planned_tasks, spec_of
+from sft_pipelines.template_yaml import load_documents
 
 ROOT = f"gs://{BUCKET}/root"
 
@@ -93,7 +94,10 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
     assert command("runs", "follow", "gated").stdout.splitlines()[-4:] == [*said, ask]
 
     local = Connection(os.environ["GOOGLE_CLOUD_PROJECT"], "us-central1")
-    snapshot = list(follow(local, jobs("gated")[0].name, [], print))[-1]
+    # Who follows it later knows the names that the template gives its tasks.
+    job = local.client(PipelineServiceClient).get_pipeline_job(name=jobs("gated")[0].name)
+    assert planned_tasks(spec_of(job)) == planned_tasks(load_documents(template.read_text())[0])
+    snapshot = list(follow(local, job.name, [], print))[-1]
     monkeypatch.delenv("GOOGLE_VERTEX_BASE_URL")
     google = Connection("p", "us-central1")
     price = f"It costs money until you delete it: vertex-sft endpoints delete {name}"

@@ -98,6 +98,7 @@ def test_every_surface_answers_under_load_and_the_report_says_so(
     page = report.read_text(encoding="utf-8")
     assert "a &lt;snowman&gt;" in page
     assert "Tokens a second" in page
+    assert "is JSON of its schema" in page
     assert "<b>number" not in page
 
 

@@ -145,7 +145,7 @@ def _keep(
     if kept.endpoint:
         log(f"{kept.endpoint} stays up. {_price(kept.endpoint)}")
     else:
-        log("The run serves nothing: there is nothing to release.")
+        log("The run serves nothing.")
     if version:
         # Here, not where it is deployed: what has them has passed everything.
         try:

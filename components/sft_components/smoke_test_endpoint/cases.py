@@ -44,6 +44,18 @@ class Case:
         """Its name, else its prompt."""
         return self.name or (self.prompt if len(self.prompt) < 60 else f"{self.prompt[:57]}...")
 
+    @property
+    def expected(self) -> str:
+        """What the answer must be, for people; empty: anything but nothing."""
+        wanted = [f"contains {part!r}" for part in self.contains]
+        wanted += [f"lacks {part!r}" for part in self.not_contains]
+        wanted += [f"matches {self.regex!r}"] if self.regex else []
+        wanted += ["is JSON of its schema"] if self.json_schema is not None else []
+        wanted += [f"within {self.max_latency_s:g} s"] if self.max_latency_s else []
+        if self.refusal is not None:
+            wanted.append("declines" if self.refusal else "does not decline")
+        return "; ".join(wanted)
+
     def failures(self, text: str, seconds: float) -> list[str]:
         """What is wrong with an answer; empty: nothing.
 

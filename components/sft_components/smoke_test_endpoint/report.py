@@ -46,11 +46,12 @@ def build_report(result: SmokeTestResult) -> str:
         Section(
             "Answers",
             table(
-                ["Prompt", "Asked by", "Answer", "Seconds", "First token, s", "Fault"],
+                ["Prompt", "Asked by", "Expected", "Answer", "Seconds", "First token, s", "Fault"],
                 [
                     [
-                        answer.case.title,
+                        answer.case.name or answer.case.prompt,
                         answer.way,
+                        answer.case.expected,
                         answer.text,
                         answer.seconds,
                         answer.first_s,
@@ -59,7 +60,7 @@ def build_report(result: SmokeTestResult) -> str:
                     for answer in result.given
                 ],
                 caption="Every answer, one after the other",
-                wrap=("Prompt", "Answer", "Fault"),
+                wrap=("Prompt", "Expected", "Answer", "Fault"),
             ),
             note="The model decodes greedily. Expectations hold for one way to ask: chat where "
             "there is one, unless a prompt names another.",

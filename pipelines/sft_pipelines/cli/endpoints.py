@@ -66,6 +66,7 @@ def list_command(
     as_json: AsJson = False,
 ) -> None:
     """List endpoints, newest first, with machines, replicas, traffic and cost."""
+    from sft_components.vertex.connection import is_loopback
     from sft_pipelines.cli.endpoints_print import print_list
     from sft_pipelines.cli.jobs import key_and_value
     from sft_pipelines.cli.output import print_json, wrong_use
@@ -79,7 +80,8 @@ def list_command(
     if as_json:
         print_json([endpoint.as_dict() for endpoint in shown])
     else:
-        print_list(shown, several=len(places) > 1)
+        here = all(is_loopback(place.base_url) for place in places)
+        print_list(shown, several=len(places) > 1, here=here)
 
 
 @app.command()

@@ -16,8 +16,17 @@ NOTE = (
 )
 
 
-def print_list(endpoints: list[Endpoint], *, several: bool) -> None:
-    """A table of endpoints, a line for each model; `several`: with their locations."""
+HERE = "On this machine it costs nothing: these are the prices of what was asked for."
+
+
+def print_list(endpoints: list[Endpoint], *, several: bool, here: bool = False) -> None:
+    """A table of endpoints, a line for each model.
+
+    Args:
+        endpoints: What is listed.
+        several: With their locations.
+        here: They are of a local Vertex AI.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Id", no_wrap=True)
     table.add_column("Name", overflow="fold")
@@ -45,6 +54,8 @@ def print_list(endpoints: list[Endpoint], *, several: bool) -> None:
         out.print(table)
         total = sum(endpoint.usd_per_hour or 0.0 for endpoint in endpoints)
         out.print(f"${total:,.2f} an hour, ${24 * total:,.2f} a day at known prices")
+        if here:
+            out.print(HERE)
     else:
         out.print("No endpoints.")
 
@@ -57,7 +68,8 @@ def print_endpoint(endpoint: Endpoint, *, in_console: bool) -> None:
     columns = ("model", "traffic", "machine", "replicas", "since", "usd/h", "usd so far", "id")
     print_rows("Models", columns, [_row(deployed) for deployed in endpoint.deployed])
     hour, total = _usd(endpoint.usd_per_hour), _usd(endpoint.usd_so_far)
-    print_facts("Cost", {"an hour": hour, "so far": total, "note": NOTE})
+    note = NOTE if in_console else HERE
+    print_facts("Cost", {"an hour": hour, "so far": total, "note": note})
     if in_console:
         out.print(Text(f"Console  {endpoint.console_link}"), soft_wrap=True)
 

@@ -16,7 +16,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = StorageServer(tmp_path / "gcs", tmp_path / "gcs.log")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
     try:
-        storage.Client(project="p", credentials=AnonymousCredentials()).create_bucket("work")
-        yield "gs://work/evaluation"
+        storage.Client(project="p", credentials=AnonymousCredentials()).create_bucket("answers")
+        yield "gs://answers/evaluation"
     finally:
         server.stop()

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import requests
 
-from sft_local import control
+from sft_components.upload_to_gcs.work import UploadResult, upload_to_gcs
+from sft_local import base_model, control
 from sft_local.control import LocalVertex
+from sft_local.gcs import Storage
 
 BUCKET = "steps-under-test"
 
@@ -55,3 +57,24 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             )
         )
     return made
+
+
+@pytest.fixture(scope="session")
+def checkpoint(vertex: LocalVertex, output_uri: str) -> str:
+    """Weights that can be served: the tiny model, as it is."""
+    uri = f"{output_uri}/weights"
+    Storage(vertex.storage_url).upload_folder(base_model.find("tiny").folder, uri)
+    return uri
+
+
+@pytest.fixture(scope="session")
+def uploaded(vertex: LocalVertex, files: dict[str, Path], output_uri: str) -> UploadResult:
+    """The rows of `files` in Cloud Storage."""
+    return upload_to_gcs(
+        project="p",
+        location="us-central1",
+        output_uri=output_uri,
+        training_path=files["training"],
+        validation_path=files["validation"],
+        evaluation_path=files["evaluation"],
+    )

@@ -20,7 +20,7 @@ from sft_components.promote_model.settings import Promotion
 from sft_components.promote_model.work import promote_model
 from sft_components.release_endpoint.work import release_endpoint
 from sft_components.smoke_test_endpoint.work import smoke_test_endpoint
-from sft_components.upload_to_gcs.work import upload_to_gcs
+from sft_components.upload_to_gcs.work import UploadResult
 from sft_components.vertex.connection import Connection
 from sft_pipelines import roles
 
@@ -101,16 +101,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
 
 
 def test_the_steps_call_what_their_rows_name(
-    vertex, files, output_uri: str, tmp_path: Path, watched
+    vertex, uploaded: UploadResult, output_uri: str, tmp_path: Path, watched
 ):
-    uploaded = upload_to_gcs(
-        project=PROJECT,
-        location=LOCATION,
-        output_uri=output_uri,
-        training_path=files["training"],
-        validation_path=files["validation"],
-        evaluation_path=files["evaluation"],
-    )
     used: dict[str, set[str]] = {}
     with watched() as used["launch-sft"]:
         tuned = launch_sft(

@@ -16,7 +16,7 @@ from sft_components.launch_sft.settings import LaunchSettings
 from sft_components.launch_sft.work import LaunchResult, launch_sft
 from sft_components.release_endpoint.work import release_endpoint
 from sft_components.smoke_test_endpoint.work import smoke_test_endpoint
-from sft_components.upload_to_gcs.work import upload_to_gcs
+from sft_components.upload_to_gcs.work import UploadResult
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.keys import RUN_LABEL
 from sft_components.vertex.prediction import EndpointSession
@@ -76,16 +76,8 @@ def test_what_the_service_would_refuse_is_refused_before(
 
 @pytest.fixture(scope="module")
 def tuned(
-    vertex, files, output_uri: str, tmp_path_factory
+    vertex, uploaded: UploadResult, output_uri: str, tmp_path_factory
 ) -> tuple[LaunchResult, LaunchSettings, Path]:
-    uploaded = upload_to_gcs(
-        project=PROJECT,
-        location=LOCATION,
-        output_uri=output_uri,
-        training_path=files["training"],
-        validation_path=files["validation"],
-        evaluation_path=files["evaluation"],
-    )
     chosen = settings(
         output_uri, training_uri=uploaded.training_uri, validation_uri=uploaded.validation_uri
     )

@@ -7,7 +7,8 @@ from tests.steps.conftest import BUCKET
 
 from sft_components.errors import UserError
 from sft_components.validate_pipeline.endpoints import check_run_network
-from sft_components.validate_pipeline.work import PipelineSettings, validate_pipeline
+from sft_components.validate_pipeline.settings import PipelineSettings
+from sft_components.validate_pipeline.work import validate_pipeline
 from sft_components.vertex.storage import storage_client
 from sft_local.control import LocalVertex
 from sft_pipelines.checking import check_prompts

@@ -115,7 +115,7 @@ def evaluation_accelerators(model: ModelSpec) -> int:
 
     0: on none, as it is asked through an endpoint, or fits no machine.
     """
-    if model.family == "gemini" or model.route == "pipeline-job":
+    if model.served_by_service:
         return 0
     counts = (1, accelerators_of(model.family))
     return next((count for count in counts if weights_fit(model, EVALUATED_ON, count)), 0)

@@ -155,6 +155,11 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     unlisted: bool = False
     """Whether this is a guess for a model that the catalogue does not hold."""
 
+    @property
+    def served_by_service(self) -> bool:
+        """Whether the tuning deploys the model, on machines that are not ours to choose."""
+        return self.family == "gemini" or self.route == "pipeline-job"
+
     def mode(self, tuning_mode: str) -> ModeSpec:
         """The settings of `tuning_mode`.
 

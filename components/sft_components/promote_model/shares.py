@@ -70,7 +70,7 @@ def check_promoted_model(model: "ModelSpec") -> None:
     Raises:
         UserError: The service serves such a model where it was tuned, and nowhere else.
     """
-    if model.family == "gemini" or model.route == "pipeline-job":
+    if model.served_by_service:
         raise UserError(
             f"{model.name} is served by the service's own machines, at the endpoint that its "
             "tuning makes, and cannot be promoted to another: send your requests there."

@@ -176,7 +176,7 @@ def validate_pipeline(
     from collections import namedtuple
 
     from sft_components.steps import log, user_errors
-    from sft_components.validate_pipeline.work import PipelineSettings
+    from sft_components.validate_pipeline.settings import PipelineSettings
     from sft_components.validate_pipeline.work import validate_pipeline as work
 
     with user_errors():

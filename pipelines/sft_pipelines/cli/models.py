@@ -90,7 +90,7 @@ def _max_tokens(model: "ModelSpec") -> str:
 def _served_on(model: "ModelSpec") -> str:
     if model.serving is not None:
         return machine(model.serving)
-    by_service = model.family == "gemini" or model.route == "pipeline-job"
+    by_service = model.served_by_service
     return "by the service" if by_service else "not named"
 
 

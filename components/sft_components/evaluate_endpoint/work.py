@@ -136,6 +136,7 @@ def evaluate_endpoint(
                     concurrency=concurrency,
                     kept=kept,
                     log=log,
+                    answered=lambda row, text: plan.scorer.score(text, row.reference),
                     retry_s=retry_s,
                 )
             except UserError as error:

@@ -182,12 +182,14 @@ def ask_all(
     concurrency: int,
     kept: KeptAnswers,
     log: Callable[[str], None],
+    answered: Callable[[EvaluationRow, str], object] = lambda row, text: None,
     retry_s: float = RETRY_S,
 ) -> list[Answer]:
     """The answers to `rows`, in their order, `concurrency` at a time.
 
     A row that the service refuses for what it is (too long, for instance) has an empty answer. What
-    is in `kept` is not asked again; what is answered goes there.
+    is in `kept` is not asked again; what is answered goes there, and to `answered`, from several
+    threads: while most of them wait, there is time for it.
 
     Raises:
         UserError: The model cannot be asked at all, did not answer a row for `retry_s` seconds, or
@@ -207,6 +209,7 @@ def ask_all(
             # An endpoint that is mended may take the row.
             if not answer.refused:
                 kept.put(names[index], answer)
+                answered(rows[index], answer.text)
 
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="ask")
     try:

@@ -38,6 +38,7 @@ class Scorer:
         self.notes: list[str] = []
         """Sentences about the references worth reading with the result."""
         self._schema = schema
+        self._scored: dict[tuple[str, str], dict[str, float]] = {}
         if task == "classification":
             plain = {text.strip().casefold() for text in references}
             # C and C# are two labels, though punctuation is all that tells them apart.
@@ -58,8 +59,16 @@ class Scorer:
                 self._schema = json_answers.infer_schema(values)
 
     def score(self, answer: str, reference: str) -> dict[str, float]:
-        """The scores of `answer` by metric name."""
+        """The scores of `answer` by metric name; those that it has given before at no cost.
+
+        Safe from several threads: answers may be scored while others are waited for.
+        """
         answer, reference = answer.strip(), reference.strip()
+        if (answer, reference) not in self._scored:
+            self._scored[answer, reference] = self._score(answer, reference)
+        return dict(self._scored[answer, reference])
+
+    def _score(self, answer: str, reference: str) -> dict[str, float]:
         scores = common_scores(answer, reference)
         if self.task == "classification":
             scores["accuracy"] = float(self.label(answer) == self.label(reference))

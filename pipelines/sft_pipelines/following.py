@@ -253,6 +253,9 @@ def list_jobs(connection: Connection, template: str = "") -> Iterator[types.Pipe
 def cancel(connection: Connection, name: str) -> str:
     """Ask a run to stop. Empty when it was asked, else why it was not (it had ended already)."""
     client = connection.client(PipelineServiceClient)
+    job = client.get_pipeline_job(name=name, retry=reading(60.0), timeout=CALL_TIMEOUT_S)
+    if job.state in ENDED:
+        return f"{name} has ended already: {job.state.name.removeprefix('PIPELINE_STATE_')}."
     try:
         client.cancel_pipeline_job(name=name, retry=reading(60.0), timeout=CALL_TIMEOUT_S)
     except api.BadRequest as error:  # over REST, FAILED_PRECONDITION is a plain 400

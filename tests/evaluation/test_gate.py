@@ -203,6 +203,17 @@ def test_thresholds_and_gate_must_all_hold(
     assert gate in reason
 
 
+def test_a_model_that_passes_with_nothing_right_is_told_of() -> None:
+    nothing = {"rows": 10.0, "empty": 0.0, "exact_match": 0.0, "base_exact_match": 0.0}
+    passed, reason = decide({**nothing, "improvement": 0.0}, "qa", 0.0, 0.0)
+    assert passed
+    assert "Not one of 10 rows scored" in reason
+    assert "Not one" not in decide({**nothing, "improvement": 0.0}, "qa", 0.1, 0.0)[1]
+    assert (
+        "Not one" not in decide({**nothing, "exact_match": 0.1, "improvement": 0.1}, "qa", 0, 0)[1]
+    )
+
+
 def test_the_check_needs_no_package() -> None:
     code = (
         "import sys; from sft_components.evaluation.gate import check_gate_expression as check; "

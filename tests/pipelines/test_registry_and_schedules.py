@@ -158,13 +158,17 @@ def fire(vertex: LocalVertex, schedule: str) -> dict[str, Any]:
 @pytest.mark.slow
 def test_a_schedule_trains_only_when_the_data_have_changed(vertex: LocalVertex, tmp_path: Path):
     rows = storage.Client(project="p").bucket(BUCKET).blob("changing/rows.jsonl")
-    rows.upload_from_string("one")
-    created = answer(
+    wanted = (
         *("schedule", "create", "nightly", compile_remembering(tmp_path), "--when-changed"),
         *("--cron", "0 3 * * *", "--pipeline-root", f"gs://{BUCKET}/changing/root"),
         *("-p", f"dataset_uri=gs://{BUCKET}/changing/rows.jsonl"),
         *("-p", f"output_uri=gs://{BUCKET}/changing"),
     )
+    early = command(*wanted)
+    assert early.exit_code == 0
+    assert f"WARNING: dataset_uri: gs://{BUCKET}/changing/rows.jsonl does not" in early.stderr
+    rows.upload_from_string("one")
+    created = answer(*wanted)
     assert created["max_active"] == 1
     trained = []
     try:

@@ -320,6 +320,13 @@ def test_help_stays_fast():
     assert loaded.stdout.strip() == "[]"
 
 
+def test_a_rehearsal_looks_for_its_rows_before_it_starts_anything(tmp_path: Path):
+    absent = tmp_path / "rows.jsonl"
+    done = run("tune-llama-model", "--local", dataset_uri=absent)
+    assert done.exit_code == 2
+    assert f"dataset_uri: {absent}" in done.stderr
+
+
 def test_data_that_may_not_be_looked_at_are_left_to_the_run(monkeypatch: pytest.MonkeyPatch):
     here = "storage/v1/b/bucket/o/rows.jsonl"
     for answer, missing in (((403, {}), False), ((401, {}), False), ((404, {}), True)):

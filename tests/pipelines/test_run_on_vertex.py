@@ -169,6 +169,9 @@ def test_an_interrupt_asks_on_a_terminal_and_leaves_the_run_elsewhere(
     assert state("ctrl-c-1") == "PIPELINE_STATE_RUNNING"
     assert command("runs", "cancel", "ctrl-c-1").exit_code == 0
     assert command("runs", "follow", "ctrl-c-1").exit_code == 1
+    again = command("runs", "cancel", "ctrl-c-1")
+    assert again.exit_code == 1
+    assert "ctrl-c-1 has ended already: CANCELLED." in str(again.exception)
 
     ours, theirs = pty.openpty()
     shown = start(template, "ctrl-c-2", stdin=theirs, stdout=theirs, stderr=theirs)

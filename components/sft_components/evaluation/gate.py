@@ -152,6 +152,9 @@ def decide(
     if primary != "exact_match" and min_exact_match > 0:
         said += f" Its exact match is {exact:.3f} {wanted}."
     rows, empty = metrics["rows"], metrics["empty"]
+    if good and metrics[primary] == 0:
+        # No worse than the base model, which may be worth nothing: thresholds are for who asks.
+        said += f" Not one of {rows:,.0f} rows scored: look at the answers before you rely on it."
     if empty > MOST_EMPTY * rows:
         good = False
         said = f"The tuned model answered {empty:,.0f} of {rows:,.0f} rows with nothing. {said}"

@@ -101,7 +101,7 @@ class Attempt:
                 log(f"{explain(str(error))}\nTrying again in {wait:.0f} s.")
                 time.sleep(wait)
         log(f"{'Created' if created else 'Adopted'} {_kind(found)} {found.name}")
-        log(f"Its page: {route.console(found.name)}")
+        log(f"See {route.console(found.name)}")
         return found
 
     @contextlib.contextmanager

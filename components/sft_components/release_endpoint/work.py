@@ -143,7 +143,7 @@ def _keep(
         if not kept.endpoint and found:
             kept = ReleaseResult(model=found[1], endpoint=found[0])
     if kept.endpoint:
-        log(f"{kept.endpoint} stays up. {_price(kept.endpoint)}")
+        log(f"The run leaves {kept.endpoint}. {_price(kept.endpoint)}")
     else:
         log("The run serves nothing.")
     if version:

@@ -61,7 +61,7 @@ PipelineRoot = Annotated[
     typer.Option(
         metavar="gs://…",
         help="Folder for what the steps write.",
-        show_default="the request's, the template's, OUTPUT_URI/pipeline-root",
+        show_default="the request's, the template's, pipeline-root below output_uri",
     ),
 ]
 DisplayName = Annotated[
@@ -76,7 +76,8 @@ ServiceAccount = Annotated[
     typer.Option(help="Account the steps run as.", show_default="the Compute Engine default one"),
 ]
 Network = Annotated[
-    str, typer.Option(help="projects/NUMBER/global/networks/NAME to peer the run with.")
+    str,
+    typer.Option(help="Full name of the VPC network to peer the run with (projects/…)."),
 ]
 KmsKey = Annotated[
     str,

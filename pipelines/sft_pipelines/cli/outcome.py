@@ -25,6 +25,8 @@ def wants_cancel() -> bool:
 
 def verdict(evaluation: Mapping[str, Any]) -> str:
     """What the gate decided and why, from the outputs of the step that evaluated."""
+    if evaluation["passed"] and evaluation.get("task") == "":
+        return str(evaluation["reason"])
     decided = "passed" if evaluation["passed"] else "not passed, so nothing was deployed"
     return f"gate {decided}: {evaluation['reason']}"
 

@@ -38,7 +38,8 @@ def prompt(
         float | None, Option(help="vLLM: only those of this share of the likeliest.")
     ] = None,
     stop: Annotated[
-        list[str] | None, Option(help="Text at which the answer ends; may be repeated.")
+        list[str] | None,
+        Option(metavar="TEXT", help="Text at which the answer ends; may be repeated."),
     ] = None,
     seed: Annotated[
         int | None, Option(help="The same seed, the same answer, as far as can be.")

@@ -30,7 +30,7 @@ def push(
         typer.Option(
             envvar="VERTEX_SFT_REGISTRY",
             metavar="URL",
-            help="KFP repository: https://LOCATION-kfp.pkg.dev/PROJECT/REPOSITORY.",
+            help="Address of a repository of KFP templates.",
         ),
     ] = "",
     version_tag: Annotated[

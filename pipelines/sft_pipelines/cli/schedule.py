@@ -79,6 +79,7 @@ def create(
     """
     from dataclasses import replace
 
+    from sft_pipelines.checking import check_data
     from sft_pipelines.cli.places import reach
     from sft_pipelines.preparing import Wanted, prepare
     from sft_pipelines.scheduling import Schedules, leaves_endpoints, make_when, remember_under
@@ -134,6 +135,11 @@ def create(
             )
         job = build_job(prepared.source, prepared.values, prepared.options)
     schedules = Schedules(reach(prepared.connection))
+    try:
+        check_data(prepared.values, prepared.options.project)
+    except UserError as error:
+        # Something may write it before the first run.
+        err(f"WARNING: {error} A run that does not find it fails in its first step.")
     schedule, new = schedules.upsert(name, job, when, err)
     if as_json:
         print_json({**_described(schedule), "created": new})

@@ -39,7 +39,7 @@ def rehearse_command(
             f"A rehearsal needs the extra 'local' ({error.name} is missing): "
             "pip install 'vertex-sft[local]'"
         ) from error
-    from sft_pipelines.checking import check_values
+    from sft_pipelines.checking import check_data, check_values
     from sft_pipelines.cli.rehearsal.screen import Screen
     from sft_pipelines.cli.rehearsal.session import rehearsal_defaults, rehearse, step_names
     from sft_pipelines.preparing import read_source, read_values
@@ -53,8 +53,10 @@ def rehearse_command(
             raise UserError("A rehearsal runs a template file: give its name, path or address.")
         found = source.template
         values = read_values(wanted, request, source, rehearsal_defaults(found), warn)
+        check_values(found, values, "", warn)
+        # What is in Cloud Storage can be looked at only when there is one.
+        check_data({name: v for name, v in values.items() if "gs://" not in str(v)}, "")
         if check_only:
-            check_values(found, values, "", warn)
             print_checked(source.describe(), {"parameters": values}, as_json)
             return
     # Also where the shell started us with SIGINT ignored, as it does in the background.

@@ -23,7 +23,7 @@ from sft_components.vertex.storage import split_uri
 from sft_local import control, paths
 from sft_local.log_file import LogFile
 from sft_pipelines.cli.rehearsal.events import EventReader
-from sft_pipelines.cli.rehearsal.leftovers import Owned, clear
+from sft_pipelines.cli.rehearsal.leftovers import Owned, clear, under_way
 from sft_pipelines.cli.rehearsal.screen import Screen
 from sft_pipelines.parameters import Template
 
@@ -144,6 +144,7 @@ def rehearse(
                     # is none any more, the next rehearsal does it.
                     if kept or control.running() is not None:
                         if not kept:
+                            screen.note("Taking down what the rehearsal made")
                             owned.release(screen.note)
                         owned.forget()
             return result
@@ -161,7 +162,8 @@ def _alone(screen: Screen) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        screen.note("Another rehearsal runs on this machine: waiting for its end")
+        where = f" in {folder}" if (folder := under_way()) else ""
+        screen.note(f"Another rehearsal runs on this machine{where}: waiting for its end")
         lock.acquire()
     try:
         yield

@@ -177,6 +177,9 @@ def _import() -> None:
     )
     from transformers.models.llama import modeling_llama  # noqa: F401
 
+    from sft_local.penalties import install
+
+    install()
     for name in ("AutoModelForCausalLM", "AutoProcessor", "PreTrainedTokenizerFast"):
         getattr(transformers, name)
 

@@ -59,10 +59,8 @@ def read(body: bytes, version: Version) -> tuple[Asked, Sampling, int]:
     wanted = config.response_mime_type
     if wanted not in ("", "text/plain") or "response_schema" in config:
         raise ApiError("UNIMPLEMENTED", "Answers are plain text on this machine.")
-    for field in ("presence_penalty", "response_logprobs"):
-        if getattr(config, field):
-            raise ApiError("UNIMPLEMENTED", f"No {field} on this machine.")
-    penalty = round(config.frequency_penalty, 6)
+    if config.response_logprobs:
+        raise ApiError("UNIMPLEMENTED", "No response_logprobs on this machine.")
     sampling = Sampling(
         max_tokens=config.max_output_tokens or DEFAULT_TOKENS,
         # Protocol buffers hold these as 32-bit numbers.
@@ -72,7 +70,8 @@ def read(body: bytes, version: Version) -> tuple[Asked, Sampling, int]:
         stop=tuple(text for text in config.stop_sequences if text),
         # PyTorch takes no negative seed.
         seed=config.seed % 2**32 if "seed" in config else None,
-        passed={"frequency_penalty": penalty} if penalty else {},
+        presence_penalty=round(config.presence_penalty, 6),
+        frequency_penalty=round(config.frequency_penalty, 6),
     )
     return asked, sampling, config.candidate_count or 1
 

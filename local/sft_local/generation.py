@@ -29,6 +29,8 @@ class Sampling:
     min_p: float | None = None
     min_tokens: int | None = None
     repetition_penalty: float | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     stop: tuple[str, ...] = ()
     """The answer ends before the first of these."""
     seed: int | None = None
@@ -59,6 +61,11 @@ class Sampling:
                 settings.pop(key, None)
         if self.repetition_penalty is not None:
             settings["repetition_penalty"] = self.repetition_penalty
+        penalties = {
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
+        }
+        settings.update({key: value for key, value in penalties.items() if value})
         if self.min_tokens is not None:
             settings["min_new_tokens"] = self.min_tokens
         if self.logit_bias:

@@ -18,7 +18,7 @@ CHAT_TOKENS = 1024
 """What stands here for vLLM's "up to the model's length"."""
 MAX_CHOICES = 8
 # What the model server understands beside the generation settings.
-_PASSED = ("frequency_penalty", "tools")
+_PASSED = ("tools",)
 _MEDIA = ("image_url", "input_audio", "audio_url", "video_url", "file")
 # https://docs.vllm.ai/en/latest/api/vllm/sampling_params.html
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -74,16 +74,10 @@ def read_sampling(body: Mapping[str, Any], place: str, max_tokens: int) -> Sampl
     Raises:
         ApiError: A value is out of its range, or nothing here can follow it.
     """
-    if body.get("presence_penalty"):
-        _number(body, "presence_penalty", place)
-        raise ApiError("UNIMPLEMENTED", f"{place}: no presence_penalty on this machine.")
     stop = body.get("stop") or ()
     stop = (stop,) if isinstance(stop, str) else tuple(stop)
     if not all(isinstance(text, str) and text for text in stop):
         raise _refuse(f"{place}: stop must be a string, or a list of strings that are not empty.")
-    if (_number(body, "frequency_penalty", place) or 0) <= -1:
-        # The model server makes 1 + it the repetition penalty.
-        raise ApiError("UNIMPLEMENTED", f"{place}: frequency_penalty is above -1 on this machine.")
     top_k = _integer(body, "top_k", place, -1)
     max_tokens = (
         _integer(body, "max_completion_tokens", place, 1)
@@ -102,6 +96,8 @@ def read_sampling(body: Mapping[str, Any], place: str, max_tokens: int) -> Sampl
         min_p=_number(body, "min_p", place),
         min_tokens=min_tokens,
         repetition_penalty=_number(body, "repetition_penalty", place),
+        presence_penalty=_number(body, "presence_penalty", place) or 0.0,
+        frequency_penalty=_number(body, "frequency_penalty", place) or 0.0,
         stop=stop,
         seed=_integer(body, "seed", place, -(2**63)),
         logit_bias=_logit_bias(body, place),

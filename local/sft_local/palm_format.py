@@ -20,10 +20,12 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "maxOutputTokens": (1, 8192),
     "candidateCount": (1, 8),
     "seed": (0, 2**31 - 1),
+    "presencePenalty": (-2, 2),
+    "frequencyPenalty": (-2, 2),
 }
 _WHOLE = ("topK", "maxOutputTokens", "candidateCount", "seed")
 _AUTHORS = {"user": "user", "USER": "user", "0": "user"}
-_UNKNOWN = ("groundingConfig", "logprobs", "presencePenalty", "frequencyPenalty", "logitBias")
+_UNKNOWN = ("groundingConfig", "logprobs", "logitBias")
 
 
 def _refuse(message: str) -> ApiError:
@@ -60,6 +62,8 @@ def _read_parameters(parameters: Any) -> tuple[Sampling, int]:
         top_k=int(given.get("topK") or 40),
         stop=tuple(stops),
         seed=None if seed is None else int(seed),
+        presence_penalty=float(given.get("presencePenalty") or 0.0),
+        frequency_penalty=float(given.get("frequencyPenalty") or 0.0),
     )
     return sampling, int(given.get("candidateCount") or 1)
 

@@ -222,7 +222,10 @@ class ModelServers:
             except OSError as error:
                 raise ApiError("FAILED_PRECONDITION", str(error)) from None
         # The program's console script is in no certain place; its module has no `__main__`.
-        start = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
+        start = (
+            "import sys; from sft_local.penalties import install; install();"
+            "from transformers.cli.transformers import main; sys.exit(main())"
+        )
         return lifeline.spawn(
             lifeline.wrapped([sys.executable, "-c", start, *arguments]),
             log=log,
@@ -311,7 +314,10 @@ def _generation(folder: Path) -> dict[str, Any]:
     tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
     settings = {key: config[key] for key in tokens if config.get(key) is not None}
     own = folder / "generation_config.json"
-    return settings | (json.loads(own.read_text()) if own.is_file() else {})
+    settings |= json.loads(own.read_text()) if own.is_file() else {}
+    # With this mark transformers forgets the settings that it does not know.
+    settings.pop("_from_model_config", None)
+    return settings
 
 
 def _context(folder: Path) -> int:

@@ -105,7 +105,7 @@ def test_documented_body_and_the_json_list(base_url: str) -> None:
         assert message in refused.json()["error"]["message"]
 
 
-def test_stop_sequences_and_top_k_have_their_effect(base_url: str) -> None:
+def test_stop_sequences_penalties_and_top_k_have_their_effect(base_url: str) -> None:
     url = f"{base_url}/{MODEL}:generateContent"
 
     def text(**config: Any) -> str:
@@ -120,6 +120,9 @@ def test_stop_sequences_and_top_k_have_their_effect(base_url: str) -> None:
     assert text(temperature=2, topK=1) == greedy
     wild = {text(temperature=2, seed=seed) for seed in range(3)}
     assert len(wild | {greedy}) == 4
+    for penalty in ("presencePenalty", "frequencyPenalty"):
+        kinds = [len(set(text(temperature=0, **{penalty: value}))) for value in (-2, 1.99)]
+        assert kinds[0] < kinds[1]
     whole = greedy.partition(" ")[2]
     stop = whole[len(whole) // 2 :][:2]
     cut = whole[: whole.index(stop)]
@@ -202,6 +205,13 @@ def test_bison_models_answer_as_the_palm_api_did(base_url: str) -> None:
     )
     (prediction,) = answer["predictions"]
     assert [c["author"] for c in prediction["candidates"]] == ["1", "1"]
+    varied = {**parameters, "maxOutputTokens": 24, "frequencyPenalty": 2}
+    found = [
+        ask(f"{base_url}/chat-bison@002:predict", {"instances": [chat], "parameters": asked})
+        for asked in (varied, {**varied, "frequencyPenalty": -2})
+    ]
+    kinds = [len(set(f["predictions"][0]["candidates"][0]["content"])) for f in found]
+    assert kinds[0] > kinds[1]
     for body in (
         {"instances": [chat], "parameters": {"temperature": 1.5}},
         {"instances": [{"messages": [{"author": "bot", "content": "x"}]}]},

@@ -140,6 +140,27 @@ def test_chat_completions_take_and_refuse_what_vllm_does(endpoint: Any) -> None:
     assert ask(picture).status_code == 501
 
 
+def test_penalties_are_of_the_answers_own_tokens(endpoint: Any) -> None:
+    # The bias leaves two tokens of the tiny model's, the second of them 1 behind.
+    body = {"max_tokens": 5, "temperature": 0, "logit_bias": {"40": 100, "41": 99}}
+
+    def ask(text: str, **penalties: float) -> str:
+        asked = {**body, "messages": [{"role": "user", "content": text}], **penalties}
+        answer = requests.post(f"{address(endpoint)}/chat/completions", json=asked, timeout=60)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+    first = ask("x")[0]
+    second = ask("x", presence_penalty=2)[1]
+    assert first != second
+    # That the prompt is full of the first changes nothing.
+    for text in ("x", first * 20):
+        assert ask(text) == first * 5
+        assert ask(text, presence_penalty=2) == first + second + first * 3
+        assert ask(text, frequency_penalty=2) == (first + second) * 2 + first
+        assert ask(text, frequency_penalty=-2) == first * 5
+
+
 def test_wrong_deployments_are_refused_or_fail(far: Far, endpoint: Any) -> None:
     with pytest.raises(exceptions.Conflict):
         deploy(far, "test-endpoint")

@@ -69,7 +69,6 @@ def measure(rows: int, concurrency: int) -> float:
         started = time.perf_counter()
         result = evaluate_endpoint(
             project="benchmark",
-            location="us-central1",
             endpoint=ENDPOINT,
             base_model="meta/llama3_1@llama-3.1-8b-instruct",
             evaluation_path=path,

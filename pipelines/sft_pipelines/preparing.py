@@ -92,7 +92,7 @@ def prepare(wanted: Wanted, say: Callable[[str], None]) -> Prepared:
         others=request.others if request else {},
     )
     check_addresses(values)
-    check_options(options)
+    check_options(options, say)
     check_values(source.template, values, options.pipeline_root, say)
     check_network(values, options)
     check_prompts(values, project, say)

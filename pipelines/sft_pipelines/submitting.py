@@ -55,8 +55,12 @@ class JobOptions:
     """Further fields of a pipeline job, in the JSON form of the API."""
 
 
-def check_options(options: JobOptions) -> None:
+def check_options(options: JobOptions, say: Callable[[str], None]) -> None:
     """Refuse what the service would refuse, all at once.
+
+    Args:
+        options: To be checked.
+        say: Called with a warning where nobody knows what the service does.
 
     Raises:
         UserError: With a line for each mistake.
@@ -64,6 +68,13 @@ def check_options(options: JobOptions) -> None:
     problems = list(_option_problems(options))
     if problems:
         raise UserError("\n".join(problems))
+    match = KMS_KEY.fullmatch(options.kms_key)
+    if match and match[1] != options.region:
+        say(
+            f"WARNING: the key {options.kms_key} is in {match[1]}, the pipeline job in "
+            f"{options.region}. A job takes a key of its own region, though Google's sample of a "
+            "legacy request has such a pair: give another key if the service refuses this one."
+        )
 
 
 def _option_problems(options: JobOptions) -> Iterator[str]:
@@ -105,18 +116,11 @@ def _option_problems(options: JobOptions) -> Iterator[str]:
             f"The network is {options.network!r}: write "
             "projects/PROJECT_NUMBER/global/networks/NAME."
         )
-    if options.kms_key:
-        match = KMS_KEY.fullmatch(options.kms_key)
-        if not match:
-            yield (
-                f"The key is {options.kms_key!r}: write "
-                "projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY."
-            )
-        elif options.region and match[1] != options.region:
-            yield (
-                f"The key {options.kms_key} is in {match[1]}: the pipeline job, in "
-                f"{options.region}, takes a key of its own region."
-            )
+    if options.kms_key and not KMS_KEY.fullmatch(options.kms_key):
+        yield (
+            f"The key is {options.kms_key!r}: write "
+            "projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY."
+        )
     if options.failure_policy not in FAILURE_POLICIES:
         yield f"The failure policy is {options.failure_policy!r}: write slow or fast."
 

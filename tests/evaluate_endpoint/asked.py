@@ -16,7 +16,6 @@ def evaluate(folder: Path, rows: Path, **given: Any) -> EvaluationResult:
     return evaluate_endpoint(
         **{
             "project": "p",
-            "location": "us-central1",
             "endpoint": "projects/p/locations/us-central1/endpoints/7",
             "base_model": LLAMA,
             "evaluation_path": rows,

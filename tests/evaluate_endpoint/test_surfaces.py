@@ -56,7 +56,6 @@ def _evaluate(folder: Path, rows: Path, endpoint: str, **settings: Any) -> list[
     """The predictions."""
     evaluate_endpoint(
         project="test-project",
-        location="us-central1",
         endpoint=endpoint,
         evaluation_path=rows,
         outputs=Outputs(folder / "report.html", folder / "predictions.jsonl"),

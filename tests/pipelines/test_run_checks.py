@@ -185,15 +185,24 @@ def test_options_are_checked_all_at_once():
     given = {**VALUES, "evaluation_data_uri": "gs://bucket/e", "output_uri": "gs://bucket/out"}
     done = run(
         *("tune-llama-model", "--label", "Team=nlp", "--network", "default"),
-        *("--kms-key", "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k"),
+        *("--kms-key", "projects/p/locations/europe-west4/keys/k"),
         *("--service-account", "me", "--failure-policy", "never", "--pipeline-root", "/tmp"),
         **given,
     )
     assert done.exit_code == 2
-    for part in ("Label Team=nlp", "network is 'default'", "is in europe-west4", "account is 'me'"):
+    for part in (
+        "Label Team=nlp",
+        "network is 'default'",
+        "write projects/PROJECT",
+        "account is 'me'",
+    ):
         assert part in done.stderr
     assert "failure policy is 'never'" in done.stderr
     assert "pipeline root is '/tmp'" in done.stderr
+    key = "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k"
+    elsewhere = run("tune-llama-model", "--kms-key", key, **given)
+    assert elsewhere.exit_code == 0
+    assert f"WARNING: the key {key} is in europe-west4" in elsewhere.stderr
     nowhere = run("tune-llama-model", **VALUES)
     assert "write output_uri=gs://BUCKET/FOLDER" in nowhere.stderr
     here = run("tune-llama-model", **VALUES, output_uri="out")

@@ -26,6 +26,7 @@ def test_the_address_comes_from_the_environment_or_the_region(monkeypatch: pytes
     assert Connection("p", "europe-west4").base_url == (
         "https://europe-west4-aiplatform.googleapis.com"
     )
+    assert Connection("p", "eu").base_url == "https://aiplatform.eu.rep.googleapis.com"
     assert Connection("p", "global").base_url == "https://aiplatform.googleapis.com"
     monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", "http://127.0.0.1:1234/")
     here = Connection("p", "global")

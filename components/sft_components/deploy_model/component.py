@@ -87,6 +87,7 @@ def deploy_model(
 
     from sft_components.deploy_model.work import deploy_model as work
     from sft_components.steps import log, user_errors
+    from sft_components.vertex.connection import resource_uri
 
     with user_errors():
         result = work(
@@ -116,8 +117,7 @@ def deploy_model(
             log=log,
         )
     for artifact, name in ((endpoint, result.endpoint), (model, result.model)):
-        region = name.split("/")[3]
-        artifact.uri = f"https://{region}-aiplatform.googleapis.com/v1/{name}"
+        artifact.uri = resource_uri(name)
         artifact.metadata["resourceName"] = name
     endpoint.metadata["machine"] = result.machine
     outputs = namedtuple("DeployOutputs", ["endpoint_resource_name", "model_resource_name"])

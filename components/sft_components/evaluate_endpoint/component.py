@@ -23,7 +23,6 @@ from sft_components.embedding import step
 )
 def evaluate_endpoint(
     project: str,
-    location: str,
     endpoint_resource_name: str,
     evaluation_dataset: dsl.Input[dsl.Dataset],
     training_curve: dsl.Input[dsl.Dataset],
@@ -63,7 +62,6 @@ def evaluate_endpoint(
 
     Args:
         project: Google Cloud project.
-        location: Region of the endpoint.
         endpoint_resource_name: projects/PROJECT/locations/LOCATION/endpoints/ID of the tuned model.
         evaluation_dataset: Held-out rows, JSON Lines.
         training_curve: Metrics by step of the tuning job, for the report.
@@ -112,7 +110,6 @@ def evaluate_endpoint(
     with user_errors():
         result = work(
             project=project,
-            location=location,
             endpoint=endpoint_resource_name,
             base_model=base_model,
             base_endpoint=base_endpoint_resource_name,

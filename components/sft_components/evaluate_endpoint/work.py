@@ -21,6 +21,7 @@ from sft_components.evaluation.rows import EvaluationRow, read_rows
 from sft_components.evaluation.settings import PLAIN, Settings, check_amounts
 from sft_components.evaluation.tasks import ASKED, LATENCY
 from sft_components.vertex.names import check_endpoint_name
+from sft_components.vertex.prediction import endpoint_connection
 
 if TYPE_CHECKING:
     from sft_components.evaluation.outcome import EvaluationResult, Outputs
@@ -31,7 +32,6 @@ MAX_CONCURRENCY = 256
 def evaluate_endpoint(
     *,
     project: str,
-    location: str,
     endpoint: str,
     base_model: str = "",
     base_endpoint: str = "",
@@ -54,10 +54,10 @@ def evaluate_endpoint(
 
     Args:
         project: Google Cloud project.
-        location: Region of the endpoint.
         endpoint: `projects/…/endpoints/…` of the tuned model.
         base_model: What was tuned, as the catalogue calls it. It says how the endpoint is asked
-            (empty: it is tried out); a Gemini model is also asked itself, as the base.
+            (empty: it is tried out); a Gemini model is also asked itself, as the base, in the
+            endpoint's location.
         base_endpoint: Endpoint of the base model, or of the one now in production.
         evaluation_path: Held-out rows, JSON Lines; without a row nothing is evaluated.
         training_curve_path: JSON Lines `{"metric", "step", "value"}` of the tuning job, if any.
@@ -100,6 +100,7 @@ def evaluate_endpoint(
         models = {"base": endpoint_model("base", base_endpoint), **models}
         spoken["base"] = spoken["tuned"]
     elif base_name:
+        location = endpoint_connection(endpoint).location
         models = {"base": published_model("base", project, location, base_name), **models}
         spoken["base"] = _spoken(base_name, rows)
     place = outputs.predictions

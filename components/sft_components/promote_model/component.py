@@ -80,6 +80,7 @@ def promote_model(
     from sft_components.promote_model.settings import Promotion
     from sft_components.promote_model.work import promote_model as work
     from sft_components.steps import log, user_errors
+    from sft_components.vertex.connection import resource_uri
 
     with user_errors():
         result = work(
@@ -109,8 +110,7 @@ def promote_model(
             ),
             log=log,
         )
-    region = result.endpoint.split("/")[3]
-    endpoint.uri = f"https://{region}-aiplatform.googleapis.com/v1/{result.endpoint}"
+    endpoint.uri = resource_uri(result.endpoint)
     endpoint.metadata["resourceName"] = result.endpoint
     endpoint.metadata["traffic"] = result.traffic
     outputs = namedtuple("PromoteOutputs", ["endpoint_resource_name", "model_resource_name"])

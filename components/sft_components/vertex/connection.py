@@ -16,6 +16,8 @@ from sft_components.errors import UserError
 LOCATION = re.compile(r"[a-z][a-z0-9-]*")
 """It becomes part of the host that gets the credentials."""
 
+MULTI_REGIONS = ("us", "eu")
+
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
 ClientT = TypeVar("ClientT")
@@ -37,6 +39,8 @@ def resource_uri(name: str) -> str:
 
 def google_url(location: str) -> str:
     """Scheme and host of Google's API in `location`, without a trailing slash."""
+    if location in MULTI_REGIONS:  # as google-genai has it
+        return f"https://aiplatform.{location}.rep.googleapis.com"
     prefix = "" if location == "global" else f"{location}-"
     return f"https://{prefix}aiplatform.googleapis.com"
 

@@ -211,7 +211,6 @@ def _examine(
         parts = endpoint.split("/")
         result = evaluate_endpoint(
             project=parts[1],
-            location=parts[3],
             endpoint=endpoint,
             base_model=wanted.base_model,
             base_endpoint=old,

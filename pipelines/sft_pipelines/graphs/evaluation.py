@@ -29,7 +29,6 @@ def evaluation_graph(accelerators: int) -> Any:
     @dsl.pipeline(name="evaluation-graph")
     def graph(
         project: str,
-        location: str,
         evaluation: str,
         base_model: str,
         checkpoint_uri: str,
@@ -97,7 +96,6 @@ def evaluation_graph(accelerators: int) -> Any:
                 evaluated.append(on_weights(accelerators))
         with dsl.Else(name="through-an-endpoint"):
             asked = evaluate_endpoint(
-                location=location,
                 endpoint_resource_name=endpoint,
                 base_model=base_model,
                 base_endpoint_resource_name=baseline_endpoint,

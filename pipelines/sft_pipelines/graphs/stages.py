@@ -273,7 +273,6 @@ def stages(
         uncached(tuned)
         evaluated = evaluation_graph(
             project=project,
-            location=location,
             evaluation=checked.outputs["evaluation"],
             base_model=model,
             checkpoint_uri=tuned.outputs["checkpoint_uri"],

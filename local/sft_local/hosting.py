@@ -13,6 +13,7 @@ import msgspec
 
 from sft_local import wire
 from sft_local.operations import OperationCancelledError, Operations
+from sft_local.results import encryption_spec
 from sft_local.serving import ModelServer, ModelServers
 from sft_local.stand_in import LABEL, StandIn
 from sft_local.store import Store, now
@@ -95,6 +96,7 @@ class Hosting:
         description: str = "",
         surface: Surface = "gemini",
         dedicated: bool = False,
+        encryption_key: str = "",
     ) -> str:
         """Creates an endpoint that serves a model, as the service does after a tuning.
 
@@ -111,6 +113,7 @@ class Hosting:
             description: The endpoint's description.
             surface: The formats it is asked in.
             dedicated: Whether it has an address of its own.
+            encryption_key: The endpoint's customer-managed key; empty for none.
 
         Returns:
             The endpoint's resource name.
@@ -130,6 +133,7 @@ class Hosting:
                 description=f"{description} {sentence}".strip(),
                 labels=labels,
                 dedicated=dedicated,
+                encryption_key=encryption_key,
             ),
         )
         deployed_id = self._operations.next_id()
@@ -153,6 +157,7 @@ class Hosting:
         labels: Mapping[str, str] | None = None,
         dedicated: bool = False,
         network: str = "",
+        encryption_key: str = "",
     ) -> Any:
         """The resource of a new endpoint, labelled with what stands in for its models here."""
         moment = now()
@@ -164,6 +169,7 @@ class Hosting:
             dedicated_endpoint_enabled=dedicated,
             dedicated_endpoint_dns=self._prediction_host if dedicated else "",
             network=network,
+            encryption_spec=encryption_spec(encryption_key),
             create_time=moment,
             update_time=moment,
         )

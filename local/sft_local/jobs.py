@@ -204,6 +204,8 @@ class JobRunner:
         title = job.tuned_model_display_name or f"tuned-{number}"
         name_of_model = plan.version_of or f"{parent}/models/{number}"
         labels = dict(job.labels)
+        # What a job makes is encrypted as the job itself is.
+        key = job.encryption_spec.kms_key_name
         if plan.endpoints:
             base = job.base_model or job.pre_tuned_model.base_model
             labels |= results.tuning_labels(base, number)
@@ -214,6 +216,7 @@ class JobRunner:
             weights_uri=f"{output}/{FINAL}",
             labels=labels,
             deployed_by_service=plan.endpoints,
+            encryption_key=key,
         )
         # The service lists checkpoints only where the intermediate ones are wanted.
         listed = [
@@ -239,6 +242,7 @@ class JobRunner:
                     labels=labels,
                     description=job.description,
                     surface="gemini",
+                    encryption_key=key,
                 )
                 for endpoint_id, folder in [*places, (number, "final")]
             ]

@@ -192,6 +192,7 @@ def _run(
                         BASE_MODEL_LABEL: base.name.replace("@", "-"),
                     },
                     deployed_by_service=True,
+                    encryption_key=settings.encryption_spec_key_name,
                 ),
             )
             vertex.hosting.host(
@@ -203,6 +204,7 @@ def _run(
                 labels=labels,
                 description=sentence,
                 surface="chat" if template == CHAT_TEMPLATE else "text",
+                encryption_key=settings.encryption_spec_key_name,
             )
     _close_deployment(tasks, outputs)
     return outputs

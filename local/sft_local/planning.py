@@ -28,6 +28,7 @@ DEFAULT_LEARNING_RATE = 2e-4
 HIDDEN_LEARNING_RATE = 1e-3
 """In the place of the recommended rate of Gemini and of the retired models, which nobody publishes:
 one that the model that stands in for them learns from in a few dozen steps."""
+_KEY = re.compile(r"projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+")
 _SIZES = {name: size for size, name in ADAPTER_SIZES.items()}
 
 
@@ -58,9 +59,7 @@ def make_plan(job: Any, place: Place, number: str, vertex: Vertex) -> tuple[Mode
             f"{model.name} cannot be tuned in location {place.location!r}: use one of "
             f"{', '.join(model.regions)}."
         )
-    region = load_catalog().locations.get(place.location)
-    if job.encryption_spec.kms_key_name and not (model.cmek and (region is None or region.cmek)):
-        raise refuse(f"encryptionSpec is not supported for {model.name} in {place.location!r}.")
+    _check_key(job.encryption_spec.kms_key_name, model, place.location)
     gemini = model.family == "gemini"
     _check_fields(job, gemini)
     mode, settings, size = _adapter(job, model)
@@ -153,6 +152,25 @@ def _model(job: Any, place: Place) -> ModelSpec:
     if model.family != "gemini" and place.version == "v1":
         raise refuse(f"Base model {model.name!r} is not supported by v1: use v1beta1.")
     return model
+
+
+def _check_key(key: str, model: ModelSpec, location: str) -> None:
+    if not key:
+        return
+    region = load_catalog().locations.get(location)
+    if not (model.cmek and (region is None or region.cmek)):
+        raise refuse(f"encryptionSpec is not supported for {model.name} in {location!r}.")
+    match = _KEY.fullmatch(key)
+    if not match:
+        raise refuse(
+            f"encryptionSpec.kmsKeyName {key!r} must be "
+            "projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY."
+        )
+    if match[1] != location:
+        raise refuse(
+            f"encryptionSpec.kmsKeyName {key!r} is in {match[1]!r}, and the tuning job in "
+            f"{location!r}: use a key of {location!r}."
+        )
 
 
 def _check_fields(job: Any, gemini: bool) -> None:

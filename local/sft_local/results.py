@@ -25,6 +25,11 @@ def tuning_labels(base: str, job: str) -> dict[str, str]:
     }
 
 
+def encryption_spec(key: str) -> Any:
+    """The field of that name of what is encrypted with the customer-managed `key`; None without."""
+    return wire.types().EncryptionSpec(kms_key_name=key) if key else None
+
+
 def registry_model(
     name: str,
     *,
@@ -33,6 +38,7 @@ def registry_model(
     weights_uri: str,
     labels: dict[str, str],
     deployed_by_service: bool,
+    encryption_key: str = "",
 ) -> Any:
     """The registry's entry for a tuned model; `add_version` makes it a version."""
     moment = now()
@@ -44,6 +50,7 @@ def registry_model(
         version_create_time=moment,
         version_update_time=moment,
         labels=labels,
+        encryption_spec=encryption_spec(encryption_key),
         # Of models that the service deploys by itself this is inferred.
         supported_deployment_resources_types=[
             "AUTOMATIC_RESOURCES" if deployed_by_service else "DEDICATED_RESOURCES"

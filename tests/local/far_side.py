@@ -13,6 +13,7 @@ from sft_local import control
 
 PARENT = "projects/test-project/locations/us-central1"
 BUCKET = "local-tests"
+KEY = "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"
 BASE_MODEL = "meta/llama3_1@llama-3.1-8b-instruct"
 ENDED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 

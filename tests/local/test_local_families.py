@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import requests
-from tests.local.far_side import BUCKET, PARENT, Far, rows
+from tests.local.far_side import BUCKET, KEY, PARENT, Far, rows
 
 CHECKPOINTS = "postprocess/node-0/checkpoints"
 
@@ -51,6 +51,7 @@ def test_gemini_gets_an_endpoint_for_each_checkpoint_that_answers(far: Far) -> N
         },
         "tunedModelDisplayName": "gemini-tuned",
         "labels": {"case": "gemini"},
+        "encryptionSpec": {"kmsKeyName": KEY},
         "state": "JOB_STATE_SUCCEEDED",
     }
     answer = post(far, "v1", body)
@@ -66,8 +67,12 @@ def test_gemini_gets_an_endpoint_for_each_checkpoint_that_answers(far: Far) -> N
     assert endpoints[-1] == job.tuned_model.endpoint
     model = job.tuned_model.model.partition("@")[0]
     for name in endpoints:
-        (deployed,) = far.client("EndpointServiceClient").get_endpoint(name=name).deployed_models
+        endpoint = far.client("EndpointServiceClient").get_endpoint(name=name)
+        (deployed,) = endpoint.deployed_models
         assert deployed.model == model
+        assert endpoint.encryption_spec.kms_key_name == KEY
+    (version,) = far.client("ModelServiceClient").list_model_versions(name=model)
+    assert version.encryption_spec == job.encryption_spec, "what a job makes has the job's key"
     question = {"contents": {"role": "USER", "parts": {"text": "number 3"}}}
     asked = requests.post(
         f"{far.local.api_url}/v1/{job.tuned_model.endpoint}:generateContent",
@@ -167,12 +172,14 @@ def test_last_checkpoint_only_leaves_one_endpoint(far: Far) -> None:
 def test_open_families(far: Far, model: str, mode: str, lines: list[Any]) -> None:
     family = model.partition("/")[0]
     body = far.request(far.put(f"{family}/train.jsonl", lines), family)
-    body |= {"base_model": model}
+    body |= {"base_model": model, "encryption_spec": {"kms_key_name": KEY}}
     body["supervised_tuning_spec"]["tuning_mode"] = f"TUNING_MODE_{mode}"
     job = tuned(far, post(far, "v1beta1", body))
     assert "model.safetensors" in far.names(f"{family}/{CHECKPOINTS}/final/")
     assert f"stands in for {model}" in job.description
     assert not job.tuned_model.endpoint
+    made = far.client("ModelServiceClient").get_model(name=job.tuned_model.model)
+    assert made.encryption_spec.kms_key_name == KEY
 
 
 def test_rows_with_images_are_trained_without_them_and_that_is_said(far: Far) -> None:
@@ -253,6 +260,14 @@ GEMINI = {
             {},
             "encryptionSpec is not supported",
         ),
+        (
+            "v1",
+            "europe-west4",
+            {"encryptionSpec": {"kmsKeyName": KEY}},
+            {},
+            "is in 'us-central1', and the tuning job in 'europe-west4': use a key of",
+        ),
+        ("v1", "us-central1", {"encryptionSpec": {"kmsKeyName": "k"}}, {}, "must be projects/"),
     ],
 )
 def test_refusals(

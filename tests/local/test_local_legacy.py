@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import requests
-from tests.local.far_side import BUCKET, PARENT, Far
+from tests.local.far_side import BUCKET, KEY, PARENT, Far
 
 ENDED = ("PIPELINE_STATE_SUCCEEDED", "PIPELINE_STATE_FAILED", "PIPELINE_STATE_CANCELLED")
 ADDRESS = "https://us-kfp.pkg.dev/ml-pipeline/large-language-model-pipelines"
@@ -224,9 +224,16 @@ def test_chat_model_gets_a_chat_endpoint(far: Far, model: str) -> None:
         default_context="be very brief",
         train_steps=2,
         tensorboard_resource_id=board,
+        encryption_spec_key_name=KEY,
     )
     assert job["state"] == "PIPELINE_STATE_SUCCEEDED", job["error"]
     found = tasks(job)
+    made = found["deployment-graph"]
+    endpoint = far.client("EndpointServiceClient").get_endpoint(
+        name=made["output:endpoint_resource_name"]
+    )
+    version = far.client("ModelServiceClient").get_model(name=made["output:model_resource_name"])
+    assert endpoint.encryption_spec.kms_key_name == version.encryption_spec.kms_key_name == KEY
     states = {task: found[task]["state"] for task in found}
     unused = ("export-managed-dataset", "evaluation-dataset-encoder")
     assert {states.pop(task) for task in unused} == {"NOT_TRIGGERED"}
@@ -244,7 +251,7 @@ REFUSED = {
     "tpu-key": (
         {
             "accelerator_type": "TPU",
-            "encryption_spec_key_name": "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k",
+            "encryption_spec_key_name": KEY,
         },
         "does not work with accelerator_type TPU",
     ),

@@ -59,9 +59,8 @@ def create(
         labels=wanted.labels,
         dedicated=wanted.dedicated_endpoint_enabled,
         network=wanted.network,
+        encryption_key=wanted.encryption_spec.kms_key_name,
     )
-    if "encryption_spec" in wanted:
-        made.encryption_spec = wanted.encryption_spec
     vertex.store.create(name, made)
 
     def work(cancel: threading.Event) -> Any:

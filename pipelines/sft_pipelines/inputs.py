@@ -149,10 +149,14 @@ INPUTS: dict[str, Input] = {
         "Machine that serves, for instance g2-standard-12; empty: the catalogue's for the model.",
     ),
     "serving_accelerator_type": Input(
-        str, "", "For instance NVIDIA_L4; given with the machine type, or not at all."
+        str,
+        "",
+        "For instance NVIDIA_L4; empty: the machine's, which the catalogue must know then.",
     ),
     "serving_accelerator_count": Input(
-        int, 0, "Accelerators of one replica; given with the machine type, or not at all."
+        int,
+        0,
+        "Accelerators of one replica; 0: the machine's, which the catalogue must know then.",
     ),
     "serving_min_replica_count": Input(
         int, 1, "Fewest machines that serve; 0: none while nobody asks (scale to zero)."

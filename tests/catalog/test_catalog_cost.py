@@ -81,18 +81,30 @@ def test_serving_costs_by_model_and_by_machine() -> None:
         serving_cost_per_hour("g2-standart-12")
 
 
-def test_a_machine_is_given_in_full_or_not_at_all() -> None:
-    check_machine("", "", 0)
-    check_machine("g2-standard-48", "NVIDIA_L4", 4)
-    check_machine("a9-newgpu-8g", "NVIDIA_L4", 8, allow_unlisted=True)
+@pytest.mark.parametrize(
+    ("given", "accelerators"),
+    [
+        (("", "", 0), ("", 0)),
+        (("g2-standard-48", "NVIDIA_L4", 4), ("NVIDIA_L4", 4)),
+        (("g2-standard-48", "", 0), ("NVIDIA_L4", 4)),
+        (("g2-standard-48", "NVIDIA_L4", 0), ("NVIDIA_L4", 4)),
+        (("g2-standard-48", "", 4), ("NVIDIA_L4", 4)),
+        (("a9-newgpu-8g", "NVIDIA_L4", 8), ("NVIDIA_L4", 8)),
+    ],
+)
+def test_the_catalogue_knows_a_machines_accelerators(
+    given: tuple[str, str, int], accelerators: tuple[str, int]
+) -> None:
+    assert check_machine(*given, allow_unlisted=True) == accelerators
 
 
 @pytest.mark.parametrize(
     ("given", "cure"),
     [
-        (("g2-standard-48", "", 0), "accelerator_count to 4"),
-        (("g2-standard-48", "NVIDIA_L4", 0), "accelerator_count to 4"),
         (("g2-standard-48", "NVIDIA_L4", 1), "4 x NVIDIA_L4"),
+        (("g2-standard-48", "", 1), "serving_accelerator_count to 4"),
+        (("g2-standard-48", "NVIDIA_T4", 0), "set serving_accelerator_type to NVIDIA_L4"),
+        (("", "NVIDIA_L4", 0), "serving_machine_type is missing"),
         (("g2-standard-12", "NVIDIA_H100_80GB", 1), "1 x NVIDIA_L4"),
         (("", "NVIDIA_H100_80GB", 4), "a3-highgpu-4g"),
         (("g2-standard-47", "NVIDIA_L4", 4), "g2-standard-48"),
@@ -103,13 +115,13 @@ def test_a_machine_that_does_not_fit_names_what_does(
     given: tuple[str, str, int], cure: str
 ) -> None:
     with pytest.raises(UserError, match=cure):
-        check_machine(*given)
+        check_machine(*given, prefix="serving_")
 
 
 def test_an_unlisted_machine_needs_its_accelerators() -> None:
-    with pytest.raises(UserError, match="accelerator type and count"):
+    with pytest.raises(UserError, match="give accelerator_type and accelerator_count"):
         check_machine("a9-newgpu-8g", "", 0, allow_unlisted=True)
-    with pytest.raises(UserError, match="Unknown accelerator 'NVIDIA_NEW'"):
+    with pytest.raises(UserError, match="accelerator_type is 'NVIDIA_NEW'"):
         check_machine("a9-newgpu-8g", "NVIDIA_NEW", 8, allow_unlisted=True)
 
 

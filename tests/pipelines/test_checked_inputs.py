@@ -11,6 +11,7 @@ from sft_pipelines.checking import FIRST_STEP, check_values
 from sft_pipelines.inputs import INPUTS
 from sft_pipelines.parameters import Template, make_template
 from sft_pipelines.templates import LEGACY, OPEN_MODEL
+from sft_pipelines.tune_gemini_model import tune_gemini_model
 from sft_pipelines.tune_large_model import tune_large_model
 from sft_pipelines.tune_llama_model import tune_llama_model
 
@@ -69,3 +70,56 @@ def test_a_check_of_the_values_refuses_what_a_late_step_would(name: str, value: 
     check_values(template, VALUES, "gs://bucket/root", print)
     with pytest.raises(UserError, match=name.rpartition("_")[2]):
         check_values(template, {**VALUES, name: value}, "gs://bucket/root", print)
+
+
+LLAMA = {"large_model_reference": "meta/llama3_1@llama-3.1-8b-instruct"}
+GEMINI = {"large_model_reference": "gemini-3.5-flash"}
+TEXT = {"large_model_reference": "text-bison@002"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        # The catalogue knows what a machine comes with, and vLLM's arguments are held against it.
+        (
+            {
+                **LLAMA,
+                "serving_machine_type": "g2-standard-24",
+                "serving_container_args": ["--tensor-parallel-size=2"],
+            },
+            "served on g2-standard-24, $2.30 an hour",
+        ),
+        ({**TEXT, "train_steps": 5000}, "train_steps is 5,000; 100 to 1,000 are recommended"),
+        ({**TEXT, "train_steps": 300}, ""),
+        # Steps follow from the rows then.
+        ({**TEXT, "train_steps": 5000, "epochs": 1}, ""),
+        # As do the epochs that a budget is held against.
+        ({**GEMINI, "train_steps": 300, "max_cost_usd": 5.0}, ""),
+        ({**LLAMA, "train_steps": 0, "max_cost_usd": 5.0}, ""),
+        ({**TEXT, "default_context": "Be brief."}, "default_context has no effect"),
+        ({**LLAMA, "default_context": "Be brief."}, ""),
+    ],
+)
+def test_what_needs_no_rows_is_said_before_any_is_read(changes: dict[str, Any], said: str):
+    lines: list[str] = []
+    values = {**VALUES, **changes}
+    check_values(_template(tune_large_model), values, "gs://bucket/root", lines.append)
+    if said:
+        assert [line for line in lines if said in line], lines
+    else:
+        assert not [line for line in lines if "recommended" in line or "default_context" in line]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "changes", "refusal"),
+    [
+        (tune_gemini_model, GEMINI, "max_cost_usd 5 cannot be kept: give epochs, or set"),
+        (tune_large_model, TEXT, "No price is known for text-bison@002, so max_cost_usd 5 cannot"),
+    ],
+)
+def test_a_budget_that_no_rows_could_keep_is_refused(
+    pipeline: Any, changes: dict[str, Any], refusal: str
+):
+    values = {**VALUES, **changes, "max_cost_usd": 5.0}
+    with pytest.raises(UserError, match=refusal):
+        check_values(_template(pipeline), values, "gs://bucket/root", print)

@@ -337,7 +337,7 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: 
     [
         ({}, "Nothing to promote"),
         ({"model": "m", "traffic_share": 101}, "traffic_share is 101"),
-        ({"model": "m", "machine_type": "g2-standard-12"}, "g2-standard-12"),
+        ({"model": "m", "machine_type": "g9-standard-12"}, "give accelerator_type"),
     ],
 )
 def test_a_promotion_that_cannot_be_asks_nobody(settings: dict[str, Any], message: str) -> None:

@@ -223,6 +223,8 @@ def test_vllms_own_spellings_are_taken():
 
 
 def test_replicas_go_to_zero_and_a_machine_is_asked_for_once():
+    alone = machines(None, "g2-standard-24", "", 0)[0]
+    assert (alone.accelerator_type.name, alone.accelerator_count) == ("NVIDIA_L4", 2)
     found = machines(load_catalog().find(MODEL), "", "", 0, ["g2-standard-12", "g2-standard-48"])
     assert [m.machine_type for m in found] == ["g2-standard-12", "g2-standard-48"]
     sleeping = Replicas(0, 2, spot=True).resources(found[0])

@@ -33,6 +33,7 @@ CHAT = "chat-bison@002"
         (GEMINI, {"learning_rate": 1e-4}, "learning_rate_multiplier"),
         (GEMINI, {"batch_size": 4}, "set it to 0"),
         (GEMINI, {"adapter_size": 32}, "takes 1, 2, 4, 8, 16"),
+        ("gemini-1.0-pro-002", {"adapter_size": 32}, "takes 1, 2, 4, 8, 16"),
         (GEMINI, {"tuning_mode": "FULL"}, "supports PEFT_ADAPTER"),
         (GEMINI, {"custom_base_model": "gs://b/c"}, "tuningJobs/J"),
         ("gemini-3.5-flash", {"encryption_spec_key_name": KEY}, "leave encryption_spec_key_name"),
@@ -73,6 +74,7 @@ def test_refused_with_the_cure(model: str, changes: dict[str, Any], cure: str):
         (TEXT, {"epochs": 1, "train_steps": 300}, "train_steps 300 is not used"),
         (LLAMA, {"accelerator_type": "GPU"}, "accelerator_type has no effect"),
         (TEXT, {"learning_rate": 1e-3}, "is deprecated"),
+        (TEXT, {"default_context": "Be brief."}, "default_context has no effect"),
         (TEXT, {"evaluation_interval": 5}, "no effect without evaluation_data_uri"),
         (
             TEXT,
@@ -95,6 +97,11 @@ def test_warned_of(model: str, changes: dict[str, Any], warning: str):
     assert [text for text in checked.warnings if warning in text]
 
 
+def test_a_chat_has_a_place_for_a_context():
+    checked = check_settings(launch_settings(CHAT, default_context="Be brief."))
+    assert not [text for text in checked.warnings if "default_context" in text]
+
+
 def test_a_legacy_default_is_no_learning_rate():
     checked = check_settings(launch_settings(TEXT, learning_rate=-1.0))
     assert not [text for text in checked.warnings if "deprecated" in text]
@@ -107,7 +114,7 @@ def test_a_legacy_default_is_no_learning_rate():
     [
         (LLAMA, {"training_tokens": 10**9}, "above max_cost_usd"),
         (TEXT, {"training_rows": 10}, "No price is known"),
-        (TEXT, {}, "training_rows"),
+        (TEXT, {}, "No price is known"),
         (GEMINI, {}, "give epochs"),
         (GEMINI, {"epochs": 3, "training_tokens": 10**6}, "costs \\$15.00"),
     ],

@@ -87,7 +87,21 @@ def test_good_settings_say_what_serving_costs():
             {"base_model": "text-bison@002", "adapter_size": 0, "tuning_location": ""},
             "min_improvement compares with a base model: give evaluation_baseline_endpoint",
         ),
-        ({"serving_machine_type": "g2-standard-12"}, "NVIDIA_L4"),
+        (
+            {"serving_machine_type": "g2-standard-12", "serving_accelerator_count": 2},
+            "set serving_accelerator_type to NVIDIA_L4 and serving_accelerator_count to 1",
+        ),
+        ({"serving_accelerator_count": 1}, "^serving_machine_type is missing"),
+        ({"serving_min_replica_count": 2}, "as serving_min_replica_count is 2"),
+        (
+            {"base_model": "google/gemma4@gemma-4-e2b-it", "min_improvement": 0.0},
+            "give the serving_machine_type",
+        ),
+        ({**GEMINI, "base_model": "gemini-3.5-flash", "max_cost_usd": 5.0}, "give epochs, or set"),
+        (
+            {**GEMINI, "base_model": "text-bison@002", "adapter_size": 0, "max_cost_usd": 5.0},
+            "No price is known for text-bison@002, so max_cost_usd 5 cannot be kept",
+        ),
         (
             {"base_model": "meta/llama3-3@llama-3.3-70b-instruct", "evaluation_accelerators": 4},
             "do not fit 4 x NVIDIA_L4, on which this template evaluates",
@@ -137,7 +151,10 @@ def test_good_settings_say_what_serving_costs():
         ({"smoke_test_prompts": ("",)}, "smoke_test_prompts has '' in place 1"),
         ({"when_changed": "every week"}, "when_changed is 'every week'"),
         ({"service_account": "me"}, "^service_account is 'me'"),
-        ({"serving_container_image_uri": "catalogue"}, "container_image_uri is 'catalogue'"),
+        (
+            {"serving_container_image_uri": "catalogue"},
+            "^serving_container_image_uri is 'catalogue'",
+        ),
         ({"serving_fallback_machines": (8,)}, "Unknown machine 8"),
         (
             {
@@ -145,7 +162,7 @@ def test_good_settings_say_what_serving_costs():
                 "serving_accelerator_type": "L4",
                 "serving_accelerator_count": 1,
             },
-            "Unknown accelerator 'L4': write for instance NVIDIA_L4",
+            "serving_accelerator_type is 'L4', which is unknown: write for instance NVIDIA_L4",
         ),
         ({"serving_service_account": "me"}, "NAME@PROJECT.iam.gserviceaccount.com"),
         ({"serving_network": "projects/my-id/global/networks/n"}, "the project's number"),
@@ -161,7 +178,10 @@ def test_good_settings_say_what_serving_costs():
             },
             "holds one model",
         ),
-        ({"serving_container_args": ("--max-num-seqs=0",)}, "--max-num-seqs is a whole number"),
+        (
+            {"serving_container_args": ("--max-num-seqs=0",)},
+            "^serving_container_args has .*--max-num-seqs is a whole",
+        ),
         (
             {
                 "serving_container_args": ("--tensor-parallel-size=2",),
@@ -170,7 +190,7 @@ def test_good_settings_say_what_serving_costs():
                 "serving_accelerator_count": 2,
                 "serving_fallback_machines": ("g2-standard-16",),
             },
-            "the machine has 1 accelerator",
+            "the machine has 1 accelerator.*a larger serving_machine_type",
         ),
         (
             {

@@ -122,6 +122,36 @@ def check_limit(max_cost_usd: float) -> None:
         raise UserError(f"max_cost_usd is {max_cost_usd:g}: give a limit, or 0 for none.")
 
 
+def check_can_be_kept(model: ModelSpec, max_cost_usd: float, *, epochs_known: bool) -> None:
+    """Refuse a limit of costs that nothing could be held against, whatever the rows; 0 is none.
+
+    Args:
+        model: The base model.
+        max_cost_usd: The limit.
+        epochs_known: Whether the number of passes is known, or will be once the rows are counted.
+
+    Raises:
+        UserError: It is no limit, no price is known, or the service chooses the epochs.
+    """
+    check_limit(max_cost_usd)
+    if max_cost_usd == 0:
+        return
+    if model.usd_per_million_tokens is None:
+        raise _no_price(model.name, max_cost_usd)
+    if not epochs_known:
+        raise UserError(
+            f"How often {model.name} passes over the rows is not known beforehand, so "
+            f"max_cost_usd {max_cost_usd:g} cannot be kept: give epochs, or set max_cost_usd to 0."
+        )
+
+
+def _no_price(model: str, max_cost_usd: float) -> UserError:
+    return UserError(
+        f"No price is known for {model}, so max_cost_usd {max_cost_usd:g} cannot be kept: set "
+        "max_cost_usd to 0 to tune it without a limit."
+    )
+
+
 def check_budget(estimate: CostEstimate, max_cost_usd: float) -> None:
     """Refuse what may cost more than `max_cost_usd`; 0 means that there is no limit.
 
@@ -132,10 +162,7 @@ def check_budget(estimate: CostEstimate, max_cost_usd: float) -> None:
     if max_cost_usd == 0:
         return
     if estimate.high is None:
-        raise UserError(
-            f"No price is known for {estimate.model}, so max_cost_usd {max_cost_usd:g} cannot be "
-            "kept: set max_cost_usd to 0 to tune it without a limit."
-        )
+        raise _no_price(estimate.model, max_cost_usd)
     if estimate.high > max_cost_usd:
         may = "may cost" if estimate.estimated else "costs"
         # So many that the amount is seen to be above the limit.

@@ -59,13 +59,13 @@ def steps_from_epochs(epochs: float, rows: int, batch: int) -> int:
     return math.ceil(exact)
 
 
-def step_warnings(model: ModelSpec, steps: int, rows: int, task: str = "") -> list[str]:
+def step_warnings(model: ModelSpec, steps: int, rows: int = 0, task: str = "") -> list[str]:
     """Sentences on steps and rows that lie outside the recommendation; none if all is well.
 
     Args:
         model: A legacy model.
         steps: Training steps.
-        rows: Rows of the training set.
+        rows: Rows of the training set; 0: not counted yet.
         task: A key of `Legacy.recommended_steps`; empty: the widest range of the model's tasks.
 
     Raises:
@@ -89,7 +89,7 @@ def step_warnings(model: ModelSpec, steps: int, rows: int, task: str = "") -> li
     if not fewest <= steps <= most:
         span = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
         warnings.append(f"train_steps is {steps:,}; {span} are recommended for {what}.")
-    if rows < least_rows:
+    if 0 < rows < least_rows:
         warnings.append(
             f"The training set has {rows:,} rows; "
             f"{least_rows:,} or more are recommended for {what}."

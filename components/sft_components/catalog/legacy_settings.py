@@ -55,6 +55,10 @@ def check_legacy(model: ModelSpec, settings: TuningSettings) -> list[str]:
             f"learning_rate is {settings.learning_rate}: it is deprecated for {model.name}; "
             "give learning_rate_multiplier instead."
         )
+    if settings.default_context and "author-chat" not in model.formats:
+        warnings.append(
+            f"default_context has no effect: rows for {model.name} have no place for a context."
+        )
     if settings.export_last_checkpoint_only:
         warnings.append(
             f"export_last_checkpoint_only has no effect: {model.name} exports one checkpoint."

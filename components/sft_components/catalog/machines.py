@@ -38,50 +38,58 @@ def check_machine(
     accelerator_type: str,
     accelerator_count: int,
     allow_unlisted: bool = False,
-) -> None:
+    prefix: str = "",
+) -> tuple[str, int]:
     """Check the three settings of a machine against one another.
 
     Args:
         machine_type: For instance `g2-standard-12`; empty for the model's own.
-        accelerator_type: Name in the API, for instance `NVIDIA_L4`.
-        accelerator_count: Accelerators of one machine; 0 where none is given.
+        accelerator_type: Name in the API, for instance `NVIDIA_L4`; empty: the machine's.
+        accelerator_count: Accelerators of one machine; 0: the machine's.
         allow_unlisted: Let a machine type through that the catalogue does not hold.
+        prefix: What stands before the settings' names where they were given.
+
+    Returns:
+        The accelerator's type and count, of a machine in the catalogue also where they were not
+        given; empty and 0 without a machine.
 
     Raises:
-        UserError: Some are given and others not, or they do not fit; the message names what does.
+        UserError: What is given does not fit or is not enough; the message names what does.
     """
-    given = (bool(machine_type), bool(accelerator_type), accelerator_count != 0)
-    if not any(given):
-        return
     if not machine_type:
+        if not accelerator_type and accelerator_count == 0:
+            return "", 0
         raise UserError(
-            f"A machine type is missing beside accelerator {accelerator_type or '(none)'} and "
-            f"count {accelerator_count}: write for instance {_with(accelerator_type)}."
+            f"{prefix}machine_type is missing beside accelerator {accelerator_type or '(none)'} "
+            f"and count {accelerator_count}: write for instance {_with(accelerator_type)}."
         )
     if allow_unlisted and machine_type not in load_catalog().machines:
-        if all(given) and accelerator_count > 0:
-            _check_accelerator(accelerator_type)
-            return
+        if accelerator_type and accelerator_count > 0:
+            _check_accelerator(accelerator_type, prefix)
+            return accelerator_type, accelerator_count
         raise UserError(
-            f"Give the accelerator type and count of {machine_type}, which is not in the catalogue."
+            f"{prefix}machine_type {machine_type} is not in the catalogue: give "
+            f"{prefix}accelerator_type and {prefix}accelerator_count too."
         )
     machine = known_machine(machine_type)
     right = (machine.accelerator_type, machine.accelerator_count)
-    if (accelerator_type, accelerator_count) != right:
-        what = "comes with" if all(given) else "needs both accelerator settings: it has"
+    wanted = (accelerator_type or right[0], accelerator_count or right[1])
+    if wanted != right:
         raise UserError(
-            f"{machine_type} {what} {right[1]} x {right[0]}, not "
-            f"{accelerator_count} x {accelerator_type or '(no accelerator)'}: "
-            f"set accelerator_type to {right[0]} and accelerator_count to {right[1]}."
+            f"{machine_type} comes with {right[1]} x {right[0]}, not {wanted[1]} x {wanted[0]}: "
+            f"set {prefix}accelerator_type to {right[0]} and {prefix}accelerator_count to "
+            f"{right[1]}, or give neither."
         )
+    return right
 
 
-def _check_accelerator(accelerator_type: str) -> None:
+def _check_accelerator(accelerator_type: str, prefix: str) -> None:
     known = load_catalog().accelerator_types
     if accelerator_type not in known:
         near = difflib.get_close_matches(accelerator_type.upper(), known, 2, 0.4) or ["NVIDIA_L4"]
         raise UserError(
-            f"Unknown accelerator {accelerator_type!r}: write for instance {' or '.join(near)}."
+            f"{prefix}accelerator_type is {accelerator_type!r}, which is unknown: write for "
+            f"instance {' or '.join(near)}."
         )
 
 
@@ -141,32 +149,32 @@ def gpu_quota(way: Literal["serving", "training"], accelerator_type: str) -> str
     return f"custom_model_{way}_{kind}_gpus"
 
 
-def check_replicas(minimum: int, maximum: int) -> None:
+def check_replicas(minimum: int, maximum: int, prefix: str = "") -> None:
     """Check how many machines are to serve; a minimum of 0 means scale to zero.
 
     Raises:
-        UserError: The numbers cannot be.
+        UserError: The numbers cannot be; it names the settings with `prefix` before them.
     """
     if minimum < 0:
-        raise UserError(f"min_replica_count is {minimum}: give 0 or more.")
+        raise UserError(f"{prefix}min_replica_count is {minimum}: give 0 or more.")
     least = max(1, minimum)
     if maximum < least:
         raise UserError(
-            f"max_replica_count is {maximum}: give at least {least}, as min_replica_count is "
-            f"{minimum}."
+            f"{prefix}max_replica_count is {maximum}: give at least {least}, as "
+            f"{prefix}min_replica_count is {minimum}."
         )
 
 
-def suggest(model: ModelSpec) -> Serving:
+def suggest(model: ModelSpec, prefix: str = "") -> Serving:
     """The machine that the sources name for serving `model`.
 
     Raises:
-        UserError: They name none.
+        UserError: They name none; it names the setting with `prefix` before it.
     """
     if model.serving is None:
         raise UserError(
-            f"The catalogue names no machine for {model.name}: give the machine type, accelerator "
-            "type and accelerator count to serve it on."
+            f"The catalogue names no machine for {model.name}: give the {prefix}machine_type to "
+            "serve it on."
         )
     return model.serving
 

@@ -72,20 +72,21 @@ _CHECKED: dict[str, tuple[Callable[[str], bool], str]] = {
 }
 
 
-def check_image(image: str) -> None:
+def check_image(image: str, prefix: str = "") -> None:
     """
     Raises:
-        UserError: `image` is neither `catalog`, nor empty, nor an image's address.
+        UserError: `image` is neither `catalog`, nor empty, nor an image's address; the setting is
+            named with `prefix` before it.
     """
     if image not in ("", CATALOG) and not _IMAGE.fullmatch(image):
         raise UserError(
-            f"container_image_uri is {image!r}: write {CATALOG}, or an image such as "
+            f"{prefix}container_image_uri is {image!r}: write {CATALOG}, or an image such as "
             "us-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE:TAG."
         )
 
 
 def vllm_arguments(
-    model: ModelSpec | None, accelerators: int, given: Sequence[str] = ()
+    model: ModelSpec | None, accelerators: int, given: Sequence[str] = (), prefix: str = ""
 ) -> list[str]:
     """The arguments to serve `model` with: the catalogue's, and `given` in their place.
 
@@ -93,6 +94,7 @@ def vllm_arguments(
         model: What was tuned; None: unknown, so that the catalogue has none.
         accelerators: Of the machine; the model is spread over them all unless `given` says else.
         given: Such as `--max-model-len=16384`.
+        prefix: What stands before the settings' names where they were given.
 
     Raises:
         UserError: One of `given` is no argument, cannot be chosen, or does not fit the machine.
@@ -108,31 +110,31 @@ def vllm_arguments(
         found |= {name: str(value) for name, value in known.items() if value is not None}
     arguments: dict[str, str | None] = dict(found)
     for argument in given:
-        name, value = _parted(argument)
+        name, value = _parted(argument, f"{prefix}container_args")
         arguments[name] = value
     parallel = {name: arguments[name] or "" for name in _PARALLEL if name in arguments}
     if math.prod(map(int, parallel.values())) > accelerators:
         product = " × ".join(f"--{name}={size}" for name, size in parallel.items())
         raise UserError(
-            f"container_args has {product}, but the machine has {accelerators} accelerator(s): "
-            "give at most that, or a larger machine_type."
+            f"{prefix}container_args has {product}, but the machine has {accelerators} "
+            f"accelerator(s): give at most that, or a larger {prefix}machine_type."
         )
     return [f"--{n}" if value is None else f"--{n}={value}" for n, value in arguments.items()]
 
 
-def _parted(argument: str) -> tuple[str, str | None]:
+def _parted(argument: str, setting: str) -> tuple[str, str | None]:
     match = _FORM.fullmatch(argument) if isinstance(argument, str) else None
     if match is None:
         raise UserError(
-            f"container_args has {argument!r}: write each argument with its value, in its long "
+            f"{setting} has {argument!r}: write each argument with its value, in its long "
             "form, such as --max-model-len=16384."
         )
     # vLLM takes both spellings.
     name = match[1].replace("_", "-") + (match[2] or "")
     value = None if match[3] is None else match[3][1:]
     if name in _OURS:
-        raise UserError(f"container_args has --{name}, which is set by itself: leave it out.")
+        raise UserError(f"{setting} has --{name}, which is set by itself: leave it out.")
     good, form = _CHECKED.get(name, (lambda text: True, ""))
     if name in _CHECKED and (value is None or not good(value)):
-        raise UserError(f"container_args has {argument!r}: --{name} is {form}.")
+        raise UserError(f"{setting} has {argument!r}: --{name} is {form}.")
     return name, value

@@ -54,9 +54,9 @@ def deploy_model(
         model_display_name: Name of the model and the endpoint.
         endpoint: The endpoint, as Vertex AI's own artifact type.
         model: The model, as Vertex AI's own artifact type.
-        machine_type: For instance g2-standard-12; with the next two, all or none.
-        accelerator_type: For instance NVIDIA_L4.
-        accelerator_count: Accelerators of one replica.
+        machine_type: For instance g2-standard-12; empty: the catalogue's for the model.
+        accelerator_type: For instance NVIDIA_L4; empty: the machine's, as the catalogue has it.
+        accelerator_count: Accelerators of one replica; 0: the machine's, as the catalogue has it.
         min_replica_count: Fewest machines; 0: none while nobody asks (scale to zero).
         max_replica_count: Most machines.
         spot: Cheaper machines that may be taken away at any time.

@@ -59,21 +59,22 @@ def machines(
 
     Args:
         model: The base model; its serving machine is the default. None: it is not known.
-        machine_type: With the next two, all or none.
-        accelerator_type: For instance `NVIDIA_L4`.
-        accelerator_count: Accelerators of one replica.
+        machine_type: For instance `g2-standard-12`.
+        accelerator_type: For instance `NVIDIA_L4`; empty: the machine's, as the catalogue has it.
+        accelerator_count: Accelerators of one replica; 0: the machine's, as the catalogue has it.
         fallback_machines: Machine types of the catalogue, for when there is none of the first.
 
     Raises:
-        UserError: Only some of the three are given, they do not fit one another, a machine is
-            unknown, or neither a machine nor a model is given.
+        UserError: The three do not fit one another, a machine is unknown that only some of them
+            are given for, or neither a machine nor a model is given.
     """
-    check_machine(machine_type, accelerator_type, accelerator_count, allow_unlisted=True)
+    accelerator_type, accelerator_count = check_machine(
+        machine_type, accelerator_type, accelerator_count, allow_unlisted=True
+    )
     if not machine_type:
         if model is None:
             raise UserError(
-                "Nothing says on what the model is to be served: give base_model, or "
-                "machine_type, accelerator_type and accelerator_count."
+                "Nothing says on what the model is to be served: give base_model, or machine_type."
             )
         serving = suggest(model)
         machine_type = serving.machine_type

@@ -94,9 +94,9 @@ def deploy_model(
         base_model: Reference of the catalogue; its serving machine is the default.
         checkpoint_uri: `gs://` folder of Hugging Face weights.
         model_display_name: Name of the model and the endpoint.
-        machine_type: For instance `g2-standard-12`; with the next two, all or none.
-        accelerator_type: For instance `NVIDIA_L4`.
-        accelerator_count: Accelerators of one replica.
+        machine_type: For instance `g2-standard-12`; empty: the catalogue's for the model.
+        accelerator_type: For instance `NVIDIA_L4`; empty: the machine's, as the catalogue has it.
+        accelerator_count: Accelerators of one replica; 0: the machine's, as the catalogue has it.
         min_replica_count: Fewest machines; 0: none while nobody asks (scale to zero).
         max_replica_count: Most machines.
         spot: Cheaper machines that may be taken away at any time.

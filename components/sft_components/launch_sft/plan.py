@@ -4,7 +4,12 @@ import math
 from dataclasses import dataclass
 
 from sft_components.catalog import ModelSpec, load_catalog
-from sft_components.catalog.cost import CostEstimate, check_budget, estimate_tuning_cost
+from sft_components.catalog.cost import (
+    CostEstimate,
+    check_budget,
+    check_can_be_kept,
+    estimate_tuning_cost,
+)
 from sft_components.catalog.legacy import (
     accelerator,
     batch_size,
@@ -102,13 +107,8 @@ def _epochs(settings: LaunchSettings, log: Log) -> int:
 def _cost(
     model: ModelSpec, settings: LaunchSettings, passes: float, log: Log
 ) -> CostEstimate | None:
+    check_can_be_kept(model, settings.max_cost_usd, epochs_known=passes > 0)
     if not passes:
-        if settings.max_cost_usd:
-            raise UserError(
-                f"How often {model.name} passes over the rows is not known beforehand, so "
-                f"max_cost_usd {settings.max_cost_usd:g} cannot be kept: give epochs (or "
-                "training_rows for a legacy model), or set max_cost_usd to 0."
-            )
         if settings.training_tokens > 0:
             one = estimate_tuning_cost(
                 model, settings.training_tokens, 1, settings.tokens_are_estimated

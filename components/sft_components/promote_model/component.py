@@ -58,10 +58,10 @@ def promote_model(
             endpoint takes 100.
         test_share: Per cent of the users' requests that it gets while it is tested; 0: none.
         settle_s: How long the champion stays deployed without traffic, seconds.
-        machine_type: With the next two, all or none; empty: as the champion, or the catalogue's
-            for base_model where there is none.
-        accelerator_type: For instance NVIDIA_L4.
-        accelerator_count: Accelerators of one replica.
+        machine_type: For instance g2-standard-12; empty: as the champion, or the catalogue's for
+            base_model where there is none.
+        accelerator_type: For instance NVIDIA_L4; empty: the machine's, as the catalogue has it.
+        accelerator_count: Accelerators of one replica; 0: the machine's, as the catalogue has it.
         fallback_machines: Machine types to try in order when there is none of the first.
         min_replica_count: Fewest machines at an endpoint that was empty; 0: none while nobody
             asks. Where there is a champion, this and the next two are as its own.

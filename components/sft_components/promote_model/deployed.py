@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from google.cloud.aiplatform_v1beta1 import types
 
 from sft_components.catalog import load_catalog
-from sft_components.catalog.machines import known_machine
+from sft_components.catalog.machines import check_machine, known_machine
 from sft_components.deploy_model.plan import Replicas, machine_spec, machines
 from sft_components.errors import UserError
 from sft_components.promote_model.shares import check_promoted_model, not_dedicated
@@ -39,7 +39,8 @@ def resources_beside(
     Args:
         endpoint: The endpoint's name.
         champion: What serves there: its replicas are taken over, and its machine if none is named.
-        machine: Machine type, accelerator type and accelerator count, all or none.
+        machine: Machine type, accelerator type and count; of one in the catalogue these two may be
+            empty and 0.
         fallback_machines: Machine types for when there is none of the first.
 
     Raises:
@@ -47,7 +48,9 @@ def resources_beside(
     """
     if champion is None or "dedicated_resources" not in champion:
         raise UserError(not_dedicated(endpoint))
-    specs = [machine_spec(*machine) if machine[0] else champion.dedicated_resources.machine_spec]
+    specs = [champion.dedicated_resources.machine_spec]
+    if machine[0]:
+        specs = [machine_spec(machine[0], *check_machine(*machine, allow_unlisted=True))]
     for name in fallback_machines:
         known = known_machine(name)
         specs.append(machine_spec(name, known.accelerator_type, known.accelerator_count))
@@ -69,7 +72,8 @@ def resources_alone(
 
     Args:
         base_model: As the catalogue names it: it knows a machine where none is named; may be empty.
-        machine: Machine type, accelerator type and accelerator count, all or none.
+        machine: Machine type, accelerator type and count; of one in the catalogue these two may be
+            empty and 0.
         fallback_machines: Machine types for when there is none of the first.
         replicas: How many machines.
 

@@ -39,8 +39,8 @@ class Promotion:
     """How long the champion stays deployed once it has no traffic, in seconds: a new split does not
     reach every request at once, and the endpoint is watched meanwhile."""
     machine_type: str = ""
-    """With the next two, all or none; empty: the champion's, or the catalogue's where there is
-    none."""
+    """Empty: the champion's, or the catalogue's where there is none. The next two may be left out
+    for a machine that the catalogue holds."""
     accelerator_type: str = ""
     accelerator_count: int = 0
     fallback_machines: Sequence[str] = ()

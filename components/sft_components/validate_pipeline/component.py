@@ -141,9 +141,9 @@ def validate_pipeline(
         evaluation_max_rows: Held-out rows to use; 0: all.
         evaluation_baseline_endpoint: Endpoint of what is compared with; empty: the base model.
         evaluation_accelerators: The most L4 accelerators that the pipeline evaluates on.
-        serving_machine_type: For instance g2-standard-12; with the next two, all or none.
-        serving_accelerator_type: For instance NVIDIA_L4.
-        serving_accelerator_count: Accelerators of one replica.
+        serving_machine_type: For instance g2-standard-12; empty: the catalogue's for the model.
+        serving_accelerator_type: For instance NVIDIA_L4; empty: the machine's.
+        serving_accelerator_count: Accelerators of one replica; 0: the machine's.
         serving_min_replica_count: Fewest machines that serve; 0: scale to zero.
         serving_max_replica_count: Most machines that serve.
         serving_fallback_machines: Machine types to try when there is none of the first.

@@ -22,6 +22,9 @@ from sft_components.validate_pipeline.settings import PipelineSettings
 from sft_components.vertex.expiry import check_ttl
 from sft_components.vertex.names import check_labels, check_network
 
+PREFIX = "serving_"
+"""Stands before the names of deploy-model's inputs in the templates."""
+
 
 def check_serving_settings(model: ModelSpec, settings: PipelineSettings) -> str:
     """Where the tuned model is served and for how much, as the end of a sentence.
@@ -30,11 +33,12 @@ def check_serving_settings(model: ModelSpec, settings: PipelineSettings) -> str:
         UserError: The machine is incomplete or does not fit.
     """
     machine = settings.serving_machine_type
-    check_machine(
+    _, accelerators = check_machine(
         machine,
         settings.serving_accelerator_type,
         settings.serving_accelerator_count,
         allow_unlisted=True,
+        prefix=PREFIX,
     )
     check_ttl(settings.endpoint_ttl_hours)
     check_labels("endpoint_labels", settings.endpoint_labels)
@@ -55,14 +59,14 @@ def check_serving_settings(model: ModelSpec, settings: PipelineSettings) -> str:
         settings.smoke_test_base_endpoint,
         settings.smoke_test_prompts,
     )
-    check_replicas(settings.serving_min_replica_count, settings.serving_max_replica_count)
+    check_replicas(settings.serving_min_replica_count, settings.serving_max_replica_count, PREFIX)
     for fallback in settings.serving_fallback_machines:
         known_machine(fallback)
     for name in ("service_account", "serving_service_account"):
         account = getattr(settings, name)
         if account and "@" not in account:
             raise UserError(f"{name} is {account!r}: write NAME@PROJECT.iam.gserviceaccount.com.")
-    check_image(settings.serving_container_image_uri)
+    check_image(settings.serving_container_image_uri, PREFIX)
     _check_network(model, settings)
     if model.served_by_service:
         ignored = f"; serving_machine_type {machine} has no effect" if machine else ""
@@ -73,8 +77,8 @@ def check_serving_settings(model: ModelSpec, settings: PipelineSettings) -> str:
             f"{settings.region} and the endpoint in {settings.location}: give the same region as "
             "location and tuning_location."
         )
-    _check_container(model, settings)
-    chosen = machine or suggest(model).machine_type
+    _check_container(model, settings, accelerators)
+    chosen = machine or suggest(model, PREFIX).machine_type
     for name in (chosen, *settings.serving_fallback_machines):
         if unfit := too_small(model, name):
             raise UserError(unfit)
@@ -100,12 +104,18 @@ def _check_network(model: ModelSpec, settings: PipelineSettings) -> None:
         )
 
 
-def _check_container(model: ModelSpec, settings: PipelineSettings) -> None:
-    """Check vLLM's arguments against each machine that may serve."""
+def _check_container(model: ModelSpec, settings: PipelineSettings, accelerators: int) -> None:
+    """Check vLLM's arguments against each machine that may serve.
+
+    Args:
+        model: What is tuned.
+        settings: Of the run.
+        accelerators: Of the machine that was asked for; 0: none was.
+    """
     args = settings.serving_container_args
     if not args:
         return  # Model Garden's choice, or the catalogue's, which fits
     fallbacks = [known_machine(name) for name in settings.serving_fallback_machines]
-    first = settings.serving_accelerator_count or suggest(model).accelerator_count
+    first = accelerators or suggest(model, PREFIX).accelerator_count
     for count in (first, *(machine.accelerator_count for machine in fallbacks)):
-        vllm_arguments(model, count, args)
+        vllm_arguments(model, count, args, PREFIX)

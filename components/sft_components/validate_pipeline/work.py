@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sft_components.catalog import load_catalog
-from sft_components.catalog.cost import check_limit
+from sft_components.catalog import ModelSpec, load_catalog
+from sft_components.catalog.cost import check_can_be_kept
+from sft_components.catalog.legacy import step_warnings
 from sft_components.catalog.settings import check_settings, resolve_model
 from sft_components.datasets.version import data_version
 from sft_components.errors import UserError
@@ -80,7 +81,7 @@ def validate_pipeline(
         )
         settings = replace(settings, evaluation_baseline_endpoint=baseline)
     asked = check_evaluation(model, settings, evaluation, log)
-    check_limit(settings.max_cost_usd)
+    _check_length(model, settings, log)
     if settings.when_changed:
         check_marker_name(settings.when_changed)
     if settings.project and settings.output_uri:
@@ -136,6 +137,22 @@ def _check_family(settings: PipelineSettings) -> None:
         f"{model.name} is of the family {model.family}, and this template tunes {settings.family}: "
         f"run {own}{every}."
     )
+
+
+def _check_length(model: ModelSpec, settings: PipelineSettings, log: Callable[[str], None]) -> None:
+    """What can be said of steps, epochs and the budget before the rows are counted."""
+    legacy = model.route == "pipeline-job"
+    check_can_be_kept(
+        model,
+        settings.max_cost_usd,
+        epochs_known=bool(
+            settings.epochs or settings.train_steps or model.default_epochs or legacy
+        ),
+    )
+    if legacy and not settings.epochs:
+        steps = settings.train_steps or load_catalog().legacy.default_train_steps
+        for warning in step_warnings(model, steps):
+            log(f"WARNING: {warning}")
 
 
 def _check_location(location: str) -> None:

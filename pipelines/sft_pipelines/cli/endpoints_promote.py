@@ -53,11 +53,14 @@ def promote(
     machine_type: Annotated[
         str,
         typer.Option(
-            help="With the next two; empty: the machine of the old one, or the base model's own."
+            help="For instance g2-standard-12; empty: the machine of the old one, or the base "
+            "model's own."
         ),
     ] = "",
-    accelerator_type: Annotated[str, typer.Option(help="For instance NVIDIA_L4.")] = "",
-    accelerator_count: Annotated[int, typer.Option(help="Of one replica.")] = 0,
+    accelerator_type: Annotated[str, typer.Option(help="Empty: the machine's own.")] = "",
+    accelerator_count: Annotated[
+        int, typer.Option(help="Of one replica; 0: the machine's own.")
+    ] = 0,
     fallback_machine: Annotated[
         list[str] | None, typer.Option(help="To try where there is none; may be repeated.")
     ] = None,

@@ -54,6 +54,11 @@ def content(i: int, role: str = "model", parts: list[Any] | None = None) -> dict
     }
 
 
+def file(mime: str, uri: str) -> dict[str, Any]:
+    """A part of the generate-content format."""
+    return {"fileData": {"mimeType": mime, "fileUri": uri}}
+
+
 def text_to_text(i: int) -> dict[str, Any]:
     return {"input_text": f"Say number {i}", "output_text": f"It is number {i} now"}
 

@@ -217,12 +217,13 @@ def test_addresses_come_once_and_in_the_order_of_listings(names: list[str], few:
     with patch("sft_components.datasets.spill._ADDRESSES", few):
         addresses = Addresses()
         for line, uri in enumerate(uris):
-            addresses.add(uri, line)
+            addresses.add(uri, line, uri[-1])
             first.setdefault(uri, line)
         found = list(addresses.ordered())
-    assert {uri: line for _, uri, line in found} == first
+    assert {uri: line for _, uri, line, _ in found} == first
+    assert all(mime == uri[-1] for _, uri, _, mime in found)
     assert len(found) == len(first)
-    assert [(folder.encode(), uri.encode()) for folder, uri, _ in found] == sorted(
+    assert [(folder.encode(), uri.encode()) for folder, uri, *_ in found] == sorted(
         (uri[: uri.rindex("/") + 1].encode(), uri.encode()) for uri in first
     )
     assert bool(addresses) == bool(uris)

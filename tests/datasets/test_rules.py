@@ -15,6 +15,7 @@ from tests.datasets.data_sets import (
     chat,
     check,
     content,
+    file,
     image,
     lines,
     messages,
@@ -87,6 +88,18 @@ IN_A_ROW: list[tuple[str, str, Any, dict[str, Any]]] = [
         "media-mismatch", "$.messages[0].content[1].image_url.url",
         picture(f"data:image/jpeg;base64,{PNG}"), {"model": SCOUT, "rows": IMAGES},
     ),
+    *(
+        (code, "$.messages[0].content[1].image_url.url", picture(url),
+         {"model": SCOUT, "rows": IMAGES})
+        for code, url in (("media-type", "gs://rows/a.gif"), ("media-type", "gs://rows/b/A.HEIC"))
+    ),
+    *(
+        (code, "$.contents[0].parts[0].fileData.fileUri", content(0, parts=[file(mime, uri)]),
+         {"model": GEMINI, "rows": CONTENTS})
+        for code, mime, uri in (("media-type", "image/jpeg", "gs://rows/a.bmp"),
+                                ("media-mismatch", "image/jpeg", "gs://rows/a.png"),
+                                ("media-mismatch", "application/pdf", "gs://rows/a.png"))
+    ),
     (
         "bad-uri", "$.messages[0].content[1].image_url.url", picture("https://a.b/c.png"),
         {"model": SCOUT, "rows": IMAGES},
@@ -116,8 +129,7 @@ IN_A_ROW: list[tuple[str, str, Any, dict[str, Any]]] = [
     ),
     (
         "bad-uri", "$.contents[0].parts[0].fileData.fileUri",
-        content(0, parts=[{"fileData": {"mimeType": "application/pdf", "fileUri": "a.pdf"}}]),
-        {"model": GEMINI, "rows": CONTENTS},
+        content(0, parts=[file("application/pdf", "a.pdf")]), {"model": GEMINI, "rows": CONTENTS},
     ),
 ]  # fmt: skip
 

@@ -16,7 +16,7 @@ from sft_components.datasets.columns import Columns, columns_of
 from sft_components.datasets.findings import Finding
 from sft_components.datasets.length import Lengths
 from sft_components.datasets.line import Problem
-from sft_components.datasets.media import modality
+from sft_components.datasets.media import mime_of_name, modality
 from sft_components.datasets.repeats import Repeats
 from sft_components.datasets.rows import (
     FAST_TYPES,
@@ -293,7 +293,9 @@ class Checker:
             statistics.media["rows"] += 1
             for part in media:
                 if part.uri:
-                    statistics.uris.setdefault(part.uri, number)
+                    # The type of a messages row's image is told by its name alone, or assumed.
+                    known = self._options.format != "messages" or mime_of_name(part.uri)
+                    statistics.uris.setdefault(part.uri, (number, part.mime if known else ""))
         statistics.note_size(size, number)
         if len(statistics.sample) < self._options.sample:
             statistics.note_sample(row)

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
 
-from sft_components.datasets.media import mime_of_uri
+from sft_components.datasets.media import mime_of_name, recognise
 from sft_components.datasets.objects import THREADS
 from sft_components.datasets.source import Source
 from sft_components.datasets.walk import Locate, Located
@@ -104,7 +104,7 @@ class LocalMedia:
         name = f"{digest.hexdigest()[:32]}{file.suffix.lower()}"
         blob = self._bucket.blob(f"{self._prefix}/{name}".lstrip("/"))
         self._free.acquire()
-        self._pool.submit(self._release_after, lambda: self._send(file, blob))
+        self._pool.submit(self._release_after, lambda: self._send(file, blob, head))
         return Located(f"gs://{self._bucket.name}/{blob.name}", head)
 
     def _release_after(self, work: Callable[[], None]) -> None:
@@ -116,7 +116,7 @@ class LocalMedia:
         finally:
             self._free.release()
 
-    def _send(self, file: Path, blob: Any) -> None:
+    def _send(self, file: Path, blob: Any, head: bytes) -> None:
         from google.api_core import exceptions as api
 
         from sft_components.vertex.storage import REFUSALS, storage_fault
@@ -125,7 +125,7 @@ class LocalMedia:
             if not blob.exists():
                 blob.upload_from_filename(
                     file,
-                    content_type=mime_of_uri(file.name),
+                    content_type=mime_of_name(file.name) or recognise(head) or None,
                     checksum="crc32c",
                     if_generation_match=0,
                 )

@@ -15,18 +15,36 @@ VIDEO = (
 )  # fmt: skip
 
 _BY_EXTENSION = {
-    "jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp",
+    "jpg": "image/jpeg", "jpeg": "image/jpeg", "jpe": "image/jpeg", "jfif": "image/jpeg",
+    "png": "image/png", "webp": "image/webp",
     "pdf": "application/pdf", "txt": "text/plain", "mp3": "audio/mpeg", "wav": "audio/wav",
     "flac": "audio/flac", "aac": "audio/aac", "ogg": "audio/ogg", "m4a": "audio/m4a",
-    "aiff": "audio/aiff", "opus": "audio/opus", "mp4": "video/mp4",
-    "mov": "video/mov", "webm": "video/webm",
+    "aiff": "audio/aiff", "opus": "audio/opus", "mp4": "video/mp4", "mpeg": "video/mpeg",
+    "mpg": "video/mpeg", "mov": "video/mov", "webm": "video/webm", "avi": "video/avi",
+    "flv": "video/x-flv", "wmv": "video/wmv", "3gp": "video/3gpp",
+    # What tuning does not take.
+    "gif": "image/gif", "heic": "image/heic", "heif": "image/heif", "avif": "image/avif",
+    "bmp": "image/bmp", "tif": "image/tiff", "tiff": "image/tiff", "svg": "image/svg+xml",
+    "ico": "image/x-icon", "jp2": "image/jp2", "jxl": "image/jxl", "psd": "image/x-psd",
 }  # fmt: skip
 
 
-def mime_of_uri(uri: str) -> str:
-    """The media type that the ending of an address tells; images without one are taken as JPEG."""
+def mime_of_name(uri: str) -> str:
+    """The media type that the ending of an address tells; empty when it tells none."""
     name = uri.rpartition("/")[2].partition("?")[0]
-    return _BY_EXTENSION.get(name.rpartition(".")[2].lower(), "image/jpeg")
+    return _BY_EXTENSION.get(name.rpartition(".")[2].lower(), "")
+
+
+def mime_of_uri(uri: str) -> str:
+    """The same, but images whose ending tells nothing are taken as JPEG."""
+    return mime_of_name(uri) or "image/jpeg"
+
+
+def contradicts(told: str, mime: str) -> bool:
+    """Whether media said to be `told` (empty: unknown) cannot be of the declared type `mime`."""
+    # Sound and film share containers, each of which has several names.
+    played = ("audio/", "video/")
+    return told not in ("", mime) and not (told.startswith(played) and mime.startswith(played))
 
 
 def modality(mime: str) -> str:
@@ -57,6 +75,12 @@ def recognise(head: bytes) -> str:
         if head.startswith(magic):
             return mime
     return ""
+
+
+def unlike(head: bytes, mime: str) -> bool:
+    """Whether media that begin with `head` are not of type `mime`, as far as can be told."""
+    told = recognise(head)
+    return contradicts(told, mime) if told else mime in IMAGES
 
 
 def decode_base64(data: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Cloud Storage objects that rows refer to: whether they exist."""
+"""Cloud Storage objects that rows refer to: whether they exist and are what they are named."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,6 +7,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any
 
+from sft_components.datasets.media import IMAGES, contradicts, recognise, unlike
 from sft_components.datasets.source import Source
 from sft_components.datasets.spill import Addresses
 
@@ -19,28 +20,29 @@ _MANY = 1_000
 _SPARSE = 50
 """Objects listed for each one looked for, after which the others are asked for one by one."""
 
-_Found = list[tuple[int, str]]
+_Named = dict[str, tuple[int, str]]
+_Found = list[tuple[int, str, str]]
 
 
-def missing(uris: Addresses, project: str) -> Iterator[tuple[int, str]]:
-    """Line and reason of each object that does not exist or may not be read."""
+def faults(uris: Addresses, project: str) -> Iterator[tuple[int, str, str]]:
+    """Line, code and reason of each object that is missing, unreadable or of another type."""
     from sft_components.vertex.storage import storage_client
 
     client = storage_client(project)
     waiting: deque[Future[_Found]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
         for folder, some in _groups(uris):
-            waiting.append(pool.submit(_missing_in, client, folder, some))
+            waiting.append(pool.submit(_faults_in, client, folder, some))
             if len(waiting) > 4 * THREADS:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
 
 
-def _groups(uris: Addresses) -> Iterator[tuple[str, dict[str, int]]]:
-    """Folders with objects in them, by name, and the lines that name these first."""
+def _groups(uris: Addresses) -> Iterator[tuple[str, _Named]]:
+    """Folders with objects in them, by name, and the lines that name these first, and as what."""
     for folder, entries in groupby(uris.ordered(), itemgetter(0)):
-        while some := dict(islice(((uri, line) for _, uri, line in entries), _MANY)):
+        while some := dict(islice(((e[1], e[2:]) for e in entries), _MANY)):
             yield folder, some
 
 
@@ -49,13 +51,21 @@ def _parts(uri: str) -> tuple[str, str]:
     return bucket, name
 
 
-def _missing_in(client: Any, folder: str, lines: dict[str, int]) -> _Found:
+def _faults_in(client: Any, folder: str, named: _Named) -> _Found:
     from sft_components.vertex.storage import REFUSALS, storage_fault
 
     bucket_name, prefix = _parts(folder)
     bucket = client.bucket(bucket_name)
-    left = {_parts(uri)[1] for uri in lines}
+    left = {_parts(uri)[1]: uri for uri in named}
+    found: _Found = []
+
+    def look(blob: Any) -> None:
+        line, mime = named[left.pop(blob.name)]
+        if why := _other_type(blob, mime):
+            found.append((line, "media-mismatch", f"gs://{bucket_name}/{blob.name} {why}"))
+
     try:
+        listed = None
         if len(left) > _FEW:
             listed = client.list_blobs(
                 bucket_name,
@@ -65,18 +75,32 @@ def _missing_in(client: Any, folder: str, lines: dict[str, int]) -> _Found:
                 end_offset=max(left) + "\0",
             )
             for blob in islice(listed, _SPARSE * len(left)):
-                left.discard(blob.name)
-            if left and listed.num_results < _SPARSE * len(lines):
-                return _lines(lines, left, bucket_name)
-        return _lines(lines, {name for name in left if not bucket.blob(name).exists()}, bucket_name)
+                if blob.name in left:
+                    look(blob)
+        if listed is None or listed.num_results >= _SPARSE * len(named):
+            for name in list(left):
+                if blob := bucket.get_blob(name):
+                    look(blob)
     except REFUSALS as error:
         fault = storage_fault(error, bucket_name, role="roles/storage.objectViewer")
-        return [(line, f"{uri}: {fault}") for uri, line in lines.items()]
+        return [(line, "missing-object", f"{uri}: {fault}") for uri, (line, _) in named.items()]
+    gone = [(named[uri][0], "missing-object", f"{uri} does not exist") for uri in left.values()]
+    return sorted(found + gone)
 
 
-def _lines(lines: dict[str, int], gone: set[str], bucket: str) -> _Found:
-    uris = (f"gs://{bucket}/{name}" for name in gone)
-    return sorted((lines[uri], f"{uri} does not exist") for uri in uris)
+def _other_type(blob: Any, mime: str) -> str:
+    """What is wrong with the type of an object that is named as `mime` (empty: any image)."""
+    # Other content types say little: they are the defaults of programs that upload.
+    told = (blob.content_type or "").partition(";")[0].strip().lower()
+    if not told.startswith(("image/", "audio/", "video/", "application/pdf")):
+        return ""
+    if not (contradicts(told, mime) if mime else told not in IMAGES):
+        return ""
+    head = blob.download_as_bytes(start=0, end=15) if blob.size else b""
+    # People give wrong content types too, which harm nothing where the bytes are right.
+    if not (unlike(head, mime) if mime else recognise(head) not in IMAGES):
+        return ""
+    return f"has the content type {told}, and its bytes are not {mime or 'JPEG, PNG or WEBP'}"
 
 
 def other_buckets(buckets: Iterable[str], sources: Sequence[Source]) -> Iterator[tuple[str, str]]:

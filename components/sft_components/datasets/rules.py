@@ -188,14 +188,14 @@ RULES: dict[str, Rule] = _table(
         "media-type",
         "error",
         "The media type is not one that tuning takes.",
-        "Convert the file to one of the types named.",
+        "Convert the file to a type that is taken: JPEG, PNG or WEBP for images.",
         _OPEN,
     ),
     (
         "media-mismatch",
         "error",
-        "The bytes are not of the declared media type.",
-        "Declare the type that the bytes have.",
+        "The bytes, the name's ending or the object's content type contradict the media type.",
+        "Declare the type that the bytes have, and let the name end as that type does.",
         _OPEN,
     ),
     (

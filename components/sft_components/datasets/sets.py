@@ -11,7 +11,7 @@ from sft_components.datasets.copies import report_shared
 from sft_components.datasets.findings import Findings, whole_finding
 from sft_components.datasets.length import Count
 from sft_components.datasets.local_media import LocalMedia
-from sft_components.datasets.objects import missing, other_buckets
+from sft_components.datasets.objects import faults, other_buckets
 from sft_components.datasets.rows import FORMATS
 from sft_components.datasets.source import Source, find
 from sft_components.datasets.statistics import Kept, Statistics
@@ -220,5 +220,5 @@ def _check_whole(one: DataSet, job: Job, findings: Findings) -> None:
     if job.media:
         job.media.finish()
     if job.check_objects and one.kept.uris:
-        for line, why in missing(one.kept.uris, job.project):
-            findings.add(whole_finding("missing-object", why, *one.kept.place(line)))
+        for line, code, why in faults(one.kept.uris, job.project):
+            findings.add(whole_finding(code, why, *one.kept.place(line)))

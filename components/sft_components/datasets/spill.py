@@ -121,34 +121,34 @@ class Spill:
 
 
 class Addresses:
-    """gs:// addresses, each once, with the first line that names it."""
+    """gs:// addresses, each once, with the first line that names it and its media type."""
 
     def __init__(self) -> None:
         self.buckets: set[str] = set()
         """The first buckets that addresses are in."""
-        self._few: dict[str, int] = {}
+        self._few: dict[str, tuple[int, str]] = {}
         self._database: sqlite3.Connection | None = None
 
     def __bool__(self) -> bool:
         return bool(self._few) or self._database is not None
 
-    def add(self, uri: str, line: int) -> None:
+    def add(self, uri: str, line: int, mime: str = "") -> None:
         """Note an address; lines come in order."""
-        self._few.setdefault(uri, line)
+        self._few.setdefault(uri, (line, mime))
         if len(self.buckets) < _BUCKETS:
             self.buckets.add(uri[5:].partition("/")[0])
         if len(self._few) >= _ADDRESSES:
             self._store()
 
-    def ordered(self) -> Iterator[tuple[str, str, int]]:
-        """Folder (with the slash at its end), address and line, ordered by folder and address."""
+    def ordered(self) -> Iterator[tuple[str, str, int, str]]:
+        """Folder (with the slash at its end), address, line, type; by folder and address."""
         if self._database is None:
-            yield from sorted((*_split(uri), line) for uri, line in self._few.items())
+            yield from sorted((*_split(uri), *named) for uri, named in self._few.items())
             return
         self._store()
         with spilling():
             yield from self._database.execute(
-                "SELECT folder, uri, line FROM uris ORDER BY folder, uri"
+                "SELECT folder, uri, line, mime FROM uris ORDER BY folder, uri"
             )
 
     def _store(self) -> None:
@@ -159,13 +159,13 @@ class Addresses:
                 self._database.execute("PRAGMA cache_size = -4000")
                 self._database.execute("PRAGMA journal_mode = OFF")
                 self._database.execute(
-                    "CREATE TABLE uris (folder TEXT, uri TEXT, line INTEGER, "
+                    "CREATE TABLE uris (folder TEXT, uri TEXT, line INTEGER, mime TEXT, "
                     "PRIMARY KEY (folder, uri)) WITHOUT ROWID"
                 )
             self._database.execute("BEGIN")
             self._database.executemany(
-                "INSERT OR IGNORE INTO uris VALUES (?, ?, ?)",
-                ((*_split(uri), line) for uri, line in self._few.items()),
+                "INSERT OR IGNORE INTO uris VALUES (?, ?, ?, ?)",
+                ((*_split(uri), *named) for uri, named in self._few.items()),
             )
             self._database.execute("COMMIT")
         self._few = {}

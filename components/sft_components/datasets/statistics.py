@@ -68,8 +68,8 @@ class Statistics:
     """Checksum and size in one number of each line with a fit row."""
     contents: "array[int]" = field(default_factory=lambda: array("Q"))
     """Hash of the texts and line of each row, one after the other."""
-    uris: dict[str, int] = field(default_factory=dict)
-    """Cloud Storage objects that rows refer to -> line."""
+    uris: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Cloud Storage objects that rows refer to -> line and media type; empty: any image."""
 
     def add(self, other: "Statistics") -> None:
         """Append the statistics of the part of the file that follows."""
@@ -149,8 +149,8 @@ class Kept:
             self.contents.extend(contents)
             statistics.contents = array("Q")
         if statistics.uris:
-            for uri, line in statistics.uris.items():
-                self.uris.add(uri, line + before)
+            for uri, (line, mime) in statistics.uris.items():
+                self.uris.add(uri, line + before, mime)
             statistics.uris = {}
 
     def place(self, line: int) -> tuple[str, int]:

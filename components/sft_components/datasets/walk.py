@@ -253,20 +253,32 @@ class _Reader:
         if inline:
             return self._inline(mime, body, f"{path}.{body_key}", "")
         if not media.modality(mime):
-            self._say("media-type", f"{mime!r} is not taken", f"{path}.{mime_key}")
+            self._refuse(mime, f"{path}.{mime_key}")
             return None
         uri = self._uri(body, f"{path}.{body_key}", mime)
         return Media(mime, uri=uri) if uri else None
 
     # What the formats share.
 
+    def _refuse(self, mime: str, path: str, address: Any = None) -> None:
+        images = f"; images: {', '.join(media.IMAGES)}" if mime.startswith("image/") else ""
+        self._say("media-type", f"{mime!r} is not taken{images}", path, address)
+
     def _uri(self, address: str, path: str, mime: str) -> str:
         """The gs:// address of media of type `mime`; empty, with a problem noted, if none."""
-        if _GS_URI.fullmatch(address):
-            return address
-        if self._locate is None or "://" in address:
+        stored = _GS_URI.fullmatch(address)
+        if not stored and (self._locate is None or "://" in address):
             self._say("bad-uri", "neither gs://bucket/object nor embedded data", path, address)
             return ""
+        named = media.mime_of_name(address)
+        if named and not media.modality(named):
+            self._refuse(named, path, address)
+            return ""
+        if media.contradicts(named, mime):
+            self._say("media-mismatch", f"declared {mime}, by its name {named}", path, address)
+            return ""
+        if stored or self._locate is None:
+            return address
         try:
             found = self._locate(address)
         except UserError as error:
@@ -275,26 +287,22 @@ class _Reader:
         if found is None:
             self._say("missing-object", f"{address} is no file here", path)
             return ""
-        told = media.recognise(found.head)
-        if (told or mime in media.IMAGES) and told != mime and found.head:
+        if found.head and media.unlike(found.head, mime):
             self._say("media-mismatch", f"{address} is not {mime} by its bytes", path)
             return ""
         return found.uri
 
     def _inline(self, mime: str, data: str, path: str, detail: str) -> Media | None:
         if not media.modality(mime):
-            self._say("media-type", f"{mime!r} is not taken", path)
+            self._refuse(mime, path)
             return None
         content = media.decode_base64(data)
         if not content:
             self._say("bad-base64", "not base64" if content is None else "no data", path, data)
             return None
-        told = media.recognise(content[:16])
-        if told and told != mime:
+        if media.unlike(content[:16], mime):
+            told = media.recognise(content[:16]) or "no such image"
             self._say("media-mismatch", f"declared {mime}, the bytes are {told}", path)
-            return None
-        if not told and mime in media.IMAGES:
-            self._say("media-mismatch", f"declared {mime}, the bytes are no such image", path)
             return None
         return Media(mime, data=data, detail=detail)
 

@@ -44,6 +44,8 @@ def test_sound_and_film_have_several_names(tmp_path: Path) -> None:
         ("audio/webm", "a.webm"), ("video/quicktime", "a.mov"), ("video/mpg", "a.mpg"),
     ]  # fmt: skip
     rows = [content(0, parts=[file(mime, f"gs://rows/{name}")]) for mime, name in named]
+    sound = {"mimeType": "audio/mp3", "data": base64.b64encode(b"ID3 and more").decode()}
+    rows.append(content(0, parts=[{"inlineData": sound}]))
     assert not check(tmp_path, [*rows, *CONTENTS], model=GEMINI).counts
 
 

@@ -130,6 +130,20 @@ def test_what_a_format_cannot_express_is_told_and_nothing_is_written(tmp_path: P
     assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
 
 
+def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+    rows = [text_to_text(1) | {"context": "old", "instruction": "x"}, text_to_text(2)]
+    _, findings = convert(tmp_path, lines(rows), "text-to-text")
+    assert findings.counts == {"unknown-key": 2}
+    assert written(tmp_path) == [text_to_text(1), text_to_text(2)]
+
+
+@pytest.mark.parametrize("target", ["text-to-text", "prompt-completion"])
+def test_a_default_context_needs_a_place(tmp_path: Path, target: str) -> None:
+    with pytest.raises(UserError, match=f"{target} rows have no place for a default context"):
+        convert(tmp_path, lines([text_to_text(1)]), target, default_context="Be kind.")
+    assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
+
+
 def test_a_bad_row_keeps_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "out.jsonl").write_text("old")
     _, findings = convert(tmp_path, lines([chat(1), {"messages": []}]), "messages")

@@ -1,5 +1,6 @@
 """Every rule of the table: a data set that breaks it and nothing else."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def among(row: Any, rows: list[Any] = GOOD) -> list[Any]:
 USER, ASSISTANT = ("user", "Who?"), ("assistant", "Me.")
 IMAGES = [image(i) for i in range(120)]
 CONTENTS = [content(i) for i in range(120)]
+KIND = {"systemInstruction": {"parts": [{"text": "Be kind."}]}}
 
 
 def picture(url: str) -> dict[str, Any]:
@@ -58,6 +60,19 @@ IN_A_ROW: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("mixed-formats", "$", {"prompt": "a", "completion": "b"}, {}),
     ("missing-key", "$.messages[0]", {"messages": [{"role": "user"}]}, {}),
     ("unknown-key", "$", messages(USER, ASSISTANT) | {"id": 7}, {}),
+    (
+        "unknown-key", "$", text_to_text(0) | {"context": "old"},
+        {"model": TEXT_BISON, "rows": [text_to_text(i) for i in range(1, 120)]},
+    ),
+    (
+        "unknown-key", "$.messages[3]",
+        {"messages": [*author(0)["messages"][:3], author(0)["messages"][3] | {"citations": []}]},
+        {"model": CHAT_BISON, "rows": [author(i) for i in range(1, 220)]},
+    ),
+    (
+        "unknown-key", "$", content(0) | KIND | {"system_instruction": KIND["systemInstruction"]},
+        {"model": GEMINI, "rows": [content(i) | KIND for i in range(1, 120)]},
+    ),
     (
         "repeated-key", "$.messages[0]",
         b'{"messages": [{"role": "user", "content": "a", "role": "user"}, '
@@ -212,6 +227,22 @@ def test_a_set_breaks_one_rule(tmp_path: Path, code: str, sets: dict[str, Any]) 
     assert finding.severity == RULES[code].severity
     assert (finding.line, finding.path) == (line, "")
     assert finding.file.endswith(".jsonl")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'[\n{"messages": []}\n]\n', "`jq -c '.[]' FILE`"),
+        (b'[ {"messages": []},\n{}]\n', "`jq -c '.[]' FILE`"),
+        (b"".join(json.dumps(row, indent=2).encode() + b"\n" for row in GOOD), "`jq -c . FILE`"),
+    ],
+)
+def test_an_array_is_told_from_objects_over_several_lines(
+    tmp_path: Path, data: bytes, said: str
+) -> None:
+    findings = check(tmp_path, data)
+    assert findings.counts["not-json-lines"] == 1
+    assert said in findings.kept[0].message
 
 
 def test_duplicates_name_both_lines(tmp_path: Path) -> None:

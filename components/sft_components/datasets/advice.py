@@ -3,13 +3,15 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from itertools import chain, combinations, takewhile
 
 from sft_components.datasets.rows import Conversation
-from sft_components.datasets.statistics import Statistics
+from sft_components.datasets.statistics import SAMPLE_CHARS, Statistics
 
 _KEYWORD = re.compile(
-    r"(?:^|\n|[.?!] )(question|context|input|text|passage|document|article|instruction|answer) ?:",
+    # In running text (the following text:) the words are none.
+    r"(?<!\w)(?<!\ba )(?<!\ban )(?<!\bthe )(?<!\bthis )(?<!\byour )(?<!\bgiven )(?<!\bfollowing )"
+    r"(question|context|input|text|passage|document|article|instruction|answer) ?:",
     re.IGNORECASE,
 )
 _ENOUGH = 20
@@ -53,16 +55,9 @@ def inconsistencies(statistics: Statistics, has_default: bool) -> Iterator[tuple
     sample = statistics.sample
     if len(sample) < _ENOUGH:
         return
-    prompts = [_first_text(row) for row in sample]
-    used = Counter(
-        word for prompt in prompts for word in {m.lower() for m in _KEYWORD.findall(prompt)}
-    )
-    for word, count in used.most_common():
-        if 0.1 < count / len(sample) < 0.9:
-            yield (
-                "keywords-inconsistent",
-                f"`{word}:` stands in {count:,} of the first {len(sample):,} prompts",
-            )
+    prompts = [_prompt(row) for row in sample]
+    for message in _keywords(prompts):
+        yield "keywords-inconsistent", message
     if _lacks_instruction(sample, prompts):
         answers = len({_answer(row) for row in sample})
         yield (
@@ -70,6 +65,25 @@ def inconsistencies(statistics: Statistics, has_default: bool) -> Iterator[tuple
             f"the first {len(sample):,} rows have {answers} different short answers, "
             "which no prompt names",
         )
+
+
+def _keywords(prompts: Sequence[str]) -> Iterator[str]:
+    # The words of each prompt, in the order in which they come first.
+    each = [list(dict.fromkeys(map(str.lower, _KEYWORD.findall(prompt)))) for prompt in prompts]
+    first = f"of the first {len(prompts):,} prompts"
+    if any(len(prompt) > 2 * SAMPLE_CHARS for prompt in prompts):
+        first += f" (of long ones {SAMPLE_CHARS:,} characters at each end are read)"
+    for word, count in Counter(chain.from_iterable(each)).most_common():
+        if 0.1 < count / len(prompts) < 0.9:
+            yield f"`{word}:` stands in {count:,} {first}"
+    orders = Counter(chain.from_iterable(combinations(words, 2) for words in each))
+    for (one, other), count in orders.most_common():
+        rarer = orders[other, one]
+        if count >= rarer > 0.1 * (count + rarer) and count + rarer >= _ENOUGH:
+            yield (
+                f"`{one}:` stands before `{other}:` in {count:,} {first}, and after it in {rarer:,}"
+            )
+            return  # where there are more words, each two of them would say the same
 
 
 def _lacks_instruction(sample: Sequence[Conversation], prompts: Sequence[str]) -> bool:
@@ -92,8 +106,8 @@ def _common_start(first: str, second: str) -> str:
     return first[: sum(takewhile(bool, same))]
 
 
-def _first_text(row: Conversation) -> str:
-    return next((p for p in row.turns[0].parts if isinstance(p, str)), "")
+def _prompt(row: Conversation) -> str:
+    return "\n".join(p for p in row.turns[0].parts if isinstance(p, str))
 
 
 def _answer(row: Conversation) -> str:

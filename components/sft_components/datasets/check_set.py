@@ -143,8 +143,8 @@ class _Piece:
         checker = Checker(self._source, self._options, listen)
         statistics = checker.statistics
         for batch in read_lines(self._source, self._start, self._end):
-            if not statistics.lines and not self._start and _one_document(batch):
-                listen(whole_finding("not-json-lines", "not one row a line", self._source.name))
+            if not statistics.lines and not self._start and (what := _not_rows(batch)):
+                listen(whole_finding("not-json-lines", what, self._source.name))
                 statistics.lines = 1
                 break
             before = statistics.lines, statistics.bytes
@@ -158,10 +158,14 @@ class _Piece:
         return statistics
 
 
-def _one_document(batch: list[bytes]) -> bool:
-    """Whether the file begins as one array, or as an object spread over several lines."""
+def _not_rows(batch: list[bytes]) -> str:
+    """What the file begins as, with the cure, if as an array or as an object over several lines."""
     first, second = ([s for line in batch[:50] if (s := line.strip())] + [b"", b""])[:2]
-    return first == b"[" or first[:2] == b"[{" or (first == b"{" and second[:1] == b'"')
+    if first[:1] == b"[" and first[1:].lstrip()[:1] in (b"", b"{"):
+        return "an array, of which `jq -c '.[]' FILE` makes rows"
+    if first == b"{" and second[:1] == b'"':
+        return "objects over several lines, of which `jq -c . FILE` makes rows"
+    return ""
 
 
 # Several processes. They are forked, so that hashes of texts are the same in all of them.

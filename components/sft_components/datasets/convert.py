@@ -11,7 +11,7 @@ from sft_components.datasets.check_set import check_set, detect_format
 from sft_components.datasets.findings import Findings, whole_finding
 from sft_components.datasets.local_media import LocalMedia
 from sft_components.datasets.output import SetWriter, Splitter, Writer, converter, writing
-from sft_components.datasets.rows import FORMATS
+from sft_components.datasets.rows import FORMATS, NO_SYSTEM
 from sft_components.datasets.source import Source, find, local_file
 from sft_components.datasets.tabular import TABLES, read_table
 from sft_components.errors import UserError
@@ -50,7 +50,7 @@ def convert_set(
         output: File to write.
         findings: Takes what is wrong with the rows; look at its `errors` afterwards.
         source_format: Format of the rows; `auto` to detect it.
-        default_context: System instruction of rows that have none.
+        default_context: System instruction of rows that have none; for a format that holds one.
         answer_role: Role of the answers in generate-content rows: `assistant` or `model`.
         validation: Where to write the rows that are split off; None: none are.
         share: Part of the rows that is split off.
@@ -66,6 +66,11 @@ def convert_set(
     for form in (target, source_format):
         if form not in FORMATS and (form != "auto" or form == target):
             raise UserError(f"Unknown format {form!r}: write one of {', '.join(FORMATS)}.")
+    if default_context and target in NO_SYSTEM:
+        raise UserError(
+            f"{target} rows have no place for a default context: leave it out, put it into the "
+            "prompts, or convert to messages, generate-content or author-chat."
+        )
     if validation and not 0 < share < 1:
         raise UserError(f"The share to split off is {share}: write a number between 0 and 1.")
     if validation and validation.resolve() == output.resolve():

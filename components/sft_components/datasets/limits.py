@@ -7,6 +7,7 @@ from typing import Literal
 from sft_components.catalog import ModelSpec
 from sft_components.datasets.check import Options
 from sft_components.datasets.length import Count, Lengths
+from sft_components.datasets.rows import NO_SYSTEM
 from sft_components.datasets.statistics import Statistics
 
 Role = Literal["training", "validation", "evaluation"]
@@ -42,7 +43,7 @@ def target_format(model: ModelSpec, source: str, default_context: str = "") -> s
     A default context needs a format with a place for a system instruction.
     """
     taken = model.formats
-    with_system = [f for f in taken if f not in ("prompt-completion", "text-to-text")]
+    with_system = [f for f in taken if f not in NO_SYSTEM]
     if default_context and source == "prompt-completion" and with_system:
         return with_system[0]
     return source if source in taken else taken[0]

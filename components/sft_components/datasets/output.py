@@ -17,6 +17,7 @@ from sft_components.datasets.check import Row
 from sft_components.datasets.findings import Findings, whole_finding
 from sft_components.datasets.rows import (
     FAST_TYPES,
+    NO_SYSTEM,
     Conversation,
     InexpressibleError,
     encode,
@@ -38,7 +39,7 @@ def converter(
 ) -> Callable[[Row], bytes]:
     """A function from a checked row to its line in the target format, without the line end."""
     same_type = FAST_TYPES[source]
-    keeps_system = target in ("prompt-completion", "text-to-text") or not default_context
+    keeps_system = target in NO_SYSTEM or not default_context
     # Rows of the target's own format need no detour; generate-content may need another role.
     direct = source == target and target != "generate-content" and keeps_system
 

@@ -13,6 +13,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from sft_components.datasets.media import mime_of_uri
 
 FORMATS = ("text-to-text", "author-chat", "prompt-completion", "messages", "generate-content")
+NO_SYSTEM = ("prompt-completion", "text-to-text")
+"""The formats without a place for a system instruction."""
 
 Text = Annotated[str, Meta(min_length=1)]
 
@@ -31,7 +33,7 @@ class PromptCompletionRow(Struct, gc=False, forbid_unknown_fields=True):
     completion: Text
 
 
-class TextToTextRow(Struct, gc=False):
+class TextToTextRow(Struct, gc=False, forbid_unknown_fields=True):
     input_text: Text
     output_text: Text
 

@@ -35,8 +35,9 @@ RULES: dict[str, Rule] = _table(
     (
         "not-json-lines",
         "error",
-        "The file is one JSON document (an array or an object over several lines).",
-        "Write each object on one line of its own, for instance with `jq -c '.[]' FILE`.",
+        "The file is JSON, but not a row a line: an array, or objects over several lines.",
+        "Write each object on one line of its own: an array's with `jq -c '.[]' FILE`, objects "
+        "over several lines with `jq -c . FILE`.",
         _JSONL,
     ),
     ("bad-json", "error", "The line is not JSON.", "Mend the JSON at the column named.", _JSONL),
@@ -82,7 +83,8 @@ RULES: dict[str, Rule] = _table(
     (
         "unknown-key",
         "warning",
-        "A key is not part of the format; the service may ignore or refuse it.",
+        "A key is not part of the format; the service may ignore or refuse it, and conversion "
+        "leaves it out.",
         "Remove the key, or correct its spelling.",
         _OPEN,
     ),
@@ -346,7 +348,8 @@ RULES: dict[str, Rule] = _table(
     (
         "keywords-inconsistent",
         "warning",
-        "Some prompts use a keyword such as `question:` or `context:` and others do not.",
+        "Some prompts use a keyword such as `question:` or `context:` and others do not, or use "
+        "them in another order.",
         "Write all prompts as production will write them.",
         _ADVICE,
     ),

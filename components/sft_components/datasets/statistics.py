@@ -13,7 +13,7 @@ from sft_components.datasets.spill import Addresses, Spill
 SAMPLE = 1_000
 """Rows at the beginning of a file on which advice and languages are based."""
 _SAMPLE_TURNS = 20
-_SAMPLE_CHARS = 1_000
+SAMPLE_CHARS = 1_000
 """Characters kept of the start and of the end of a text in the sample."""
 LONGEST = 5
 """How many of the longest rows are named."""
@@ -116,8 +116,8 @@ def _short(parts: tuple[str | Media, ...]) -> tuple[str | Media, ...]:
     for part in parts[:_SAMPLE_TURNS]:
         if not isinstance(part, str):
             short.append(Media(part.mime))
-        elif len(part) > 2 * _SAMPLE_CHARS:
-            short.append(f"{part[:_SAMPLE_CHARS]} … {part[-_SAMPLE_CHARS:]}")
+        elif len(part) > 2 * SAMPLE_CHARS:
+            short.append(f"{part[:SAMPLE_CHARS]} … {part[-SAMPLE_CHARS:]}")
         else:
             short.append(part)
     return tuple(short)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sft_components.datasets import media
 from sft_components.datasets.line import Problem, decode, json_type, show
-from sft_components.datasets.rows import Conversation, Media, Turn, detect
+from sft_components.datasets.rows import NO_SYSTEM, Conversation, Media, Turn, detect
 from sft_components.errors import UserError
 
 
@@ -101,14 +101,13 @@ class _Reader:
         self._say("wrong-type", f"expected {what}, found {json_type(found)}", path, value)
 
     def read(self, row: dict[str, Any], form: str) -> Conversation | None:
-        if form in ("prompt-completion", "text-to-text"):
+        if form in NO_SYSTEM:
             first, second = (
                 ("prompt", "completion")
                 if form == "prompt-completion"
                 else ("input_text", "output_text")
             )
-            # Text-to-text rows may carry other keys: the service is documented to ignore them.
-            self._keys(row, "$", (first, second), () if form == "prompt-completion" else None)
+            self._keys(row, "$", (first, second))
             texts = [self._text(row, key, "$") for key in (first, second)]
             if texts[0] is None or texts[1] is None:
                 return None
@@ -121,7 +120,7 @@ class _Reader:
 
     def _chat(self, row: dict[str, Any], form: str) -> Conversation | None:
         author = form == "author-chat"
-        self._keys(row, "$", ("messages",), ("context",) if author else ())
+        self._keys(row, "$", ("messages",), *["context"] * author)
         system: tuple[str | Media, ...] = ()
         context = row.get("context") if author else None
         if context is not None:
@@ -140,7 +139,7 @@ class _Reader:
             if not isinstance(message, dict):
                 self._expected("an object", message, path)
                 continue
-            self._keys(message, path, (who, "content"), ())
+            self._keys(message, path, (who, "content"))
             role = self._role(message, who, path, roles)
             parts: tuple[str | Media, ...] | None = None
             if author or not isinstance(message.get("content"), list):
@@ -155,12 +154,12 @@ class _Reader:
     def _message_part(self, part: dict[str, Any], path: str) -> str | Media | None:
         kind = part.get("type")
         if kind == "text":
-            self._keys(part, path, ("type", "text"), ())
+            self._keys(part, path, ("type", "text"))
             return self._text(part, "text", path)
         if kind != "image_url":
             self._say("bad-part", f"the type is {show(kind)}, not text or image_url", path, part)
             return None
-        self._keys(part, path, ("type", "image_url"), ())
+        self._keys(part, path, ("type", "image_url"))
         image = part.get("image_url")
         if not isinstance(image, dict):
             if "image_url" in part:
@@ -171,7 +170,7 @@ class _Reader:
                 )
             return None
         path = f"{path}.image_url"
-        self._keys(image, path, ("url",), ("detail",))
+        self._keys(image, path, ("url",), "detail")
         detail = image.get("detail", "")
         if not isinstance(detail, str):
             self._expected("a string", detail, f"{path}.detail")
@@ -192,13 +191,13 @@ class _Reader:
     # generate-content
 
     def _generate_content(self, row: dict[str, Any]) -> Conversation | None:
-        self._keys(row, "$", ("contents",), ("systemInstruction", "system_instruction"))
         system: tuple[str | Media, ...] = ()
         key = "systemInstruction" if "systemInstruction" in row else "system_instruction"
+        self._keys(row, "$", ("contents",), key)
         if (instruction := row.get(key)) is not None:
             path = f"$.{key}"
             if isinstance(instruction, dict):
-                self._keys(instruction, path, ("parts",), ("role",))
+                self._keys(instruction, path, ("parts",), "role")
                 if (parts := self._list(instruction, "parts", path, "empty-parts")) is not None:
                     system = self._parts(parts, f"{path}.parts", self._content_part) or ()
             else:
@@ -213,7 +212,7 @@ class _Reader:
             if not isinstance(content, dict):
                 self._expected("an object", content, path)
                 continue
-            self._keys(content, path, ("role", "parts"), ())
+            self._keys(content, path, ("role", "parts"))
             role = self._role(content, "role", path, ("user", "assistant", "model"))
             seen.add(role)
             parts = self._list(content, "parts", path, "empty-parts")
@@ -234,7 +233,7 @@ class _Reader:
             self._say("bad-part", f"needs one of text, fileData, inlineData: {found}", path, part)
             return None
         kind = kinds[0]
-        self._keys(part, path, (kind,), ())
+        self._keys(part, path, (kind,))
         if kind == "text":
             return self._text(part, "text", path)
         path = f"{path}.{kind}"
@@ -246,7 +245,7 @@ class _Reader:
         mime_key = "mime_type" if "mime_type" in value else "mimeType"
         file_key = "file_uri" if "file_uri" in value else "fileUri"
         body_key = "data" if inline else file_key
-        self._keys(value, path, (mime_key, body_key), ())
+        self._keys(value, path, (mime_key, body_key))
         mime, body = self._text(value, mime_key, path), self._text(value, body_key, path)
         if mime is None or body is None:
             return None
@@ -319,15 +318,14 @@ class _Reader:
         return tuple(result) if len(result) == len(parts) else None
 
     def _keys(
-        self, value: dict[str, Any], path: str, needed: tuple[str, ...], allowed: Any
+        self, value: dict[str, Any], path: str, needed: tuple[str, ...], *allowed: str
     ) -> None:
         for key in needed:
             if key not in value:
                 self._say("missing-key", f"{key!r} is missing", path, value)
-        if allowed is not None:
-            for key in value:
-                if key not in needed and key not in allowed:
-                    self._say("unknown-key", f"{key!r} is not part of the format", path)
+        for key in value:
+            if key not in needed and key not in allowed:
+                self._say("unknown-key", f"{key!r} is not part of the format", path)
 
     def _text(self, value: dict[str, Any], key: str, path: str) -> str | None:
         if key not in value:

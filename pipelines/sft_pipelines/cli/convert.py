@@ -36,7 +36,10 @@ def convert(
         str, typer.Option("--format", help="Format of IN; auto: detected.")
     ] = "auto",
     default_context: Annotated[
-        str, typer.Option("--default-context", help="System instruction of rows without one.")
+        str,
+        typer.Option(
+            "--default-context", help="System instruction of rows without one, if OUT holds one."
+        ),
     ] = "",
     split: Annotated[
         float, typer.Option("--split", help="Share of the rows to split off, such as 0.1.")

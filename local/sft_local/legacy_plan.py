@@ -128,6 +128,7 @@ def training(
             validation_uri=settings.evaluation_uri,
             output_uri=output_uri,
             formats=model.formats,
+            modalities=model.modalities,
             default_context=settings.default_context,
             mode=mode,
             adapter_size=DEFAULT_ADAPTER_SIZE,

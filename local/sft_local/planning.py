@@ -71,6 +71,7 @@ def make_plan(job: Any, place: Place, number: str, vertex: Vertex) -> tuple[Mode
         validation_uri=spec.validation_dataset_uri,
         output_uri=f"gs://{TUNED_MODELS_BUCKET}/{number}" if gemini else job.output_uri,
         formats=model.formats,
+        modalities=model.modalities,
         mode="FULL" if mode == "FULL" else "PEFT_ADAPTER",
         adapter_size=size,
         epochs=spec.hyper_parameters.epoch_count or model.default_epochs or DEFAULT_EPOCHS,
@@ -88,9 +89,13 @@ def make_plan(job: Any, place: Place, number: str, vertex: Vertex) -> tuple[Mode
 
 def seeded(training: TrainingJob) -> TrainingJob:
     """`training` with its seed: equal requests train equally, wherever their files lie."""
-    same = msgspec.structs.replace(
-        training, base_model="", training_uri="", validation_uri="", output_uri=""
+    same = msgspec.to_builtins(
+        msgspec.structs.replace(
+            training, base_model="", training_uri="", validation_uri="", output_uri=""
+        )
     )
+    # What is refused says nothing of how the rest is trained.
+    del same["modalities"]
     digest = hashlib.sha256(msgspec.json.encode(same)).digest()
     return msgspec.structs.replace(training, seed=int.from_bytes(digest[:4], "big") % 2**31)
 

@@ -24,6 +24,16 @@ def contents(count: int, answers: str = "model", *, image: bool = False) -> list
     ]
 
 
+def seen(image: str) -> dict[str, Any]:
+    """A row in the form of messages whose question has an image."""
+    parts = [
+        {"type": "text", "text": "what is it?"},
+        {"type": "image_url", "image_url": {"url": image}},
+    ]
+    answer = {"role": "assistant", "content": "a dot"}
+    return {"messages": [{"role": "user", "content": parts}, answer]}
+
+
 def post(far: Far, version: str, body: dict[str, Any], parent: str = PARENT) -> requests.Response:
     return requests.post(
         f"{far.local.api_url}/{version}/{parent}/tuningJobs", json=body, timeout=10
@@ -203,6 +213,18 @@ def test_rows_with_images_are_trained_without_them_and_that_is_said(far: Far) ->
         ("gemini-2.5-flash", contents(10), contents(1100), "beyond 1,000 rows the limit is 30%"),
         ("gemini-2.5-flash", contents(10, "assistant"), [], "line 1: contents[1] must have"),
         ("gemini-2.5-flash", rows(10), [], "line 1: a row needs 'contents'"),
+        (
+            "gemini-1.0-pro-002",
+            contents(10),
+            contents(2, image=True),
+            "validation.jsonl line 1: the model does not learn from image/png parts (modality).",
+        ),
+        (
+            "meta/llama3_1@llama-3.1-8b",
+            [*rows(9), seen("data:image/png;base64,iVBORw0KGgo=")],
+            [],
+            "train.jsonl line 10: the model does not learn from image parts (modality).",
+        ),
     ],
 )
 def test_wrong_sets_fail_the_job(

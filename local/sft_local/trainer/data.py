@@ -41,7 +41,8 @@ class DataSets:
 
     def _fetch(self, storage: Storage, uri: str, path: Path) -> tuple[list[Row], int]:
         storage.download(uri, path)
-        rows = list(read_rows(path, uri, self._job.formats, self._job.default_context))
+        job = self._job
+        rows = list(read_rows(path, uri, job.formats, job.default_context, job.modalities))
         return rows, path.stat().st_size
 
     def encode(self, tokenizer: Any, longest: int) -> None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from sft_components.catalog.schema import Format, Limits
+from sft_components.catalog.schema import Format, Limits, Modality
 
 FINAL = "postprocess/node-0/checkpoints/final"
 """Where below the output folder the service puts the tuned weights."""
@@ -42,6 +42,8 @@ class TrainingJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     output_uri: str
     formats: tuple[Format, ...]
     """The forms that a row may have."""
+    modalities: tuple[Modality, ...] = ("text", "image", "document", "audio", "video")
+    """What the parts of a row may hold, for the model that was asked for."""
     default_context: str = ""
     """System message of the author-chat rows that have no context of their own."""
     mode: Literal["PEFT_ADAPTER", "FULL"]

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sft_components.datasets.media import modality
+from sft_components.datasets.rules import RULES
+
 Message = dict[str, str]
 
 
@@ -37,7 +40,11 @@ class Row:
 
 
 def read_rows(
-    path: Path, uri: str, formats: Collection[str], default_context: str = ""
+    path: Path,
+    uri: str,
+    formats: Collection[str],
+    default_context: str = "",
+    modalities: Collection[str] = ("text", "image", "document", "audio", "video"),
 ) -> Iterator[Row]:
     """The rows of the JSON Lines file `path`, whose address `uri` goes into the messages.
 
@@ -46,9 +53,10 @@ def read_rows(
         uri: Its address.
         formats: The forms a row may have, as the catalogue calls them.
         default_context: The context of author-chat rows that have none.
+        modalities: What the model learns from, as the catalogue calls it.
 
     Raises:
-        RowError: A row is none, or there are no rows.
+        RowError: A row is none, or holds what the model does not learn from, or there are no rows.
     """
     empty = True
     try:
@@ -58,15 +66,26 @@ def read_rows(
                     continue
                 empty = False
                 try:
-                    yield parse_row(json.loads(line), formats, default_context)
+                    row = parse_row(json.loads(line), formats, default_context)
+                    _check_media(row, modalities)
                 except json.JSONDecodeError as error:
                     raise RowError(f"{uri} line {number}: not valid JSON ({error.msg}).") from None
                 except RowError as error:
                     raise RowError(f"{uri} line {number}: {error}") from None
+                yield row
     except UnicodeDecodeError as error:
         raise RowError(f"{uri}: not UTF-8 text ({error.reason}).") from None
     if empty:
         raise RowError(f"{uri} has no rows.")
+
+
+def _check_media(row: Row, modalities: Collection[str]) -> None:
+    for kind in row.left_out:
+        # A part names its MIME type, or only what it is: an image, a file, a function's call.
+        what = modality(kind) or kind.partition("/")[0]
+        if what not in modalities and not what.startswith("function"):
+            rule = RULES["modality"]
+            raise RowError(f"the model does not learn from {kind} parts ({rule.code}). {rule.cure}")
 
 
 _NEEDS = {

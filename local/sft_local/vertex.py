@@ -16,7 +16,7 @@ from sft_local.pipelines.scheduler import Scheduler
 from sft_local.serving import ModelServers
 from sft_local.stand_in import StandIn
 from sft_local.store import Store
-from sft_local.wire import ApiError, Version
+from sft_local.wire import ApiError, Version, without_last_commas
 
 if TYPE_CHECKING:
     # Its routes use this module.
@@ -75,7 +75,7 @@ def _place(
 
 
 async def _body(request: Request) -> bytes:
-    return await request.body()
+    return without_last_commas(await request.body())
 
 
 VertexHere = Annotated[Vertex, Depends(_vertex)]

@@ -6,6 +6,7 @@ enums by name and 64-bit integers as strings. What a version of the API does not
 
 import functools
 import importlib
+import re
 from typing import Any, Literal
 
 from fastapi import Response
@@ -56,6 +57,29 @@ class ApiError(Exception):
     def body(self) -> dict[str, Any]:
         """The answer's body."""
         return {"error": {"code": self.code, "message": self.message, "status": self.status}}
+
+
+_LAST_COMMA = re.compile(
+    # A string, a number, a word or the end of a list or object, and the comma where there is one.
+    # What is inside a string is passed over as a whole, also where the string has no end.
+    rb"""(?:"(?:[^"\\]|\\.)*+"?+|[\w.+-]++|[}\]])[ \t\r\n]*+(,(?=[ \t\r\n]*+[}\]]))?""",
+    re.DOTALL,
+)
+
+
+def without_last_commas(body: bytes) -> bytes:
+    """`body` with a space for each comma between a value and the `}` or `]` after it.
+
+    The parser of the service's front ends passes over such a comma, which no JSON has. Everything
+    else keeps its place, so that what else is wrong is still told by line and column.
+    """
+    if not re.search(rb",[ \t\r\n]*[}\]]", body):
+        return body
+    return _LAST_COMMA.sub(_without_comma, body)
+
+
+def _without_comma(match: re.Match[bytes]) -> bytes:
+    return match[0] if match[1] is None else match[0][:-1] + b" "
 
 
 @functools.cache

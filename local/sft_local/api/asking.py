@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from sft_local.hosting import NotServedError, Surface
 from sft_local.serving import ModelServer
 from sft_local.vertex import Vertex
-from sft_local.wire import ApiError
+from sft_local.wire import ApiError, without_last_commas
 
 Lease = tuple[Any, Surface, ModelServer]
 """A deployed model, the formats it is asked in, and its server for one question."""
@@ -102,14 +102,19 @@ async def leased_base(vertex: Vertex) -> AsyncIterator[ModelServer]:
         vertex.hosting.release(server)
 
 
-async def read_object(request: Request) -> dict[str, Any]:
+async def read_object(request: Request, *, raw: bool = False) -> dict[str, Any]:
     """The JSON object that a request holds.
+
+    Args:
+        request: The request.
+        raw: Whether the service hands the body to the model as it is, without reading it.
 
     Raises:
         ApiError: It holds something else.
     """
+    text = await request.body()
     try:
-        body = json.loads(await request.body())
+        body = json.loads(text if raw else without_last_commas(text))
     except ValueError as error:
         raise ApiError("INVALID_ARGUMENT", f"Invalid JSON payload received. {error}") from None
     if not isinstance(body, dict):

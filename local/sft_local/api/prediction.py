@@ -46,7 +46,7 @@ async def predict(
 async def predict_inside(deployed_id: str, request: Request, vertex: VertexHere) -> dict[str, Any]:
     """As `predict`, of an endpoint inside a VPC network: the container's answer as it is."""
     name = _private(deployed_id, vertex)
-    body = await read_object(request)
+    body = await read_object(request, raw=True)
     async with leased(vertex, name, "vllm", "text", "chat") as (_, surface, server):
         return await _predict(server, surface, body)
 
@@ -103,7 +103,7 @@ async def raw_predict(
 ) -> Response:
     """Hands the body to the model server as it is, and its answer back."""
     name = resolve(request, vertex, place.name("endpoints", endpoint))
-    body = await read_object(request)
+    body = await read_object(request, raw=True)
     if body.get("stream") is True:
         raise ApiError("INVALID_ARGUMENT", "Use streamRawPredict for an answer that is streamed.")
     async with leased(vertex, name, "vllm") as (deployed, _, server):
@@ -121,7 +121,7 @@ async def stream_raw_predict(
 ) -> Response:
     """Hands the body to the model server and streams what it answers."""
     name = resolve(request, vertex, place.name("endpoints", endpoint))
-    body = await read_object(request)
+    body = await read_object(request, raw=True)
     async with AsyncExitStack() as held:
         deployed, _, server = await held.enter_async_context(leased(vertex, name, "vllm"))
         if "messages" in body:
@@ -147,7 +147,7 @@ async def chat(endpoint: str, request: Request, place: PlaceHere, vertex: Vertex
     if endpoint == "openapi":
         return await _chat_base(request, place, vertex)
     name = resolve(request, vertex, place.name("endpoints", endpoint))
-    body = await read_object(request)
+    body = await read_object(request, raw=True)
     async with AsyncExitStack() as held:
         lease = leased(vertex, name, "vllm", "gemini")
         deployed, _, server = await held.enter_async_context(lease)
@@ -157,7 +157,7 @@ async def chat(endpoint: str, request: Request, place: PlaceHere, vertex: Vertex
 
 
 async def _chat_base(request: Request, place: Place, vertex: Vertex) -> Response:
-    body = await read_object(request)
+    body = await read_object(request, raw=True)
     base = str(body.get("model", ""))
     try:
         spec = load_catalog().find(base.removeprefix("google/"))

@@ -75,7 +75,12 @@ def test_refused_with_the_cure(model: str, changes: dict[str, Any], cure: str):
         (LLAMA, {"accelerator_type": "GPU"}, "accelerator_type has no effect"),
         (TEXT, {"learning_rate": 1e-3}, "is deprecated"),
         (TEXT, {"default_context": "Be brief."}, "default_context has no effect"),
-        (TEXT, {"evaluation_interval": 5}, "no effect without evaluation_data_uri"),
+        (TEXT, {"evaluation_interval": 5}, "evaluation_interval has no effect without"),
+        (
+            TEXT,
+            {"evaluation_interval": 5, "enable_checkpoint_selection": "true"},
+            "evaluation_interval and enable_checkpoint_selection have no effect without",
+        ),
         (
             TEXT,
             {"evaluation_uri": "gs://b/e", "train_steps": 10},

@@ -97,6 +97,7 @@ def running(vertex: LocalVertex, output_uri: str) -> Iterator[Connection]:
 def test_a_quota_that_is_taken_by_default_is_warned_of(running: Connection):
     lines: list[str] = []
     warn_of_quota(running, LLAMA, lines.append)
+    assert lines[0].startswith("WARNING: 1 tuning job of this kind runs already in us-central1")
     assert "Global concurrent managed OSS model fine-tuning jobs per project" in lines[0]
     gemini = load_catalog().find("gemini-2.5-flash")
     warn_of_quota(running, gemini, lines.append)  # a quota of its own

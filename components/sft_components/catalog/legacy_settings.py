@@ -110,7 +110,8 @@ def _check_evaluation(model: ModelSpec, settings: TuningSettings) -> list[str]:
             "default. Only text and code models are."
         )
     if not settings.evaluation_uri:
-        return [f"{' and '.join(asked)} have no effect without evaluation_data_uri."]
+        have = "have" if asked[1:] else "has"
+        return [f"{' and '.join(asked)} {have} no effect without evaluation_data_uri."]
     if settings.train_steps and settings.evaluation_interval > settings.train_steps:
         return [
             f"evaluation_interval is {settings.evaluation_interval} and train_steps is "

@@ -42,8 +42,9 @@ def warn_of_quota(connection: Connection, model: ModelSpec, log: Log) -> None:
         log(f"The running jobs cannot be counted: {error}")
         return
     if len(running) >= quota.default:
+        jobs_run = "jobs of this kind run" if running[1:] else "job of this kind runs"
         log(
-            f"WARNING: {len(running)} tuning job{'s' if len(running) > 1 else ''} of this kind run "
+            f"WARNING: {len(running)} tuning {jobs_run} "
             f"already in {connection.location}, such as {running[0]}; the quota '{quota.title}' is "
             f"{quota.default} by default, so that this one may wait or be refused."
         )

@@ -2,6 +2,7 @@ import pytest
 from google.auth import credentials as ga_credentials
 
 from sft_components.vertex.connection import Connection, is_loopback
+from sft_components.vertex.storage import missing
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,14 @@ def test_the_address_comes_from_the_environment_or_the_region(monkeypatch: pytes
     here = Connection("p", "global")
     assert here.base_url == "http://127.0.0.1:1234"
     assert isinstance(here.credentials, ga_credentials.AnonymousCredentials)
+
+
+def test_what_is_not_there_is_told_with_the_storage_that_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    assert str(missing("gs://b/x does not exist.")) == "gs://b/x does not exist."
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1234")
+    assert str(missing("gs://b/x does not exist.")).startswith(
+        "gs://b/x does not exist. (This is the Cloud Storage of this machine, http://127.0.0.1:1234."
+    )

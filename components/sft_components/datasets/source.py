@@ -206,7 +206,13 @@ def local_file(path: Path, name: str) -> Source:
 
 def _objects(address: str, project: str) -> list[Source]:
     # Importing the library of Cloud Storage takes longer than checking 100 MB of local rows.
-    from sft_components.vertex.storage import REFUSALS, split_uri, storage_client, storage_fault
+    from sft_components.vertex.storage import (
+        REFUSALS,
+        missing,
+        split_uri,
+        storage_client,
+        storage_fault,
+    )
 
     bucket_name, name = split_uri(address)
     client = storage_client(project)
@@ -219,11 +225,11 @@ def _objects(address: str, project: str) -> list[Source]:
                 if fnmatchcase(b.name, name)
             ]
             if not blobs:
-                raise MissingError(f"No object matches {address}.")
+                raise missing(f"No object matches {address}.")
         else:
             blob = client.bucket(bucket_name).get_blob(name) if name else None
             if blob is None:
-                raise MissingError(f"{address} does not exist. Check the bucket and the name.")
+                raise missing(f"{address} does not exist. Check the bucket and the name.")
             blobs = [blob]
     except REFUSALS as error:
         raise storage_fault(error, bucket_name, role=_ROLE) from error

@@ -57,6 +57,17 @@ def join_uri(folder: str, *names: str) -> str:
     return "/".join([folder.rstrip("/"), *(name.strip("/") for name in names)])
 
 
+def missing(what: str) -> MissingError:
+    """The error that says `what` is not there; where Google's was not asked, it says so too."""
+    if host := os.environ.get("STORAGE_EMULATOR_HOST"):
+        what += (
+            f" (This is the Cloud Storage of this machine, {host}. What is in Google's: download "
+            "it and name the file, or copy it here with `gcloud storage cp` after "
+            "`vertex-sft local env`.)"
+        )
+    return MissingError(what)
+
+
 def storage_fault(
     error: Exception,
     bucket: str,
@@ -73,7 +84,7 @@ def storage_fault(
     """
     if isinstance(error, api.NotFound):
         place = f" --location={location}" if location else ""
-        return MissingError(
+        return missing(
             f"Bucket gs://{bucket} does not exist. Create it with: "
             f"gcloud storage buckets create gs://{bucket}{place}"
         )

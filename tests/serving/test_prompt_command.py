@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.doctor.google_apis import serving
 from tests.serving.conftest import Command, Serve
 
 from sft_components.errors import UserError
@@ -99,9 +100,49 @@ def test_a_parameter_out_of_its_range_is_refused(
 def test_what_no_model_takes_is_wrong_use(command: Command) -> None:
     for arguments, message in (
         ((GEMINI, "x", "--top-p", "1.5"), "top_p is 1.5"),
+        ((GEMINI, "x", "--temperature", "2.5"), "is 2.5: generateContent takes from 0 to 2."),
         ((GEMINI, "x", "--surface", "fax"), "write one of chat"),
         (("meta/llama3_1@llama-3.1-8b-instruct", "x"), "name an endpoint that serves it"),
     ):
         refused = command("prompt", *arguments)
         assert refused.exit_code == 2, refused.output
         assert message in refused.stderr
+
+
+TUNED = "projects/p/locations/us-central1/endpoints/1"
+CHAT = {"choices": [{"message": {"content": "from elsewhere"}}]}
+GENERATED = {"candidates": [{"content": {"parts": [{"text": "Hello"}]}}]}
+PALM = {"predictions": [{"content": "Hello"}]}
+MESSAGES = {"predictions": [{"candidates": [{"content": "Hello"}]}]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "option", "value", "says"),
+    [
+        ({":generateContent": GENERATED}, "--top-k", "65", "top_k is 65: generateContent takes"),
+        ({":generateContent": GENERATED}, "--min-p", ".1", "min_p is not a parameter of generate"),
+        ({":generateContent": GENERATED}, "--temperature", "2.5", "is 2.5: generateContent takes"),
+        ({":predict": PALM}, "--top-k", "41", "top_k is 41: text takes from 1 to 40."),
+        ({":predict": PALM}, "--temperature", "1.5", "is 1.5: text takes from 0 to 1."),
+        ({":predict": MESSAGES}, "--top-k", "65", "top_k is 65: messages takes from 1 to 40."),
+    ],
+)
+def test_a_value_out_of_range_never_changes_the_surface(
+    answers: dict[str, Any],
+    option: str,
+    value: str,
+    says: str,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Tuned by its service, so that nothing but its answers tell what it is.
+    there = {f"v1beta1/{TUNED}": {"name": TUNED, "deployedModels": [{"id": "1"}]}}
+    there |= {f"v1beta1/{TUNED}{suffix}": answer for suffix, answer in answers.items()}
+    there[f"v1beta1/{TUNED}/chat/completions"] = CHAT
+    with serving(there) as url:
+        monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", url)
+        refused = command("prompt", TUNED, "x", option, value)
+    assert refused.exit_code == 2, refused.output
+    assert refused.stdout == ""
+    assert says in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1

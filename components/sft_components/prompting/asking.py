@@ -9,7 +9,13 @@ from google.api_core import exceptions as api
 
 from sft_components.catalog import load_catalog
 from sft_components.errors import UnlikeError, UserError
-from sft_components.prompting.sampling import SURFACES, Sampling, Surface
+from sft_components.prompting.sampling import (
+    PARAMETERS,
+    SURFACES,
+    Sampling,
+    SamplingError,
+    Surface,
+)
 from sft_components.vertex.answers import SHOWN
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.prediction import EndpointSession
@@ -122,7 +128,7 @@ def request(
     """What follows the model's address, and the body.
 
     Raises:
-        UserError: A parameter that the surface does not take.
+        SamplingError: A parameter that the surface does not take.
     """
     settings = sampling.of(surface)
     if surface == "chat":
@@ -177,7 +183,7 @@ def ask(
     Raises:
         google.api_core.exceptions.GoogleAPICallError: With the service's own message.
         UnlikeError: The endpoint answers in another form.
-        UserError: A parameter that the surface does not take.
+        SamplingError: A parameter that the surface does not take.
     """
     streamed = on_piece is not None and surface in STREAMED and session.peered is None
     suffix, body = request(surface, question, sampling, stream=streamed)
@@ -213,10 +219,14 @@ def ask_somehow(
 ) -> Answer:
     """Ask through the first of `surfaces` that the endpoint has.
 
+    That is so too where this one does not take a parameter: another never answers for it. Where the
+    parameters alone do not tell, the endpoint is asked for one token to find it.
+
     Raises:
         google.api_core.exceptions.GoogleAPICallError: Any other fault, or an answer broke off.
         UnlikeError: The rest of an answer that had begun is not understood.
-        UserError: It has none of them, or none takes the parameters.
+        SamplingError: The surface does not take the parameters.
+        UserError: It has none of them.
     """
     refusals: list[str] = []
     begun = False
@@ -229,7 +239,11 @@ def ask_somehow(
 
     for surface in surfaces:
         try:
-            return ask(session, surface, question, sampling, tell if on_piece else None)
+            return _ask_or_refuse(
+                session, surfaces, surface, question, sampling, tell if on_piece else None
+            )
+        except SamplingError:
+            raise
         except (*ABSENT, UnlikeError, UserError) as error:
             if begun:
                 # Another answer must not follow the half of this one.
@@ -237,6 +251,23 @@ def ask_somehow(
             message = error.message if isinstance(error, api.GoogleAPICallError) else error
             refusals.append(f"{surface}: {message}")
     raise UserError(f"{session.endpoint} does not answer. {' '.join(refusals)}")
+
+
+def _ask_or_refuse(
+    session: EndpointSession,
+    surfaces: Sequence[Surface],
+    surface: Surface,
+    question: Question,
+    sampling: Sampling,
+    on_piece: Callable[[str], None] | None,
+) -> Answer:
+    """As `ask`, with a `SamplingError` only of a surface that the endpoint has."""
+    try:
+        return ask(session, surface, question, sampling, on_piece)
+    except SamplingError:
+        if any(PARAMETERS[other] is not PARAMETERS[surface] for other in surfaces):
+            ask(session, surface, question, Sampling(max_tokens=1))
+        raise
 
 
 def published(project: str, location: str, model: str) -> EndpointSession:

@@ -80,6 +80,10 @@ PARAMETERS: dict[Surface, dict[str, Parameter]] = {
 }
 
 
+class SamplingError(UserError):
+    """A value is out of its range, or the surface has no such parameter."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How an answer is chosen; what is None is left to the model."""
@@ -99,7 +103,7 @@ class Sampling:
         """The request's part that says so, under the surface's own names.
 
         Raises:
-            UserError: A value is out of its range, or the surface has no such parameter.
+            SamplingError: A value is out of its range, or the surface has no such parameter.
         """
         known = PARAMETERS[surface]
         found: dict[str, Any] = {}
@@ -109,27 +113,12 @@ class Sampling:
                 continue
             parameter = known.get(field.name)
             if parameter is None:
-                raise UserError(
+                raise SamplingError(
                     f"{field.name} is not a parameter of {surface}: it has {', '.join(known)}."
                 )
             if not parameter.holds(len(value) if isinstance(value, tuple) else value):
                 what = "the number of stop texts" if field.name == "stop" else field.name
                 shown = len(value) if isinstance(value, tuple) else value
-                raise UserError(f"{what} is {shown}: {surface} takes {parameter}.")
+                raise SamplingError(f"{what} is {shown}: {surface} takes {parameter}.")
             found[parameter.name] = list(value) if isinstance(value, tuple) else value
         return found
-
-    def check(self, surfaces: tuple[Surface, ...] = SURFACES) -> None:
-        """
-        Raises:
-            UserError: None of `surfaces` takes all the values.
-        """
-        refusals = []
-        for surface in surfaces:
-            try:
-                self.of(surface)
-            except UserError as error:
-                refusals.append(error)
-            else:
-                return
-        raise refusals[0]

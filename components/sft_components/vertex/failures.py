@@ -59,8 +59,8 @@ FAILURES = (
     Failure(
         _of(r"iam\.serviceAccounts\.actAs"),
         "You may not run jobs as the service account that was given.",
-        "the account of this step lacks iam.serviceAccounts.actAs on it",
-        "grant the step's account roles/iam.serviceAccountUser on the service account",
+        "the account that asks lacks iam.serviceAccounts.actAs on it",
+        "grant that account roles/iam.serviceAccountUser on the service account",
         "Use a custom service account",
     ),
     Failure(
@@ -115,7 +115,7 @@ FAILURES = (
     Failure(
         _of(r"vpcServiceControls|prohibited by organization'?s policy"),
         "A VPC Service Controls perimeter or an organization policy forbids the call.",
-        "the step, the bucket or the job lies outside the perimeter",
+        "who asks, the bucket or the job lies outside the perimeter",
         "put all of them into one perimeter, or ask who keeps the policy",
         "VPC Service Controls with Vertex AI",
     ),
@@ -131,14 +131,14 @@ FAILURES = (
     Failure(
         _of(r"does not have (?P<permission>storage\.[\w.]+) access to"),
         "The permission {permission} on a bucket is missing.",
-        "the account that this step or its job runs as has no role on the bucket",
+        "the account that asks, or that its job runs as, has no role on the bucket",
         "grant it roles/storage.objectUser on the bucket",
         "Cloud Storage access control with IAM",
     ),
     Failure(
         _of(r"permission '?(?P<permission>[\w.]+)'? denied( on resource '?(?P<resource>[^' ]+))?"),
         "The permission {permission} is missing.",
-        "the account that this step runs as has no role that contains it",
+        "the account that asks has no role that contains it",
         "grant it roles/aiplatform.user on the project, or a role with {permission}",
         "Vertex AI access control with IAM",
     ),

@@ -85,7 +85,10 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         if type(error).__module__.startswith("google."):
-            typer.echo(f"Error: {type(error).__name__}: {error}", err=True)
+            # Here, as `--help` needs no more than the commands' names.
+            from sft_components.vertex.failures import explain
+
+            typer.echo(f"Error: {type(error).__name__}: {explain(str(error))}", err=True)
             if type(error).__name__ in ("DefaultCredentialsError", "RefreshError"):
                 typer.echo(NO_CREDENTIALS, err=True)
             sys.exit(1)

@@ -31,6 +31,17 @@ def verdict(evaluation: Mapping[str, Any]) -> str:
     return f"gate {decided}: {evaluation['reason']}"
 
 
+def told(error: str) -> str:
+    """A task's or a run's error, with cause and cure where it is a known failure.
+
+    One of our own steps has told these already.
+    """
+    from sft_components.vertex.failures import explain
+
+    said = error.strip()
+    return said if " Cure: " in said else explain(said)
+
+
 def ended(snapshot: "Snapshot") -> dict[str, Any]:
     """How a run ended, for --json."""
     return {

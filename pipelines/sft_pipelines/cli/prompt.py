@@ -74,7 +74,7 @@ def prompt(
     from google.api_core import exceptions as api
 
     from sft_components.prompting.asking import Question
-    from sft_components.prompting.sampling import Sampling
+    from sft_components.prompting.sampling import Sampling, SamplingError
     from sft_pipelines.cli.output import print_json, wrong_use
 
     sampling = Sampling(
@@ -92,7 +92,6 @@ def prompt(
     question = Question(text, system, raw_response)
     with wrong_use():
         chosen = _surface(surface)
-        sampling.check(chosen or ("chat", "generateContent", "text"))
         asked = [_session(name, project, location) for name in (endpoint, compare) if name]
     try:
         if compare:
@@ -105,6 +104,9 @@ def prompt(
         else:
             pieces = stream and not as_json
             answers = [_ask(asked[0], chosen, base_model, question, sampling, pieces)]
+    except SamplingError:
+        with wrong_use():
+            raise
     except api.GoogleAPICallError as error:
         raise UserError(f"{endpoint}: {error.message}") from error
     except UnlikeError as error:

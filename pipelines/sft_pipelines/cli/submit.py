@@ -9,7 +9,7 @@ import typer
 
 from sft_pipelines.cli.costs import say_cost
 from sft_pipelines.cli.job_options import err
-from sft_pipelines.cli.outcome import INTERRUPTED, ended, verdict, wants_cancel
+from sft_pipelines.cli.outcome import INTERRUPTED, ended, told, verdict, wants_cancel
 from sft_pipelines.cli.output import print_checked, print_json, wrong_use
 
 if TYPE_CHECKING:
@@ -185,12 +185,12 @@ def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
     if not snapshot.succeeded:
         failed = [task for task in snapshot.tasks if task.state == "failed" and not task.graph]
         # The service's own sentence repeats the errors of the tasks.
-        reason = "" if any(task.error.strip() for task in failed) else snapshot.error
+        reason = "" if any(task.error.strip() for task in failed) else told(snapshot.error)
         err(f"The run ended as {snapshot.state}. {reason}".rstrip())
         for task in reversed(failed):
             if log := _log_of(connection, task):
                 err(f"Log of {task.name}: {log}")
-            err(f"Error: {task.name} failed: {task.error.strip() or 'no reason is given'}")
+            err(f"Error: {task.name} failed: {told(task.error) or 'no reason is given'}")
         return
     typer.echo("Succeeded.")
     if any(task.outputs.get("changed") is False for task in snapshot.tasks):

@@ -8,10 +8,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.doctor.google_apis import serving
 from typer.testing import CliRunner
 
+from sft_components.vertex.connection import Connection
+from sft_components.vertex.failures import explain
 from sft_pipelines.cli import app as command_line
 from sft_pipelines.cli.app import app
+from sft_pipelines.cli.submit import print_end
+from sft_pipelines.following import Snapshot, Task
 
 SCHEDULE = "projects/p/locations/us-central1/schedules/7"
 ENDPOINT = "projects/p/locations/us-central1/endpoints/sft-1"
@@ -159,3 +164,46 @@ def test_what_is_not_there_or_has_ended_is_a_sentence(
     told = CliRunner().invoke(app, [*command, *PLACE])
     assert told.exit_code == 1
     assert str(told.exception).startswith(says)
+
+
+DENIED = "Permission 'aiplatform.metadataStores.get' denied on resource 'projects/p'."
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("runs", "list", *PLACE),
+        ("run", "tune-llama-model", "--no-wait", *PLACE, *RUN),
+        ("schedule", "create", "weekly", "tune-llama-model", "--cron", "0 3 * * 1", *PLACE, *RUN),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_known_refusal_is_told_with_cause_and_cure(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = (403, {"error": {"code": 403, "message": DENIED, "status": "PERMISSION_DENIED"}})
+    parent = "v1/projects/p/locations/us-central1"
+    rows = {"storage/v1/b/b/o/rows.jsonl": {"name": "rows.jsonl", "bucket": "b", "size": "0"}}
+    answers = {**rows, f"{parent}/pipelineJobs": refused, f"{parent}/schedules": refused}
+    with serving(answers) as url:
+        for name in ("GOOGLE_VERTEX_BASE_URL", "STORAGE_EMULATOR_HOST"):
+            monkeypatch.setenv(name, url)
+        monkeypatch.setattr("sys.argv", ["vertex-sft", *command])
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "Error: Forbidden: 403 " in said
+    assert "Cure: enable the Compute Engine API and grant PROJECT_NUMBER-compute@" in said
+
+
+@pytest.mark.parametrize("error", [DENIED, explain(DENIED)])
+def test_a_run_that_failed_is_told_with_cause_and_cure_once(
+    error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = Task("launch-sft", state="failed", error=error)
+    google = Connection("p", "us-central1")
+    for tasks, of_the_run in (([failed], "It failed."), ([], error)):
+        print_end(google, Snapshot("r", "FAILED", True, of_the_run, tasks, {}))
+        said = capsys.readouterr().err
+        assert said.count(DENIED) == said.count("Cure: enable the Compute Engine API") == 1

@@ -14,15 +14,11 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 import msgspec
-from fastapi import APIRouter
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sft_local.operations import OperationCancelledError
-from sft_local.vertex import Body, VertexHere
 from sft_local.wire import HTTP_STATUS, ApiError
-
-router = APIRouter()
 
 QUOTA = "aiplatform.googleapis.com/custom_model_serving_nvidia_l4_gpus"
 STOCKOUT = (
@@ -187,29 +183,3 @@ async def _hang_up(receive: Receive, send: Send) -> None:
         async with asyncio.timeout(5):
             while (await receive())["type"] != "http.disconnect":
                 pass
-
-
-@router.post("/faults")
-def order(body: Body, vertex: VertexHere) -> list[dict[str, Any]]:
-    """Adds rules: a JSON list of them, or `{"rules": […], "seed": 7}`."""
-    try:
-        wanted: Order | list[Rule] = msgspec.json.decode(body, type=Order | list[Rule])
-    except msgspec.MsgspecError as error:
-        raise ApiError("INVALID_ARGUMENT", f"Invalid faults: {error}.") from None
-    vertex.faults.order(wanted if isinstance(wanted, Order) else Order(wanted))
-    return show(vertex)
-
-
-@router.get("/faults")
-def show(vertex: VertexHere) -> list[dict[str, Any]]:
-    """The rules, with how often each has happened."""
-    found: list[dict[str, Any]] = msgspec.to_builtins(vertex.faults.rules)
-    return found
-
-
-@router.delete("/faults")
-def clear(vertex: VertexHere) -> list[dict[str, Any]]:
-    """Removes every rule; returns them with how often each happened."""
-    rules = show(vertex)
-    vertex.faults.clear()
-    return rules

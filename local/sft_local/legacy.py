@@ -9,21 +9,20 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sft_components.catalog.legacy import accelerator
 from sft_components.catalog.tuning import TuningSettings
 from sft_local import legacy_plan
+from sft_local.hosting import Hosting
 from sft_local.legacy_plan import CHAT_TEMPLATE
 from sft_local.operations import OperationCancelledError
 from sft_local.results import BASE_MODEL_LABEL, registry_model
-from sft_local.stand_in import LABEL
+from sft_local.stand_in import LABEL, StandIn
+from sft_local.store import Store
 from sft_local.trainer.protocol import FINAL, Metrics, Statistics
-from sft_local.trainings import STOPPED
+from sft_local.trainings import STOPPED, Trainings
 from sft_local.versions import add_version
-
-if TYPE_CHECKING:
-    from sft_local.vertex import Vertex
 
 Report = Callable[[str, str, dict[str, Any]], None]
 _ENCODERS = ("dataset-encoder", "evaluation-dataset-encoder")
@@ -60,8 +59,18 @@ class _Tasks:
             self.report(task, state, {})
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a legacy template's run uses of one local Vertex AI."""
+
+    store: Store
+    trainings: Trainings
+    hosting: Hosting
+    stand_in: StandIn
+
+
 def run_legacy(
-    vertex: "Vertex",
+    parts: Parts,
     *,
     job: str,
     parent: str,
@@ -75,7 +84,7 @@ def run_legacy(
     """Runs a job of a legacy template; run again after it has ended, it only says what came out.
 
     Args:
-        vertex: The local Vertex AI.
+        parts: What it uses of the local Vertex AI.
         job: Resource name of the pipeline job; the metrics are kept under it.
         parent: `projects/P/locations/L` of the pipeline job.
         template: `tune-large-model` or `tune-large-chat-model`.
@@ -94,7 +103,7 @@ def run_legacy(
     """
     tasks = _Tasks(report)
     try:
-        return _run(vertex, tasks, job, parent, template, parameters, output_dir, labels, cancel)
+        return _run(parts, tasks, job, parent, template, parameters, output_dir, labels, cancel)
     except OperationCancelledError:
         tasks.give_up("CANCELLED")
         raise
@@ -104,7 +113,7 @@ def run_legacy(
 
 
 def _run(
-    vertex: "Vertex",
+    parts: Parts,
     tasks: _Tasks,
     job: str,
     parent: str,
@@ -116,10 +125,10 @@ def _run(
 ) -> dict[str, Any]:
     number = job.rpartition("/")[2]
     home = f"projects/{parameters['project']}/locations/{parameters['location']}"
-    model_id = _number(vertex, job)
+    model_id = _number(parts.store, job)
     model, endpoint = f"{home}/models/{model_id}", f"{home}/endpoints/{model_id}"
     outputs = {"model_resource_name": f"{model}@1", "endpoint_resource_name": endpoint}
-    vertex.store.drop_points(job)
+    parts.store.drop_points(job)
 
     tasks.begin("validate-pipeline")
     region = parent.rpartition("/")[2]
@@ -133,12 +142,12 @@ def _run(
         settings,
         training_uri=parameters["dataset_uri"],
         output_uri=f"{output_dir.rstrip('/')}/{number}",
-        folder=str(vertex.stand_in.model.folder),
+        folder=str(parts.stand_in.model.folder),
     )
     evaluated = bool(spec.validation_uri)
     if not evaluated:
         tasks.skip("evaluation-dataset-encoder")
-    if vertex.store.exists(model):
+    if parts.store.exists(model):
         # The server was killed after this run had left everything, and before that was noted.
         _close_tuning(tasks, settings, 0)
         _close_deployment(tasks, outputs)
@@ -162,9 +171,9 @@ def _run(
             tasks.begin("large-language-model-tuner")
             return
         for metric, value in event.values.items():
-            vertex.store.add_point(job, metric, event.step, value)
+            parts.store.add_point(job, metric, event.step, value)
 
-    with vertex.jobs.trainings.run(
+    with parts.trainings.run(
         model_id,
         spec,
         proof=model,
@@ -177,10 +186,10 @@ def _run(
         tasks.begin("deployment-graph")
         tasks.begin("upload-llm-model")
         weights_uri = f"{spec.output_uri}/{FINAL}"
-        sentence = f"{vertex.stand_in.model.stands_in_for(base.name)} It was tuned by {job}."
-        with vertex.store.transaction():
+        sentence = f"{parts.stand_in.model.stands_in_for(base.name)} It was tuned by {job}."
+        with parts.store.transaction():
             add_version(
-                vertex.store,
+                parts.store,
                 registry_model(
                     model,
                     display_name=str(parameters["model_display_name"]),
@@ -188,14 +197,14 @@ def _run(
                     weights_uri=weights_uri,
                     labels={
                         **labels,
-                        LABEL: vertex.stand_in.model.label,
+                        LABEL: parts.stand_in.model.label,
                         BASE_MODEL_LABEL: base.name.replace("@", "-"),
                     },
                     deployed_by_service=True,
                     encryption_key=settings.encryption_spec_key_name,
                 ),
             )
-            vertex.hosting.host(
+            parts.hosting.host(
                 parent=home,
                 endpoint_id=model_id,
                 model=f"{model}@1",
@@ -210,9 +219,9 @@ def _run(
     return outputs
 
 
-def _number(vertex: "Vertex", job: str) -> str:
+def _number(store: Store, job: str) -> str:
     """The id of the model and of the endpoint: the same whenever this very job is run."""
-    born = vertex.store.get(job).create_time if vertex.store.exists(job) else ""
+    born = store.get(job).create_time if store.exists(job) else ""
     digest = hashlib.sha256(f"{job} {born}".encode()).digest()
     return str(int.from_bytes(digest[:8], "big"))
 

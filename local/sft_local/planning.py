@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,10 +13,11 @@ from sft_components.errors import UserError
 from sft_local import wire
 from sft_local.gcs import StorageError, split_uri
 from sft_local.jobs import Plan
+from sft_local.labels import check_labels
+from sft_local.place import Place
 from sft_local.store import Store
 from sft_local.trainer.protocol import TrainingJob
 from sft_local.versions import version_row
-from sft_local.vertex import Place, Vertex, check_labels
 from sft_local.wire import ApiError
 
 TUNED_MODELS_BUCKET = "vertex-sft-tuned-models"
@@ -37,19 +39,22 @@ def refuse(message: str) -> ApiError:
     return ApiError("INVALID_ARGUMENT", message)
 
 
-def make_plan(job: Any, place: Place, number: str, vertex: Vertex) -> tuple[ModelSpec, Plan]:
+def make_plan(
+    job: Any, place: Place, number: str, store: Store, folder: Path
+) -> tuple[ModelSpec, Plan]:
     """The base model and the training that the TuningJob message `job` asks for.
 
     Args:
         job: The request; an earlier tuning that it starts from gets its base model's name.
         place: Where it came.
         number: The job's id.
-        vertex: What would run it.
+        store: The resources, in which an earlier tuning is looked up.
+        folder: The model that stands in, on this machine.
 
     Raises:
         ApiError: The service, or this machine, would not take it.
     """
-    earlier = _earlier(job, place, vertex.store) if "pre_tuned_model" in job else None
+    earlier = _earlier(job, place, store) if "pre_tuned_model" in job else None
     model = _model(job, place)
     if len(job.tuned_model_display_name) > 128:
         raise refuse("tunedModelDisplayName may have at most 128 characters.")
@@ -65,7 +70,7 @@ def make_plan(job: Any, place: Place, number: str, vertex: Vertex) -> tuple[Mode
     mode, settings, size = _adapter(job, model)
     spec = job.supervised_tuning_spec
     training = TrainingJob(
-        base_model=str(vertex.stand_in.model.folder),
+        base_model=str(folder),
         custom_base_model=earlier.weights_uri if earlier else job.custom_base_model,
         training_uri=spec.training_dataset_uri,
         validation_uri=spec.validation_dataset_uri,

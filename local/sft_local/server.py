@@ -24,11 +24,12 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sft_components.errors import UserError
-from sft_local import base_model, control, faults, lifeline
+from sft_local import base_model, control, lifeline
 from sft_local.api import (
     deployments,
     endpoints,
     experiments,
+    faults,
     gemini,
     model_garden,
     models,
@@ -44,6 +45,7 @@ from sft_local.faults import Faults, FaultyWay
 from sft_local.gcs import Storage
 from sft_local.hosting import Hosting
 from sft_local.jobs import JobRunner
+from sft_local.legacy import Parts
 from sft_local.operations import Operations
 from sft_local.paths import EXIT_LOCKED, LOCK_FILE, STATE_FILE, state_dir
 from sft_local.pipelines.registry import Registry
@@ -97,9 +99,9 @@ def make_app(vertex: Vertex, *, dedicated: bool) -> ASGIApp:
             models,
             publisher_models,
             experiments,
+            faults,
         ):
             app.include_router(module.router)
-        app.include_router(faults.router)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -235,7 +237,8 @@ def run(folder: Path, name: str, *, tied: bool) -> None:
             folder,
             model.name,
         )
-        pipelines.start(vertex, here.environment())
+        parts = Parts(store, jobs.trainings, hosting, stand_in)
+        pipelines.start(parts, storage, here.environment())
         scheduler.begin()
         facts = {
             "api_url": here.api_url,

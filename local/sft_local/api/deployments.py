@@ -14,8 +14,9 @@ from sft_local.api.resources import (
     check_traffic,
 )
 from sft_local.hosting import Deployment
+from sft_local.place import PLACE
 from sft_local.versions import version_row
-from sft_local.vertex import PLACE, Body, PlaceHere, VertexHere
+from sft_local.vertex import Body, PlaceHere, VertexHere
 from sft_local.vllm_container import max_model_len
 from sft_local.wire import ApiError
 

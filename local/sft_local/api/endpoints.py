@@ -13,7 +13,9 @@ from sft_local.api.resources import (
     check_region,
     check_traffic,
 )
-from sft_local.vertex import PLACE, Body, PlaceHere, VertexHere, check_labels
+from sft_local.labels import check_labels
+from sft_local.place import PLACE
+from sft_local.vertex import Body, PlaceHere, VertexHere
 from sft_local.wire import ApiError
 
 router = APIRouter()

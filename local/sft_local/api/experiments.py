@@ -9,8 +9,9 @@ from typing import Any
 from fastapi import APIRouter, Query, Response
 
 from sft_local import wire
+from sft_local.place import PLACE, Place
 from sft_local.store import Point, paginate
-from sft_local.vertex import PLACE, Place, PlaceHere, Vertex, VertexHere
+from sft_local.vertex import PlaceHere, Vertex, VertexHere
 from sft_local.wire import ApiError
 
 router = APIRouter()

@@ -14,8 +14,9 @@ from sft_components.errors import UserError
 from sft_local import gemini_format, wire
 from sft_local.api.asking import HeldStream, begun, leased, leased_base, resolve
 from sft_local.openai_format import event
+from sft_local.place import PLACE
 from sft_local.serving import ModelServer
-from sft_local.vertex import PLACE, Body, PlaceHere, Vertex, VertexHere
+from sft_local.vertex import Body, PlaceHere, Vertex, VertexHere
 from sft_local.wire import ApiError, Version
 
 router = APIRouter()

@@ -16,8 +16,9 @@ from sft_local.api.resources import (
     machine_title,
 )
 from sft_local.hosting import Deployment
+from sft_local.place import PLACE, Place
 from sft_local.store import now
-from sft_local.vertex import PLACE, Body, Place, PlaceHere, VertexHere
+from sft_local.vertex import Body, PlaceHere, VertexHere
 from sft_local.vllm_container import kept, max_model_len
 from sft_local.wire import ApiError
 

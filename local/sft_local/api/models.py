@@ -7,9 +7,11 @@ from fastapi import APIRouter, Query, Response
 
 from sft_local import wire
 from sft_local.api.resources import MODEL_ID, check_folder, check_id
+from sft_local.labels import check_labels
+from sft_local.place import PLACE
 from sft_local.store import now, paginate
 from sft_local.versions import add_version, check_aliases, move_aliases, version_row, version_rows
-from sft_local.vertex import PLACE, Body, PlaceHere, VertexHere, check_labels
+from sft_local.vertex import Body, PlaceHere, VertexHere
 from sft_local.vllm_container import kept
 from sft_local.wire import ApiError
 

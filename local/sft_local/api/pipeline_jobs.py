@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Response
 from sft_local import wire
 from sft_local.pipelines.requests import create_job, whole_job
 from sft_local.pipelines.runner import ENDED
-from sft_local.vertex import PLACE, Body, PlaceHere, VertexHere
+from sft_local.place import PLACE
+from sft_local.vertex import Body, PlaceHere, VertexHere
 from sft_local.wire import ApiError
 
 router = APIRouter()

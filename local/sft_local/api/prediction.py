@@ -13,8 +13,9 @@ from sft_components.errors import UserError
 from sft_local import generation, openai_format, palm_format
 from sft_local.api.asking import HeldStream, begun, leased, leased_base, read_object, resolve
 from sft_local.hosting import NotServedError, Surface
+from sft_local.place import PLACE, Place
 from sft_local.serving import ModelServer
-from sft_local.vertex import PLACE, Place, PlaceHere, Vertex, VertexHere
+from sft_local.vertex import PlaceHere, Vertex, VertexHere
 from sft_local.vllm_container import fitted
 from sft_local.wire import ApiError
 

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query, Response
 from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.errors import UserError
 from sft_local import wire
+from sft_local.place import PLACE
 from sft_local.store import paginate
-from sft_local.vertex import PLACE
 from sft_local.wire import ApiError, Version
 
 router = APIRouter()

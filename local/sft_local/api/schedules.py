@@ -9,8 +9,9 @@ from fastapi import APIRouter, Query, Response
 
 from sft_local import wire
 from sft_local.pipelines.requests import create_job, prepare
+from sft_local.place import PLACE, Place
 from sft_local.store import now
-from sft_local.vertex import PLACE, Body, Place, PlaceHere, Vertex, VertexHere
+from sft_local.vertex import Body, PlaceHere, Vertex, VertexHere
 from sft_local.wire import ApiError
 
 router = APIRouter()

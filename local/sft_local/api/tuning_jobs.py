@@ -5,10 +5,11 @@ from typing import Any
 from fastapi import APIRouter, Query, Response
 
 from sft_local import wire
+from sft_local.place import PLACE
 from sft_local.planning import TUNED_MODELS_BUCKET, make_plan
 from sft_local.stand_in import LABEL
 from sft_local.store import now
-from sft_local.vertex import PLACE, Body, PlaceHere, VertexHere
+from sft_local.vertex import Body, PlaceHere, VertexHere
 
 router = APIRouter()
 
@@ -27,7 +28,7 @@ def create(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
         type(job).pb(job).ClearField(field)
     number = vertex.operations.next_id()
     stand_in = vertex.stand_in.model
-    model, plan = make_plan(job, place, number, vertex)
+    model, plan = make_plan(job, place, number, vertex.store, stand_in.folder)
     if plan.endpoints:
         vertex.storage.create_bucket(TUNED_MODELS_BUCKET)
     job.name = place.name("tuningJobs", number)

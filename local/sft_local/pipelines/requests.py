@@ -9,13 +9,15 @@ from google.protobuf import json_format
 
 from sft_local import wire
 from sft_local.gcs import StorageError, split_uri
+from sft_local.labels import check_labels
 from sft_local.pipelines import legacy_template, registry
 from sft_local.pipelines.artifacts import check_inputs
 from sft_local.pipelines.parameters import check_parameters, inputs, pipeline_name
 from sft_local.pipelines.spec import check_spec
+from sft_local.place import Place
 from sft_local.stand_in import LABEL
 from sft_local.store import now
-from sft_local.vertex import Place, Vertex, check_labels
+from sft_local.vertex import Vertex
 from sft_local.wire import ApiError
 
 MISPRINT_LABEL = "vertex-sft-misprint"

@@ -12,17 +12,16 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sft_local.gcs import Storage
+from sft_local.legacy import Parts, run_legacy
 from sft_local.operations import OperationCancelledError
 from sft_local.pipelines import legacy_template
 from sft_local.pipelines.board import Board
 from sft_local.pipelines.engine import SCHEDULED, SPEC, WORK, Engine
 from sft_local.store import Store, now
 from sft_local.wire import ApiError
-
-if TYPE_CHECKING:
-    from sft_local.vertex import Vertex
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,8 @@ class PipelineRunner:
             shutil.rmtree(work, ignore_errors=True)
         self._store = store
         self.folder = folder
-        self._vertex: Vertex | None = None
+        self._parts: Parts | None = None
+        self._storage: Storage | None = None
         self._environment: Mapping[str, str] = {}
         self._queues: dict[str, queue.Queue[str | None]] = {}
         self._threads: list[threading.Thread] = []
@@ -61,14 +61,15 @@ class PipelineRunner:
         self._resume = resume
         self._close_open()
 
-    def start(self, vertex: "Vertex", environment: Mapping[str, str]) -> None:
+    def start(self, parts: Parts, storage: Storage, environment: Mapping[str, str]) -> None:
         """Begins to work the queues off.
 
         Args:
-            vertex: What the jobs run against.
+            parts: What the jobs of the legacy templates use.
+            storage: Where the others' artifacts go.
             environment: Points the steps at this server.
         """
-        self._vertex = vertex
+        self._parts, self._storage = parts, storage
         self._environment = environment
         for kind, work in (("legacy", self._run_legacy), ("pipeline", self._run_spec)):
             self._queues[kind] = queue.Queue()
@@ -212,7 +213,7 @@ class PipelineRunner:
         log.info("%s: %s%s", name, state, f" ({error.message})" if error else "")
 
     def _run_legacy(self, name: str, cancel: threading.Event) -> None:
-        assert self._vertex is not None  # noqa: S101 - `start` has set it
+        assert self._parts is not None  # noqa: S101 - `start` has set it
         job = self._store.get(name)
         spec = legacy_template.spec(legacy_template.find(job.template_uri) or "")
         parameters = read_parameters(job, spec)
@@ -225,10 +226,8 @@ class PipelineRunner:
             told = "NOT_TRIGGERED" if state == "SKIPPED" else state
             board.set(paths.get(task, (task,)), told, outputs=outputs)
 
-        from sft_local.legacy import run_legacy  # type: ignore[import-not-found, unused-ignore]
-
         outputs = run_legacy(
-            self._vertex,
+            self._parts,
             job=name,
             parent=name.partition("/pipelineJobs/")[0],
             template=spec["pipelineInfo"]["name"],
@@ -241,10 +240,10 @@ class PipelineRunner:
         board.set((), "SUCCEEDED", outputs=outputs)
 
     def _run_spec(self, name: str, cancel: threading.Event) -> None:
-        assert self._vertex is not None  # noqa: S101 - `start` has set it
+        assert self._storage is not None  # noqa: S101 - `start` has set it
         folder = self.job_folder(name)
-        storage = self._vertex.storage
-        Engine(self._store, storage, name, folder, self._environment).run(cancel, self._stopping)
+        engine = Engine(self._store, self._storage, name, folder, self._environment)
+        engine.run(cancel, self._stopping)
 
 
 def read_parameters(job: Any, spec: dict[str, Any]) -> dict[str, Any]:

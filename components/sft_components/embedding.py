@@ -23,11 +23,11 @@ from typing import Any
 from kfp import dsl
 
 from sft_components.requirements import PYTHON_IMAGE, pinned
-from sft_components.stripping import strip
+from sft_components.stripping import strip, strip_yaml
 
 PACKAGE = "sft_components"
 ROOT = Path(__file__).parent
-DATA_SUFFIXES = {".yaml", ".html", ".css", ".js", ".jinja"}
+DATA_SUFFIXES = {".html", ".css", ".js", ".jinja"}
 ARGUMENT_LIMIT = 131_072
 """Bytes that Linux allows in one argument of a command (MAX_ARG_STRLEN)."""
 
@@ -134,7 +134,10 @@ def _copy(module: str, folder: Path) -> None:
     target.write_text(strip(source.read_text(encoding="utf-8")), encoding="utf-8")
     if source.name == "__init__.py" and module != PACKAGE:
         for data in sorted(source.parent.iterdir()):
-            if data.suffix in DATA_SUFFIXES:
+            if data.suffix == ".yaml":
+                text = strip_yaml(data.read_text(encoding="utf-8"))
+                (target.parent / data.name).write_text(text, encoding="utf-8")
+            elif data.suffix in DATA_SUFFIXES:
                 shutil.copyfile(data, target.parent / data.name)
 
 

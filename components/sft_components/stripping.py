@@ -1,8 +1,9 @@
-"""Python source without what only people read, for a step's program has a limit in bytes."""
+"""Sources without what only people read, for a step's program has a limit in bytes."""
 
 import ast
 import functools
 import io
+import re
 import tokenize
 
 
@@ -30,3 +31,8 @@ def strip(source: str) -> str:
             row, column = token.start
             kept[row - 1] = kept[row - 1][:column].rstrip()
     return "\n".join(kept)
+
+
+def strip_yaml(source: str) -> str:
+    """The catalogue without comments and the addresses of its sources, which no step tells."""
+    return re.sub(r"^ *(#|url: ).*\n", "", source, flags=re.MULTILINE)

@@ -5,10 +5,11 @@ import io
 import tokenize
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sft_components.embedding import ROOT
-from sft_components.stripping import strip
+from sft_components.stripping import strip, strip_yaml
 
 
 def code(source: str) -> tuple[str, list[int]]:
@@ -34,3 +35,10 @@ def test_every_module_keeps_its_code_and_its_lines(path: Path):
 def test_texts_in_odd_places():
     source = 'def a():\n    "é"; x = "#"  # c\n    """two\n    lines"""\n    return """\n# z"""\n'
     assert strip(source) == 'def a():\n    ""; x = "#"\n    ""\n\n    return """\n# z"""\n'
+
+
+def test_the_catalogue_keeps_all_but_the_addresses_of_its_sources():
+    text = (ROOT / "catalog" / "models.yaml").read_text(encoding="utf-8")
+    whole, bare = msgspec.yaml.decode(text), msgspec.yaml.decode(strip_yaml(text))
+    assert any([source.pop("url", "") for source in whole["sources"].values()])
+    assert bare == whole

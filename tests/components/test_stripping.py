@@ -40,5 +40,5 @@ def test_texts_in_odd_places():
 def test_the_catalogue_keeps_all_but_the_addresses_of_its_sources():
     text = (ROOT / "catalog" / "models.yaml").read_text(encoding="utf-8")
     whole, bare = msgspec.yaml.decode(text), msgspec.yaml.decode(strip_yaml(text))
-    assert any([source.pop("url", "") for source in whole["sources"].values()])
+    assert [source.pop("url") for source in whole["sources"].values() if "url" in source]
     assert bare == whole

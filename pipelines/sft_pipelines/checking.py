@@ -142,14 +142,16 @@ def check_prompts(values: Mapping[str, Any], project: str, log: Callable[[str], 
 
 
 def check_data(values: Mapping[str, Any], project: str) -> None:
-    """Refuse files of rows that are not there. What may not be looked at from here is left alone.
+    """Refuse files of rows that are not there, and of this machine those that can hold none.
+
+    Objects that may not be looked at from here are left alone.
 
     Args:
-        values: Checked by `check_addresses`.
+        values: By parameter.
         project: Google Cloud project of the requests.
 
     Raises:
-        UserError: With a line for each parameter that names nothing.
+        UserError: With a line for each parameter.
     """
     # Here: what else is checked needs no client of Cloud Storage.
     from google.api_core import exceptions as api
@@ -160,12 +162,17 @@ def check_data(values: Mapping[str, Any], project: str) -> None:
     for name in DATA:
         if not values.get(name):
             continue
+        here = "gs://" not in str(values[name])
         try:
-            find(str(values[name]), project)
+            found = find(str(values[name]), project)
+            if here and not any(source.size for source in found):
+                problems.append(f"{name}: {values[name]} is empty.")
         except MissingError as error:
             problems.append(f"{name}: {error}")
-        except (UserError, api.GoogleAPIError, OSError):
-            pass  # the run's own account may read what this one may not
+        except (UserError, api.GoogleAPIError, OSError) as error:
+            # The run's own account may read what this one may not.
+            if here:
+                problems.append(f"{name}: {error}")
     if problems:
         raise UserError("\n".join(problems))
 

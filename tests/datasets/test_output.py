@@ -202,6 +202,13 @@ def test_columns_are_named_as_one_likes(tmp_path: Path) -> None:
         list(from_dataframe(frame, {"prompt": "x"}))
 
 
+def test_a_table_whose_columns_say_nothing_is_told_how_to_name_them(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("question,answer\nq,a\n")
+    with pytest.raises(UserError, match="--columns prompt=question,completion=answer"):
+        convert_set(str(table), "messages", tmp_path / "out.jsonl", Findings())
+
+
 def test_nested_columns_of_every_kind_of_frame(tmp_path: Path) -> None:
     rows = [image(1), chat(2)]
     rows[1]["messages"] = [

@@ -330,10 +330,19 @@ def test_help_stays_fast():
 
 
 def test_a_rehearsal_looks_for_its_rows_before_it_starts_anything(tmp_path: Path):
-    absent = tmp_path / "rows.jsonl"
-    done = run("tune-llama-model", "--local", dataset_uri=absent)
-    assert done.exit_code == 2
-    assert f"dataset_uri: {absent}" in done.stderr
+    for name, content, says in (
+        ("absent.jsonl", None, "does not exist"),
+        ("empty.jsonl", b"", "is empty"),
+        ("table.csv", b"a,b\n", "vertex-sft convert"),
+        ("utf16.jsonl", "{}".encode("utf-16"), "save it as UTF-8"),
+    ):
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        done = run("tune-llama-model", "--local", dataset_uri=path)
+        assert done.exit_code == 2
+        assert f"dataset_uri: {path} " in done.stderr
+        assert says in done.stderr
 
 
 def test_data_that_may_not_be_looked_at_are_left_to_the_run(monkeypatch: pytest.MonkeyPatch):

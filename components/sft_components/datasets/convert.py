@@ -5,13 +5,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from sft_components.datasets.check import Options
 from sft_components.datasets.check_set import check_set, detect_format
 from sft_components.datasets.findings import Findings, whole_finding
 from sft_components.datasets.local_media import LocalMedia
 from sft_components.datasets.output import SetWriter, Splitter, Writer, converter, writing
-from sft_components.datasets.rows import FORMATS, NO_SYSTEM
+from sft_components.datasets.rows import FORMATS, NO_SYSTEM, detect
 from sft_components.datasets.source import Source, find, local_file
 from sft_components.datasets.tabular import TABLES, read_table
 from sft_components.errors import UserError
@@ -132,6 +135,14 @@ def _sources(
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "rows.jsonl"
         _write(lines, read_table(path, columns))
+        with lines.open("rb") as stream:
+            first = msgspec.json.decode(stream.readline() or b"{}", type=dict[str, Any])
+        if first and not detect(first):
+            prompt, completion, *_ = (*first, "COLUMN", "COLUMN")
+            raise UserError(
+                f"{address} has the columns {', '.join(first)}: say which hold the prompt and the "
+                f"answer, for instance --columns prompt={prompt},completion={completion}."
+            )
         yield [local_file(lines, address)]
 
 

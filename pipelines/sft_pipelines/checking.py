@@ -141,12 +141,14 @@ def check_prompts(values: Mapping[str, Any], project: str, log: Callable[[str], 
         log(f"{uri} cannot be read here, and is checked by the run's first step: {error}")
 
 
-def check_data(values: Mapping[str, Any], project: str) -> None:
+def check_data(template: Template, values: Mapping[str, Any], project: str) -> None:
     """Refuse files of rows that are not there, and of this machine those that can hold none.
 
-    Objects that may not be looked at from here are left alone.
+    Objects that may not be looked at from here are left alone, and what other people's templates
+    mean by their parameters.
 
     Args:
+        template: What is to run.
         values: By parameter.
         project: Google Cloud project of the requests.
 
@@ -159,7 +161,8 @@ def check_data(values: Mapping[str, Any], project: str) -> None:
     from sft_components.datasets.source import find
 
     problems = []
-    for name in DATA:
+    ours = FIRST_STEP in template.spec["root"]["dag"]["tasks"]
+    for name in DATA if ours else ():
         if not values.get(name):
             continue
         here = "gs://" not in str(values[name])

@@ -209,6 +209,9 @@ def test_a_model_that_passes_with_nothing_right_is_told_of() -> None:
     assert passed
     assert "Not one of 10 rows scored" in reason
     assert "Not one" not in decide({**nothing, "improvement": 0.0}, "qa", 0.1, 0.0)[1]
+    assert "Not one" not in decide({**nothing, "empty": 9.0, "improvement": 0.0}, "qa", 0, 0)[1]
+    gate = "exact_match > 0.5"
+    assert "Not one" not in decide({**nothing, "improvement": 0.0}, "qa", 0, 0, gate)[1]
     assert (
         "Not one" not in decide({**nothing, "exact_match": 0.1, "improvement": 0.1}, "qa", 0, 0)[1]
     )

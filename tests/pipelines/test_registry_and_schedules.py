@@ -158,17 +158,13 @@ def fire(vertex: LocalVertex, schedule: str) -> dict[str, Any]:
 @pytest.mark.slow
 def test_a_schedule_trains_only_when_the_data_have_changed(vertex: LocalVertex, tmp_path: Path):
     rows = storage.Client(project="p").bucket(BUCKET).blob("changing/rows.jsonl")
-    wanted = (
+    rows.upload_from_string("one")
+    created = answer(
         *("schedule", "create", "nightly", compile_remembering(tmp_path), "--when-changed"),
         *("--cron", "0 3 * * *", "--pipeline-root", f"gs://{BUCKET}/changing/root"),
         *("-p", f"dataset_uri=gs://{BUCKET}/changing/rows.jsonl"),
         *("-p", f"output_uri=gs://{BUCKET}/changing"),
     )
-    early = command(*wanted)
-    assert early.exit_code == 0
-    assert f"WARNING: dataset_uri: gs://{BUCKET}/changing/rows.jsonl does not" in early.stderr
-    rows.upload_from_string("one")
-    created = answer(*wanted)
     assert created["max_active"] == 1
     trained = []
     try:
@@ -180,3 +176,15 @@ def test_a_schedule_trains_only_when_the_data_have_changed(vertex: LocalVertex, 
     finally:
         command("schedule", "delete", created["name"])
     assert trained == ["SUCCEEDED", "SKIPPED", "SUCCEEDED"]
+
+
+def test_a_schedule_may_be_made_before_its_rows(vertex: LocalVertex):
+    name, absent = "early", f"gs://{BUCKET}/early/rows.jsonl"
+    created = command(
+        *("schedule", "create", name, "tune-llama-model", "--cron", "0 3 * * *"),
+        *("-p", "model_display_name=early", "-p", f"output_uri=gs://{BUCKET}/early"),
+        *("-p", f"dataset_uri={absent}", "-p", f"evaluation_data_uri={absent}"),
+    )
+    assert created.exit_code == 0, created.stderr
+    assert f"WARNING: dataset_uri: {absent} does not exist" in created.stderr
+    command("schedule", "delete", name)

@@ -347,11 +347,12 @@ def test_a_rehearsal_looks_for_its_rows_before_it_starts_anything(tmp_path: Path
 
 def test_data_that_may_not_be_looked_at_are_left_to_the_run(monkeypatch: pytest.MonkeyPatch):
     here = "storage/v1/b/bucket/o/rows.jsonl"
+    template = read_template(COMPILED / "tune-llama-model.yaml")
     for answer, missing in (((403, {}), False), ((401, {}), False), ((404, {}), True)):
         with serving({here: answer}) as url:
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
             if missing:
                 with pytest.raises(UserError, match="dataset_uri: gs://bucket/rows"):
-                    check_data(VALUES, "p")
+                    check_data(template, VALUES, "p")
             else:
-                check_data(VALUES, "p")
+                check_data(template, VALUES, "p")

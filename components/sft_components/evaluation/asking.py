@@ -188,8 +188,8 @@ def ask_all(
     """The answers to `rows`, in their order, `concurrency` at a time.
 
     A row that the service refuses for what it is (too long, for instance) has an empty answer. What
-    is in `kept` is not asked again; what is answered goes there, and to `answered`, from several
-    threads: while most of them wait, there is time for it.
+    is in `kept` is not asked again; what is answered goes there, and to `answered`, one after the
+    other in a thread beside those that ask: what it does must not count as a row's latency.
 
     Raises:
         UserError: The model cannot be asked at all, did not answer a row for `retry_s` seconds, or
@@ -209,8 +209,9 @@ def ask_all(
             # An endpoint that is mended may take the row.
             if not answer.refused:
                 kept.put(names[index], answer)
-                answered(rows[index], answer.text)
+                beside.submit(answered, rows[index], answer.text)
 
+    beside = ThreadPoolExecutor(1, thread_name_prefix="answered")
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="ask")
     try:
         futures: set[Future[None]] = {pool.submit(work, index) for index in missing}
@@ -222,6 +223,7 @@ def ask_all(
     finally:
         ended.set()
         pool.shutdown(cancel_futures=True)
+        beside.shutdown(cancel_futures=True)
     found = [answer for answer in answers if answer is not None]
     refused = [(row.line, a.refused) for row, a in zip(rows, found, strict=True) if a.refused]
     # One alone may be any row's own fault, unless it is all that there is.

@@ -152,15 +152,15 @@ def decide(
     if primary != "exact_match" and min_exact_match > 0:
         said += f" Its exact match is {exact:.3f} {wanted}."
     rows, empty = metrics["rows"], metrics["empty"]
-    if good and metrics[primary] == 0:
-        # No worse than the base model, which may be worth nothing: thresholds are for who asks.
-        said += f" Not one of {rows:,.0f} rows scored: look at the answers before you rely on it."
     if empty > MOST_EMPTY * rows:
         good = False
         said = f"The tuned model answered {empty:,.0f} of {rows:,.0f} rows with nothing. {said}"
     if gate.strip():
         held, why = judge_gate(gate, metrics)
-        return good and held, f"{why} {said}"
+        good, said = good and held, f"{why} {said}"
+    if good and metrics[primary] == 0:
+        # No worse than the base model, which may be worth nothing: thresholds are for who asks.
+        said += f" Not one of {rows:,.0f} rows scored: look at the answers before you rely on it."
     return good, said
 
 

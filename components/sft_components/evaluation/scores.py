@@ -61,7 +61,7 @@ class Scorer:
     def score(self, answer: str, reference: str) -> dict[str, float]:
         """The scores of `answer` by metric name; those that it has given before at no cost.
 
-        Safe from several threads: answers may be scored while others are waited for.
+        Answers may be scored in another thread while the rest are waited for.
         """
         answer, reference = answer.strip(), reference.strip()
         if (answer, reference) not in self._scored:

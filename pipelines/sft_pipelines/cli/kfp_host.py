@@ -31,7 +31,7 @@ def run_on_kfp(
     from rich.console import Console
 
     from sft_components.errors import UserError
-    from sft_pipelines.checking import check_addresses, check_data, check_prompts, check_values
+    from sft_pipelines.checking import check_addresses, check_prompts, check_values
     from sft_pipelines.cli.job_screen import JobScreen
     from sft_pipelines.defaults import default_project, default_region
     from sft_pipelines.following import planned_tasks
@@ -54,8 +54,6 @@ def run_on_kfp(
     if check_only:
         print_checked(source.describe(), {"parameters": values}, as_json)
         return
-    with wrong_use():
-        check_data(values, values.get("project", ""))
     err(f"{source.describe()} to {host}")
     kfp = KfpHost(host, namespace)
     template = source.template

@@ -136,7 +136,7 @@ def create(
         job = build_job(prepared.source, prepared.values, prepared.options)
     schedules = Schedules(reach(prepared.connection))
     try:
-        check_data(prepared.values, prepared.options.project)
+        check_data(prepared.source.template, prepared.values, prepared.options.project)
     except UserError as error:
         # Something may write it before the first run.
         err(f"WARNING: {error} A run that does not find it fails in its first step.")

@@ -58,7 +58,7 @@ def run_on_vertex(
         return
     reach(connection)
     with wrong_use():
-        check_data(prepared.values, prepared.options.project)
+        check_data(prepared.source.template, prepared.values, prepared.options.project)
     say_cost(prepared.source.template, prepared.values, prepared.options.project)
     err(f"{prepared.source.describe()} to {connection.base_url}, {connection.parent}")
     submitted = submit(connection, job, job_id or new_job_id(prepared.source.template.name), err)

@@ -53,9 +53,10 @@ def rehearse_command(
             raise UserError("A rehearsal runs a template file: give its name, path or address.")
         found = source.template
         values = read_values(wanted, request, source, rehearsal_defaults(found), warn)
-        check_values(found, values, "", warn)
+        # The first step says again what is said here.
+        check_values(found, values, "", warn if check_only else lambda _: None)
         # What is in Cloud Storage can be looked at only when there is one.
-        check_data({name: v for name, v in values.items() if "gs://" not in str(v)}, "")
+        check_data(found, {k: v for k, v in values.items() if "gs://" not in str(v)}, "")
         if check_only:
             print_checked(source.describe(), {"parameters": values}, as_json)
             return

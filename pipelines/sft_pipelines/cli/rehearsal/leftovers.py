@@ -65,14 +65,6 @@ class Owned:
         _note().unlink(missing_ok=True)
 
 
-def under_way() -> Path | None:
-    """Folder of the rehearsal that is under way, or was cut off; None: there is none to be told."""
-    try:
-        return Path(json.loads(_note().read_bytes())["steps"]).parent
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
 def clear(log: Callable[[str], None]) -> None:
     """Takes down what a rehearsal left that could not do so itself."""
     try:

@@ -17,14 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from sft_components.vertex.storage import split_uri
-from sft_local import control, paths
+from sft_local import control
 from sft_local.log_file import LogFile
 from sft_pipelines.cli.rehearsal.events import EventReader
-from sft_pipelines.cli.rehearsal.leftovers import Owned, clear, under_way
+from sft_pipelines.cli.rehearsal.leftovers import Owned, clear
 from sft_pipelines.cli.rehearsal.screen import Screen
+from sft_pipelines.cli.rehearsal.turns import alone
 from sft_pipelines.parameters import Template
 
 BUCKET = "vertex-sft-rehearsal"
@@ -120,7 +119,7 @@ def rehearse(
     Raises:
         KeyboardInterrupt: Interrupted; what was started has been ended.
     """
-    with _alone(screen):
+    with alone(folder, screen.note):
         found = control.running()
         local = control.start(
             base_model=base_model or (found.base_model if found else DEFAULT_BASE_MODEL),
@@ -151,24 +150,6 @@ def rehearse(
         finally:
             if found is None and not (keep and result is not None and result.succeeded):
                 control.stop()
-
-
-@contextlib.contextmanager
-def _alone(screen: Screen) -> Iterator[None]:
-    """One rehearsal at a time: the first to end would stop the server under the others."""
-    state_dir = paths.state_dir()
-    state_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(state_dir / "rehearsal.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        where = f" in {folder}" if (folder := under_way()) else ""
-        screen.note(f"Another rehearsal runs on this machine{where}: waiting for its end")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _run(

@@ -20,6 +20,8 @@ from sft_components.errors import UserError
 
 READ_BYTES = 64 << 20
 """A data set up to this size is read before a run is submitted: some seconds."""
+SPLIT_LEAVES = 0.8
+"""Of few rows the tenth that is split off for validation may be two."""
 AFTERWARDS = "launch-sft estimates it before it launches."
 
 
@@ -179,6 +181,9 @@ def describe_run_cost(values: Mapping[str, Any], project: str) -> str:
     Args:
         values: Inputs of one of our templates, with their defaults.
         project: Project that Cloud Storage requests are made in.
+
+    Raises:
+        UserError: It is above `max_cost_usd`, as the launch would find too.
     """
     from sft_components.datasets.source import find
 
@@ -210,8 +215,19 @@ def describe_run_cost(values: Mapping[str, Any], project: str) -> str:
         cost = estimate_tuning_cost(model, given.tokens, long.epochs, given.estimated)
     except (UserError, api.GoogleAPIError, OSError) as error:
         return f"not known here. {AFTERWARDS} {error}"
+    limit = float(values.get("max_cost_usd") or 0)
     try:
-        check_budget(cost, float(values.get("max_cost_usd") or 0))
+        check_budget(cost, limit)
     except UserError as error:
-        return f"{cost}. The run will not launch it: {error}"
+        if cost.high is None or cost.high * _least(values) > limit:
+            raise
+        return f"{cost}. With as many rows the run will not launch it: {error}"
     return str(cost)
+
+
+def _least(values: Mapping[str, Any]) -> float:
+    """Share of the rows' tokens that is trained on whatever a run leaves out or splits off."""
+    if values.get("deduplicate") or values.get("on_long") in ("drop", "truncate"):
+        return 0.0
+    splits = values.get("validation_split") and not values.get("validation_data_uri")
+    return SPLIT_LEAVES if splits else 1.0

@@ -212,6 +212,33 @@ def test_a_run_says_what_its_tuning_costs_and_goes_on_where_it_cannot(vertex: Lo
         command("runs", "cancel", done.stdout.strip())
 
 
+@pytest.mark.parametrize("way", ["--no-wait", "--check-only"])
+def test_a_tuning_above_its_limit_is_refused_and_nothing_is_sent(vertex: LocalVertex, way: str):
+    llama = Path(__file__).parents[2] / "compiled" / "pipelines" / "tune-llama-model.yaml"
+    rows = storage.Client(project="p").bucket(BUCKET).blob("limit/rows.jsonl")
+    rows.upload_from_string(json.dumps({"prompt": "word " * 900, "completion": "a"}) + "\n")
+    given = {
+        "model_display_name": "limit",
+        "output_uri": f"gs://{BUCKET}/limit",
+        "dataset_uri": f"gs://{BUCKET}/limit/rows.jsonl",
+        "evaluation_data_uri": f"gs://{BUCKET}/limit/rows.jsonl",
+        "epochs": 2,
+    }
+    limited = {**given, "max_cost_usd": 0.0000001}
+    job = () if way == "--check-only" else ("--job-id=too-dear",)
+    done = run(llama, way, *job, **limited)
+    assert done.exit_code == 2, done.stderr
+    assert "above max_cost_usd 1e-07" in done.stderr
+    assert jobs("too-dear") == []
+    # Of rows that may be left out nothing is sure before they are counted there.
+    job = job and ("--job-id=perhaps-too-dear",)
+    done = run(llama, way, *job, deduplicate="true", **limited)
+    assert done.exit_code == 0, done.stderr
+    assert "the run will not launch it" in done.stderr
+    if job:
+        command("runs", "cancel", done.stdout.strip())
+
+
 def test_files_that_do_not_exist_are_named_and_nothing_is_sent(vertex: LocalVertex):
     llama = Path(__file__).parents[2] / "compiled" / "pipelines" / "tune-llama-model.yaml"
     done = run(

@@ -13,6 +13,9 @@ def say_cost(template: "Template", values: Mapping[str, Any], project: str) -> N
     """Say what the tuning is estimated at; of a template that does not tune nothing.
 
     What the machines cost an hour is said by the template's first step, which has been run here.
+
+    Raises:
+        UserError: It is above `max_cost_usd`: the run would fail when it is to launch.
     """
     from sft_pipelines.estimating import describe_run_cost
 

@@ -53,13 +53,18 @@ def run_on_vertex(
             )
         job = build_job(prepared.source, prepared.values, prepared.options)
     connection = prepared.connection
+    template, values = prepared.source.template, prepared.values
     if check_only:
+        # Without a limit nothing needs the rows, which may be where this machine reads nothing.
+        if values.get("max_cost_usd"):
+            with wrong_use():
+                say_cost(template, values, prepared.options.project)
         print_checked(prepared.source.describe(), _described(prepared), as_json)
         return
     reach(connection)
     with wrong_use():
-        check_data(prepared.source.template, prepared.values, prepared.options.project)
-    say_cost(prepared.source.template, prepared.values, prepared.options.project)
+        check_data(template, values, prepared.options.project)
+        say_cost(template, values, prepared.options.project)
     err(f"{prepared.source.describe()} to {connection.base_url}, {connection.parent}")
     submitted = submit(connection, job, job_id or new_job_id(prepared.source.template.name), err)
     name = submitted.job.name

@@ -16,7 +16,12 @@ UNSET_LOCAL = 'eval "$(vertex-sft local env --unset)"'
 
 def default_project() -> str:
     """`GOOGLE_CLOUD_PROJECT`, else gcloud's project; empty if neither is set."""
-    return _environment(PROJECT_VARIABLES) or _gcloud("core", "project")
+    return environment_project() or _gcloud("core", "project")
+
+
+def environment_project() -> str:
+    """The project that this shell names; empty if it names none."""
+    return _environment(PROJECT_VARIABLES)
 
 
 def default_region() -> str:

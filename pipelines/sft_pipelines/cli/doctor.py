@@ -25,7 +25,10 @@ def doctor(
     location: Annotated[
         str,
         typer.Option(
-            "--location", "-l", help="Region; empty: GOOGLE_CLOUD_LOCATION, else us-central1."
+            "--location",
+            "--region",
+            "-l",
+            help="Region; empty: GOOGLE_CLOUD_LOCATION, else us-central1.",
         ),
     ] = "",
     model: Annotated[
@@ -52,17 +55,17 @@ def doctor(
     """Look at all that a run needs: each line ok, not ok, or ? where nobody could be asked.
 
     Nothing is changed. What is not ok comes with the command that mends it. Looks at the local
-    Vertex AI if one runs, unless GOOGLE_VERTEX_BASE_URL names another.
+    Vertex AI if one runs and no other project is named, unless GOOGLE_VERTEX_BASE_URL names an
+    address.
 
     Exit status: 0 nothing is wrong that could be seen, 1 something is, 2 wrong use.
     """
-    from sft_pipelines.cli.local import point_at_local
     from sft_pipelines.cli.output import console, print_json
-    from sft_pipelines.cli.places import DEFAULT_LOCATION
+    from sft_pipelines.cli.places import DEFAULT_LOCATION, point_at_local
     from sft_pipelines.defaults import default_project, default_region
     from sft_pipelines.doctor.examination import Wanted, examine
 
-    found = point_at_local()
+    found = point_at_local(project)
     wanted = Wanted(
         project or default_project(),
         location or default_region() or DEFAULT_LOCATION,
@@ -74,7 +77,7 @@ def doctor(
     lines = []
     out = console()
     if not as_json:
-        out.print(_looks_at(wanted, found is not None), markup=False, soft_wrap=True)
+        out.print(_looks_at(wanted, found), markup=False, soft_wrap=True)
     for line in examine(wanted):
         lines.append(line)
         if not as_json:

@@ -7,7 +7,7 @@ import typer
 
 from sft_components.errors import UserError
 from sft_pipelines.cli.jobs import AsJson, Locations, Project
-from sft_pipelines.cli.places import connections
+from sft_pipelines.cli.places import connections, point_at_local
 
 if TYPE_CHECKING:
     from sft_components.vertex.connection import Connection
@@ -113,7 +113,10 @@ def delete(
     Without --yes it asks first, and where nobody can be asked it refuses.
     """
     from sft_pipelines.cli.endpoints_print import print_list
+    from sft_pipelines.cli.output import wrong_use
 
+    with wrong_use():
+        point_at_local(project, *names)
     found = [find(name, project, location) for name in names]
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -1,16 +1,11 @@
 """Options that `run` and `schedule create` share."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from sft_components.errors import UserError
 from sft_pipelines.cli.completing import template_names
-from sft_pipelines.cli.output import wrong_use
-
-if TYPE_CHECKING:
-    from sft_components.vertex.connection import Connection
 
 TemplateName = Annotated[
     str,
@@ -52,8 +47,24 @@ Project = Annotated[
 Region = Annotated[
     str,
     typer.Option(
+        "--region",
+        "--location",
+        "-l",
         help="Region of the pipeline job.",
         show_default="parameter location, GOOGLE_CLOUD_LOCATION, gcloud's",
+    ),
+]
+OfProject = Annotated[
+    str, typer.Option(help="Project.", show_default="GOOGLE_CLOUD_PROJECT, gcloud's")
+]
+InRegion = Annotated[
+    str,
+    typer.Option(
+        "--region",
+        "--location",
+        "-l",
+        help="Region.",
+        show_default="GOOGLE_CLOUD_LOCATION, gcloud's, us-central1",
     ),
 ]
 PipelineRoot = Annotated[
@@ -104,18 +115,3 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; progress to st
 def err(line: str) -> None:
     """A line for people, on standard error."""
     typer.echo(line, err=True)
-
-
-def place(project: str, region: str) -> "Connection":
-    """Vertex AI in the project and region that the options or the environment name."""
-    from sft_components.vertex.connection import Connection
-    from sft_pipelines.cli.places import reach
-    from sft_pipelines.defaults import default_project, default_region
-
-    with wrong_use():
-        project, region = project or default_project(), region or default_region()
-        if not project:
-            raise UserError("No project is named: give --project, or set GOOGLE_CLOUD_PROJECT.")
-        if not region:
-            raise UserError("No region is named: give --region, or set GOOGLE_CLOUD_LOCATION.")
-        return reach(Connection(project, region))

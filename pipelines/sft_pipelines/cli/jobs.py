@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sft_components.errors import UserError
-from sft_pipelines.cli.places import connections
+from sft_pipelines.cli.places import connections, point_at_local
 
 if TYPE_CHECKING:
     from sft_components.vertex.connection import Connection
@@ -24,6 +24,7 @@ Locations = Annotated[
     list[str] | None,
     typer.Option(
         "--location",
+        "--region",
         "-l",
         help="Location, may be repeated, or all; empty: GOOGLE_CLOUD_LOCATION, else us-central1.",
     ),
@@ -184,10 +185,12 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Cancel jobs. One that has ended already is left alone, and no error."""
-    from sft_pipelines.cli.output import print_json
+    from sft_pipelines.cli.output import print_json, wrong_use
     from sft_pipelines.jobs.follow import until_ended
     from sft_pipelines.jobs.remote import cancel_job, get_job
 
+    with wrong_use():
+        point_at_local(project, *names)
     found = [find(name, project, location) for name in names]
     ended: list[dict[str, Any]] = []
     for place, job in found:

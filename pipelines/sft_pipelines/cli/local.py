@@ -18,20 +18,6 @@ app = typer.Typer(help="Vertex AI on this machine: it really trains and really s
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def point_at_local() -> "LocalVertex | None":
-    """Let this process speak to the running local Vertex AI, unless an address is set already."""
-    if os.environ.get("GOOGLE_VERTEX_BASE_URL"):
-        return None
-    try:
-        from sft_local import control
-    except ImportError:
-        return None
-    found = control.running()
-    if found:
-        os.environ.update(found.environment())
-    return found
-
-
 def need_local() -> "LocalVertex":
     """The running local Vertex AI.
 

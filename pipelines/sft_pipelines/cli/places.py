@@ -1,13 +1,16 @@
 """Where a command looks: options, then the environment, then gcloud's configuration."""
 
+import functools
 import os
 import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import typer
+
 from sft_components.errors import UserError
 from sft_pipelines.cli.output import NotReachedError
-from sft_pipelines.defaults import default_project, default_region
+from sft_pipelines.defaults import default_project, default_region, environment_project
 
 if TYPE_CHECKING:
     from sft_components.vertex.connection import Connection
@@ -58,8 +61,75 @@ def _reach(address: str) -> None:
         pass  # the call itself tells what is wrong
 
 
+def point_at_local(project: str, *names: str) -> bool:
+    """Let this process speak to the local Vertex AI if one runs and no other project is meant.
+
+    The one rule for every command that looks at what is there. Said on standard error, as a list
+    of what costs money must not be taken for another's.
+
+    Args:
+        project: As given; empty: what the shell names.
+        names: Resources that are asked for, all of this command: full names say their project.
+
+    Returns:
+        Whether it does so now; not where `GOOGLE_VERTEX_BASE_URL` says where to look.
+
+    Raises:
+        UserError: The names are of the local Vertex AI and of Google.
+    """
+    if os.environ.get("GOOGLE_VERTEX_BASE_URL"):
+        return False
+    try:
+        from sft_local import control
+    except ImportError:
+        return False
+    found = control.running()
+    if found is None:
+        return False
+    meant = {_project_of(name) or project or environment_project() for name in names or ("",)}
+    others = meant - {"", control.PROJECT}
+    if others and others != meant:
+        raise UserError(
+            f"{', '.join(sorted(others))} is at Google, and the rest of {', '.join(names)} at the "
+            "local Vertex AI: give them to two commands, or full names to Google's."
+        )
+    if others:
+        _say_once(
+            f"Asking Google for {', '.join(sorted(others))}, not the local Vertex AI that runs; "
+            'that one: eval "$(vertex-sft local env)"'
+        )
+        return False
+    os.environ.update(found.environment())
+    _say_once(
+        f"Asking the local Vertex AI at {found.api_url}, as it runs and no project of Google is "
+        "named; Google: --project PROJECT"
+    )
+    return True
+
+
+def _project_of(name: str) -> str:
+    parts = name.split("/")
+    return parts[1] if len(parts) > 2 and parts[0] == "projects" else ""
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def place(project: str, location: str) -> "Connection":
+    """Vertex AI in one place: as `connections`, which see.
+
+    Raises:
+        UserError: No project is known, several places are named, or nothing answers there.
+    """
+    if location == ALL or "," in location:
+        raise UserError(f"--region is {location!r}: name one region.")
+    return connections(project, [location] if location else [])[0]
+
+
 def connections(project: str, locations: list[str]) -> "list[Connection]":
-    """Vertex AI in each place that is asked for; the local one if it runs, as `prompt` does.
+    """Vertex AI in each place that is asked for; the local one where `point_at_local` says so.
 
     Args:
         project: As given; empty: `GOOGLE_CLOUD_PROJECT`, else gcloud's.
@@ -71,12 +141,11 @@ def connections(project: str, locations: list[str]) -> "list[Connection]":
     """
     from sft_components.catalog import load_catalog
     from sft_components.vertex.connection import Connection
-    from sft_pipelines.cli.local import point_at_local
 
-    point_at_local()
+    point_at_local(project)
     found = project or default_project()
     if not found:
-        raise UserError("No project is known: give --project, or set GOOGLE_CLOUD_PROJECT.")
+        raise UserError("No project is named: give --project, or set GOOGLE_CLOUD_PROJECT.")
     named = [name for given in locations for name in given.split(",") if name]
     if ALL in named:
         named = [region for m in load_catalog().models.values() for region in m.regions]

@@ -63,19 +63,23 @@ def prompt(
         str, Option(help="Another endpoint or Gemini model that is asked the same.")
     ] = "",
     project: Annotated[str, Option(help="Project of an id or a model.")] = "",
-    location: Annotated[str, Option("--location", "-l", help="Location of an id or a model.")] = "",
+    location: Annotated[
+        str, Option("--location", "--region", "-l", help="Location of an id or a model.")
+    ] = "",
     stream: Annotated[bool, Option(help="Print the answer as it comes.")] = True,
     as_json: Annotated[bool, Option("--json", help="Print the whole answer.")] = False,
 ) -> None:
     """Ask an endpoint and print its answer as it comes.
 
-    Speaks to the local Vertex AI if one runs, unless GOOGLE_VERTEX_BASE_URL names another.
+    Speaks to the local Vertex AI if one runs and no other project is named, unless
+    GOOGLE_VERTEX_BASE_URL names an address.
     """
     from google.api_core import exceptions as api
 
     from sft_components.prompting.asking import Question
     from sft_components.prompting.sampling import Sampling, SamplingError
     from sft_pipelines.cli.output import print_json, wrong_use
+    from sft_pipelines.cli.places import point_at_local
 
     sampling = Sampling(
         max_tokens=max_tokens,
@@ -92,7 +96,9 @@ def prompt(
     question = Question(text, system, raw_response)
     with wrong_use():
         chosen = _surface(surface)
-        asked = [_session(name, project, location) for name in (endpoint, compare) if name]
+        names = [name for name in (endpoint, compare) if name]
+        point_at_local(project, *names)
+        asked = [_session(name, project, location) for name in names]
     try:
         if compare:
             with ThreadPoolExecutor(len(asked)) as pool:
@@ -133,11 +139,9 @@ def _session(name: str, project: str, location: str) -> "EndpointSession":
     """The endpoint, or the published model, of that name."""
     from sft_components.prompting.asking import published
     from sft_components.vertex.prediction import EndpointSession, endpoint_connection
-    from sft_pipelines.cli.local import point_at_local
     from sft_pipelines.cli.places import connections, reach
     from sft_pipelines.endpoints.remote import get_endpoint
 
-    point_at_local()
     if name.startswith("projects/"):
         return EndpointSession(reach(endpoint_connection(name)), name)
     place = connections(project, [location] if location else [])[0]

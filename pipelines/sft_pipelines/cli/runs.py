@@ -7,8 +7,8 @@ import typer
 
 from sft_components.errors import UserError
 from sft_pipelines.cli import job_options as options
-from sft_pipelines.cli.job_options import place
 from sft_pipelines.cli.output import console, print_json, wrong_use
+from sft_pipelines.cli.places import place
 
 if TYPE_CHECKING:
     from sft_components.vertex.connection import Connection
@@ -22,8 +22,8 @@ Name = Annotated[str, typer.Argument(metavar="RUN", help="Id or resource name of
 def list_runs(
     template: Annotated[str, typer.Option(help="Only runs of this template.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
-    project: options.Project = "",
-    region: options.Region = "",
+    project: options.OfProject = "",
+    region: options.InRegion = "",
     as_json: options.AsJson = False,
 ) -> None:
     """List the runs that this command has submitted or scheduled, newest first."""
@@ -36,6 +36,8 @@ def list_runs(
     from sft_pipelines.following import list_jobs
     from sft_pipelines.submitting import TEMPLATE_LABEL
 
+    with wrong_use():
+        where = place(project, region)
     found: list[dict[str, Any]] = [
         {
             "id": job.name.rpartition("/")[2],
@@ -45,7 +47,7 @@ def list_runs(
             "schedule": job.schedule_name,
             "name": job.name,
         }
-        for job in islice(list_jobs(place(project, region), template), limit)
+        for job in islice(list_jobs(where, template), limit)
     ]
     if as_json:
         print_json(found)
@@ -61,8 +63,8 @@ def list_runs(
 @app.command()
 def follow(
     run: Name,
-    project: options.Project = "",
-    region: options.Region = "",
+    project: options.OfProject = "",
+    region: options.InRegion = "",
     as_json: options.AsJson = False,
 ) -> None:
     """Follow a run to its end; for one that has ended, say how.
@@ -91,8 +93,8 @@ def follow(
 @app.command()
 def cancel(
     run: Name,
-    project: options.Project = "",
-    region: options.Region = "",
+    project: options.OfProject = "",
+    region: options.InRegion = "",
     as_json: options.AsJson = False,
 ) -> None:
     """Ask a run to stop; its exit handler still runs."""
@@ -124,11 +126,12 @@ def _absent(name: str) -> UserError:
 def _named(run: str, project: str, region: str) -> "tuple[Connection, str]":
     parts = run.split("/")
     if len(parts) == 6 and parts[::2] == ["projects", "locations", "pipelineJobs"]:
-        return place(parts[1], parts[3]), run
+        with wrong_use():
+            return place(parts[1], parts[3]), run
     with wrong_use():
         if len(parts) != 1:
             raise UserError(
                 f"{run!r} is no run: write its id or projects/P/locations/L/pipelineJobs/ID."
             )
-    connection = place(project, region)
+        connection = place(project, region)
     return connection, f"{connection.parent}/pipelineJobs/{run}"

@@ -6,8 +6,9 @@ import typer
 
 from sft_components.errors import UserError
 from sft_pipelines.cli import job_options as options
-from sft_pipelines.cli.job_options import err, place
+from sft_pipelines.cli.job_options import err
 from sft_pipelines.cli.output import console, print_json, wrong_use
+from sft_pipelines.cli.places import place, reach
 
 if TYPE_CHECKING:
     from google.cloud.aiplatform_v1 import types
@@ -80,7 +81,6 @@ def create(
     from dataclasses import replace
 
     from sft_pipelines.checking import check_data
-    from sft_pipelines.cli.places import reach
     from sft_pipelines.preparing import Wanted, prepare
     from sft_pipelines.scheduling import Schedules, leaves_endpoints, make_when, remember_under
     from sft_pipelines.submitting import build_job, console_url
@@ -151,8 +151,8 @@ def create(
 
 @app.command("list")
 def list_schedules(
-    project: options.Project = "",
-    region: options.Region = "",
+    project: options.OfProject = "",
+    region: options.InRegion = "",
     as_json: options.AsJson = False,
 ) -> None:
     """List the schedules of pipelines in a region."""
@@ -182,8 +182,8 @@ def list_schedules(
 @app.command()
 def show(
     name: Name,
-    project: options.Project = "",
-    region: options.Region = "",
+    project: options.OfProject = "",
+    region: options.InRegion = "",
     as_json: options.AsJson = False,
 ) -> None:
     """Show one schedule: when, what, with which inputs."""
@@ -201,8 +201,8 @@ def show(
 @app.command()
 def pause(
     name: Name,
-    project: options.Project = "",
-    region: options.Region = "",
+    project: options.OfProject = "",
+    region: options.InRegion = "",
     as_json: options.AsJson = False,
 ) -> None:
     """Start no more runs; those that run go on."""
@@ -216,8 +216,8 @@ def pause(
 @app.command()
 def resume(
     name: Name,
-    project: options.Project = "",
-    region: options.Region = "",
+    project: options.OfProject = "",
+    region: options.InRegion = "",
     catch_up: Annotated[
         bool, typer.Option("--catch-up", help="Start the runs that were missed, too.")
     ] = False,
@@ -234,8 +234,8 @@ def resume(
 @app.command()
 def delete(
     name: Name,
-    project: options.Project = "",
-    region: options.Region = "",
+    project: options.OfProject = "",
+    region: options.InRegion = "",
     as_json: options.AsJson = False,
 ) -> None:
     """Delete a schedule; runs that it has started go on."""
@@ -253,7 +253,8 @@ def _schedules(project: str, region: str, name: str = "") -> "Schedules":
     parts = name.split("/")
     if len(parts) == 6 and parts[::2] == ["projects", "locations", "schedules"]:
         project, region = parts[1], parts[3]
-    return Schedules(place(project, region))
+    with wrong_use():
+        return Schedules(place(project, region))
 
 
 def _described(schedule: "types.Schedule") -> dict[str, Any]:

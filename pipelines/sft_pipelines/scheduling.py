@@ -232,7 +232,7 @@ class Schedules:
         if found.state == types.Schedule.State.COMPLETED:
             raise UserError(
                 f"{found.display_name} has completed: delete it first with `vertex-sft schedule "
-                f"delete {found.name}`, then create it anew."
+                f"delete {found.name} --yes`, then create it anew."
             )
         lost = [
             field for field in KEEPS[1:] if getattr(found, field) and not getattr(wanted, field)

@@ -132,7 +132,11 @@ def test_a_schedule_keeps_its_content_until_it_is_updated(
     assert "greeter is PAUSED" in command("schedule", "pause", number).stdout
     assert answer("schedule", "show", created["name"])["state"] == "PAUSED"
     assert "greeter is ACTIVE" in command("schedule", "resume", "greeter", "--catch-up").stdout
-    assert command("schedule", "delete", "greeter").exit_code == 0
+    unasked = command("schedule", "delete", "greeter")
+    assert unasked.exit_code == 2
+    assert "Nobody can be asked here: give --yes" in unasked.stderr
+    assert answer("schedule", "show", "greeter")
+    assert command("schedule", "delete", "greeter", "--yes").exit_code == 0
     assert "There is no schedule 'greeter'" in str(command("schedule", "show", "greeter").exception)
 
 
@@ -174,7 +178,7 @@ def test_a_schedule_trains_only_when_the_data_have_changed(vertex: LocalVertex, 
             assert run["state"] == "SUCCEEDED", run
             trained.append({t["name"]: t["state"] for t in run["tasks"]}["train"])
     finally:
-        command("schedule", "delete", created["name"])
+        command("schedule", "delete", created["name"], "--yes")
     assert trained == ["SUCCEEDED", "SKIPPED", "SUCCEEDED"]
 
 

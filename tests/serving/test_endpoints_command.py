@@ -17,6 +17,7 @@ from sft_components.vertex.endpoints import get_endpoint
 from sft_components.vertex.expiry import EXPIRES_LABEL, check_ttl, expiry, expiry_label
 from sft_components.vertex.keys import PROMOTES_LABEL, RUN_LABEL, endpoint_id
 from sft_local.control import LocalVertex
+from sft_pipelines.cli.endpoints_print import print_list
 from sft_pipelines.endpoints import records, remote
 from sft_pipelines.endpoints.records import from_endpoint
 
@@ -201,12 +202,16 @@ def test_a_retry_of_the_deployment_does_not_put_the_end_off(serve: Serve, endpoi
     assert endpoints.get_endpoint(name=endpoint.name).labels == first.labels
 
 
-def test_what_is_not_known_is_not_taken_for_nothing() -> None:
+def test_what_is_not_known_is_not_taken_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     gemini = {"id": "1", "model": "m", "createTime": "2026-01-01T00:00:00Z"}
     endpoint = from_endpoint(
         {"name": "projects/p/locations/l/endpoints/1", "deployedModels": [gemini]}
     )
     assert endpoint.usd_per_hour is None
+    print_list([endpoint], several=False)
+    said = capsys.readouterr().out
+    assert "1 of no known price" in said
+    assert "$0.00" not in said
     sleeping = {
         **gemini,
         "dedicatedResources": {

@@ -386,6 +386,24 @@ def test_the_endpoint_to_promote_on_is_checked_before_the_run() -> None:
         check_promoted_endpoint(name, "us-central1", "q")
 
 
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("assistant", "locations/us-central1/models/assistant@VERSION, or the gs://"),
+        ("models/none@2", f"write {CONNECTION.parent}/models/none@2, or the gs://"),
+        (f"{CONNECTION.parent}/models/", f"write {CONNECTION.parent}/models/ID@VERSION"),
+        ("projects/p/locations/europe-west4/models/m", "MODEL is in europe-west4"),
+    ],
+)
+def test_what_names_no_model_is_refused_before_anything_is_asked(
+    serve: Serve, command: Command, model: str, says: str
+) -> None:
+    serve("unnamed", "")
+    refused = command("endpoints", "promote", "unnamed", model)
+    assert refused.exit_code == 2, refused.output
+    assert says in refused.stderr
+
+
 def test_a_version_of_the_parent_is_not_registered_again_by_the_projects_number(
     serve: Serve, endpoints: Any, registered: str
 ) -> None:

@@ -113,18 +113,14 @@ def delete(
     Without --yes it asks first, and where nobody can be asked it refuses.
     """
     from sft_pipelines.cli.endpoints_print import print_list
-    from sft_pipelines.cli.output import wrong_use
+    from sft_pipelines.cli.output import ask, counted, wrong_use
 
     with wrong_use():
         point_at_local(project, *names)
     found = [find(name, project, location) for name in names]
-    if not yes:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            typer.echo("Error: Nobody can be asked here: give --yes.", err=True)
-            raise typer.Exit(2)
-        if not as_json:
-            print_list([endpoint for _, endpoint in found], several=True)
-        typer.confirm(f"Delete {len(found)} endpoint(s)?", abort=True, err=True)
+    if not (yes or as_json) and sys.stdin.isatty():
+        print_list([endpoint for _, endpoint in found], several=True)
+    ask(f"Delete {counted(len(found), 'endpoint')}?", yes)
     _delete(found, as_json)
 
 
@@ -145,7 +141,7 @@ def reap(
     from google.api_core import exceptions as api
 
     from sft_components.vertex.expiry import EXPIRES_LABEL
-    from sft_pipelines.cli.output import print_json
+    from sft_pipelines.cli.output import counted, print_json
     from sft_pipelines.endpoints.remote import list_endpoints
 
     places = connections(project, location or [])
@@ -162,7 +158,8 @@ def reap(
     by_location = {place.location: place for place in places}
     expired = [(by_location[e.location], e) for e in timed if e.may_be_reaped]
     typer.echo(
-        f"{len(every)} endpoints, {len(timed)} with a time to live, {len(expired)} past it.",
+        f"{counted(len(every), 'endpoint')}, {len(timed)} with a time to live, "
+        f"{len(expired)} past it.",
         err=True,
     )
     for endpoint in every:

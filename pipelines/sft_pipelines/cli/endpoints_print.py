@@ -52,12 +52,24 @@ def print_list(endpoints: list[Endpoint], *, several: bool, here: bool = False) 
     out = console()
     if endpoints:
         out.print(table)
-        total = sum(endpoint.usd_per_hour or 0.0 for endpoint in endpoints)
-        out.print(f"${total:,.2f} an hour, ${24 * total:,.2f} a day at known prices")
+        out.print(_total([found for endpoint in endpoints for found in endpoint.deployed]))
         if here:
             out.print(HERE)
     else:
         out.print("No endpoints.")
+
+
+def _total(deployed: list[Deployed]) -> str:
+    """What they cost together; what is not known is never told as nothing."""
+    known = [found.usd_per_hour for found in deployed if found.usd_per_hour is not None]
+    unknown = len(deployed) - len(known)
+    said = []
+    if known or not unknown:
+        hour = sum(known)
+        said.append(f"${hour:,.2f} an hour, ${24 * hour:,.2f} a day at known prices")
+    if unknown:
+        said.append(f"{unknown} of no known price")
+    return "; ".join(said)
 
 
 def print_endpoint(endpoint: Endpoint, *, in_console: bool) -> None:

@@ -134,6 +134,8 @@ def promote(
         max_latency_s=max_latency_s,
     )
     with wrong_use():
+        if not weights:
+            _check_model(model, endpoint.name)
         wanted.check()
         if gate and evaluation is None:
             raise UserError("--gate needs rows to measure: give --evaluation.")
@@ -191,6 +193,23 @@ def rollback(
             typer.echo(f"{deployed.model}: {deployed.traffic} %")
         if not now.deployed:
             typer.echo(f"{endpoint.name} serves nothing, as before.")
+
+
+def _check_model(model: str, endpoint: str) -> None:
+    """Refuse what is no model of the registry that the endpoint could serve."""
+    _, project, _, location, *_ = endpoint.split("/")
+    parts = model.split("/")
+    if len(parts) != 6 or parts[::2] != ["projects", "locations", "models"] or not all(parts):
+        name = parts[-1] or "ID"
+        raise UserError(
+            f"MODEL is {model!r}: write projects/{project}/locations/{location}/models/"
+            f"{name}{'' if '@' in name else '@VERSION'}, or the gs:// folder of weights."
+        )
+    if parts[3] != location:
+        raise UserError(
+            f"MODEL is in {parts[3]}, and {endpoint} is not: an endpoint serves models of its "
+            "region."
+        )
 
 
 def _examine(

@@ -58,7 +58,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "schedule show": ("vertex-sft schedule show nightly --json",),
     "schedule pause": ("vertex-sft schedule pause nightly",),
     "schedule resume": ("vertex-sft schedule resume nightly --catch-up",),
-    "schedule delete": ("vertex-sft schedule delete nightly",),
+    "schedule delete": ("vertex-sft schedule delete nightly --yes",),
     "jobs list": (
         "vertex-sft jobs list --state active --location all",
         "vertex-sft jobs list --family gemini --since 7d --json",

@@ -41,6 +41,30 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(width=width, highlight=False, stderr=stderr)
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things: `1 endpoint`, `2 endpoints`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def ask(question: str, yes: bool) -> None:
+    """Have something confirmed that cannot be taken back.
+
+    Args:
+        question: What is asked on a terminal.
+        yes: It was confirmed on the command line.
+
+    Raises:
+        typer.Exit: With 2: nobody can be asked.
+        typer.Abort: The answer is no.
+    """
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        typer.echo("Error: Nobody can be asked here: give --yes.", err=True)
+        raise typer.Exit(2)
+    typer.confirm(question, abort=True, err=True)
+
+
 def print_json(value: Any) -> None:
     """Print `value` as indented JSON."""
     import msgspec

@@ -7,7 +7,7 @@ import typer
 from sft_components.errors import UserError
 from sft_pipelines.cli import job_options as options
 from sft_pipelines.cli.job_options import err
-from sft_pipelines.cli.output import console, print_json, wrong_use
+from sft_pipelines.cli.output import ask, console, print_json, wrong_use
 from sft_pipelines.cli.places import place, reach
 
 if TYPE_CHECKING:
@@ -236,10 +236,17 @@ def delete(
     name: Name,
     project: options.OfProject = "",
     region: options.InRegion = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Delete a schedule; runs that it has started go on."""
-    deleted = _schedules(project, region, name).delete(name)
+    """Delete a schedule; runs that it has started go on.
+
+    Without --yes it asks first, and where nobody can be asked it refuses.
+    """
+    schedules = _schedules(project, region, name)
+    found = schedules.find(name)
+    ask(f"Delete {found.display_name} ({found.name}, {found.cron})?", yes)
+    deleted = schedules.delete(found.name)
     if as_json:
         print_json({"deleted": deleted})
     else:

@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.evaluate_endpoint.asked import evaluate
+from kfp import dsl
+from tests.evaluate_endpoint.asked import LLAMA, evaluate
+from tests.evaluate_endpoint.faulty import faulty
 
 from sft_components.errors import UserError
+from sft_components.evaluate_endpoint.component import evaluate_endpoint
+from sft_components.validate_dataset.component import validate_dataset
 
 
 def test_without_rows_nothing_is_evaluated_and_the_report_says_so(tmp_path: Path) -> None:
@@ -38,3 +42,51 @@ def test_wrong_settings(tmp_path: Path, settings: dict[str, Any], said: str) -> 
     rows.write_text(json.dumps({"prompt": "a", "completion": "b"}))
     with pytest.raises(UserError, match=said):
         evaluate(tmp_path, rows, **settings)
+
+
+def test_the_verdict_says_that_held_out_rows_are_training_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("training", "held-out")}
+    lines = [json.dumps({"prompt": f"Say {n}", "completion": f"Say {n}"}) + "\n" for n in range(20)]
+    files["training"].write_text("".join(lines[:15]))
+    files["held-out"].write_text("".join(lines[12:]))
+
+    def made(name: str, kind: type[dsl.Artifact] = dsl.Dataset) -> Any:
+        return kind(name=name, uri=str(tmp_path / "out" / name), metadata={})
+
+    held = made("held")
+    validate_dataset.python_func(
+        project="p",
+        base_model=LLAMA,
+        tuning_mode="",
+        dataset_uri=str(files["training"]),
+        evaluation_data_uri=str(files["held-out"]),
+        training_dataset=made("training"),
+        validation_dataset=made("validation"),
+        evaluation_dataset=held,
+        report=made("report", dsl.HTML),
+        statistics=made("statistics", dsl.Metrics),
+    )
+    assert held.metadata == {"rows": 8, "also_in_training": 3}
+    report = made("evaluation", dsl.HTML)
+    with faulty() as server:
+        monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", server.url)
+        told = evaluate_endpoint.python_func(
+            project="p",
+            endpoint_resource_name="projects/p/locations/us-central1/endpoints/7",
+            evaluation_dataset=held,
+            training_curve=made("curve"),
+            report=report,
+            metrics=made("metrics", dsl.Metrics),
+            classification_metrics=made("labels", dsl.ClassificationMetrics),
+            predictions=made("predictions"),
+            base_model=LLAMA,
+        )
+    assert told.passed
+    assert told.reason.endswith(
+        " 3 of 8 held-out rows are also training rows: the score says little of new rows."
+    )
+    page = Path(report.path).read_text(encoding="utf-8")
+    assert "3 of 8 held-out rows are also training rows" in page
+    assert "which the report of validate-dataset names" in page

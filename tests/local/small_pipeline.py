@@ -18,7 +18,7 @@ def greet(name: str, note: dsl.Output[dsl.Dataset]) -> str:
 @dsl.component(base_image=IMAGE)
 def read(note: dsl.Input[dsl.Dataset], root: str, job: str) -> str:
     with open(note.path) as file:
-        return f"{file.read()} | {root} | {job}"
+        return f"{file.read()} ({note.metadata['length']:g}) | {root} | {job}"
 
 
 @dsl.component(base_image=IMAGE)

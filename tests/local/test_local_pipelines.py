@@ -109,7 +109,8 @@ def test_every_task_is_told_with_its_state_its_outputs_and_artifacts(
         "condition-2.condition-3": "NOT_TRIGGERED",
         "condition-2.condition-3.quiet-2": "NOT_TRIGGERED",
     }
-    told = f"hello me | {ROOT} | {job.name}"
+    # What a step says of its artifact is read by the next.
+    told = f"hello me (2) | {ROOT} | {job.name}"
     assert outputs(job, "inner.read") == outputs(job, number) == {"Output": told}
     details = {d.task_unique_name: d for d in job.job_detail.task_details}
     assert details[number].execution.schema_title == "system.Run"

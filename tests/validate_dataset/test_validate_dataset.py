@@ -117,6 +117,18 @@ def test_sets_that_are_given_are_kept_apart(step: Step) -> None:
     assert step.rows("training") == ROWS
     assert step.rows("validation") == more
     assert step.rows("evaluation") == held
+    assert result.statistics["evaluation_rows_in_training"] == 0
+
+
+def test_held_out_rows_that_are_training_rows_are_counted(step: Step) -> None:
+    held = [*ROWS[3:8], chat(999)]
+    for more in ({}, {"validation_dataset_uri": [chat(998), *ROWS[:2]]}):
+        result = step.run(ROWS, evaluation_data_uri=held, **more)
+        assert result.statistics["evaluation_rows_in_training"] == 5
+    # One file for both is compared twice.
+    both = step.address(held, "both")
+    result = step.run(ROWS, evaluation_data_uri=both, validation_dataset_uri=both)
+    assert result.statistics["evaluation_rows_in_training"] == 5
 
 
 def test_the_bytes_that_are_sent_count(step: Step) -> None:

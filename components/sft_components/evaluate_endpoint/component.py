@@ -103,7 +103,7 @@ def evaluate_endpoint(
     from pathlib import Path
 
     from sft_components.evaluate_endpoint.work import evaluate_endpoint as work
-    from sft_components.evaluation.outcome import Outputs, log_artifacts
+    from sft_components.evaluation.outcome import Outputs, log_artifacts, seen_in_training
     from sft_components.evaluation.settings import Settings
     from sft_components.steps import log, user_errors
 
@@ -131,6 +131,7 @@ def evaluate_endpoint(
             concurrency=concurrency,
             work_uri=work_uri,
             description=tuning_description,
+            caution=seen_in_training(evaluation_dataset.metadata),
             outputs=Outputs(Path(report.path), Path(predictions.path)),
             log=log,
         )

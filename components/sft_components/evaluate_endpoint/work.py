@@ -43,6 +43,7 @@ def evaluate_endpoint(
     concurrency: int = 16,
     work_uri: str = "",
     description: str = "",
+    caution: str = "",
     outputs: "Outputs",
     log: Callable[[str], None] = print,
     warm_up_s: float = WARM_UP_S,
@@ -67,6 +68,7 @@ def evaluate_endpoint(
         concurrency: Requests at a time, to each model after the other.
         work_uri: gs:// folder for the answers as they come; empty: a file beside the predictions.
         description: What the service says of the tuning, for the report.
+        caution: What the verdict's reason says too, from `outcome.seen_in_training`.
         outputs: Where report and predictions are written.
         log: Takes progress lines.
         warm_up_s: How long the first answer may be waited for, in seconds.
@@ -92,7 +94,15 @@ def evaluate_endpoint(
 
     if not rows:
         return nothing(settings, outputs, log)
-    plan = prepare(settings, rows, project=project, compared=bool(base_name), extra=ASKED, log=log)
+    plan = prepare(
+        settings,
+        rows,
+        project=project,
+        compared=bool(base_name),
+        extra=ASKED,
+        caution=caution,
+        log=log,
+    )
     plan.say_first(description, log)
     models = {"tuned": endpoint_model("tuned", endpoint)}
     spoken = {"tuned": _spoken(base_model, rows)}

@@ -30,6 +30,7 @@ def evaluate_model(
     max_rows: int = 0,
     work_uri: str = "",
     description: str = "",
+    caution: str = "",
     outputs: "Outputs",
     log: Callable[[str], None] = print,
 ) -> "EvaluationResult":
@@ -53,6 +54,7 @@ def evaluate_model(
         max_rows: At most so many rows, spread evenly over the file; 0: all.
         work_uri: gs:// folder for the answers as they come; empty: a file beside the predictions.
         description: What the service says of the tuning, for the report.
+        caution: What the verdict's reason says too, from `outcome.seen_in_training`.
         outputs: Where report and predictions are written.
         log: Takes progress lines.
 
@@ -80,7 +82,13 @@ def evaluate_model(
     from sft_components.evaluation.verdict import Losses
 
     plan = prepare(
-        settings, rows, project=project, compared=bool(base_model_uri), extra=LOSS, log=log
+        settings,
+        rows,
+        project=project,
+        compared=bool(base_model_uri),
+        extra=LOSS,
+        caution=caution,
+        log=log,
     )
     plan.say_first(description, log)
     place = outputs.predictions

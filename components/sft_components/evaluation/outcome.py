@@ -24,6 +24,10 @@ from sft_components.evaluation.verdict import (
 
 NOTHING = "No held-out rows were given: nothing was evaluated."
 
+KNOWN = (
+    "A row that the model was trained on is no test of it: leave such rows, which the report of "
+    "validate-dataset names, out of the training set or of the held-out rows."
+)
 Log = Callable[[str], None]
 
 
@@ -65,6 +69,8 @@ class Plan:
     judge: Judge | None
     notes: list[str] = field(default_factory=list)
     """Sentences about the evaluation worth reading with the result; added to on the way."""
+    caution: str = ""
+    """What the verdict must not be read without."""
 
     def say_first(self, sentence: str, log: Log) -> None:
         """Put `sentence`, if there is one, before all notes and into the log."""
@@ -80,6 +86,7 @@ def prepare(
     project: str,
     compared: bool,
     extra: Collection[str],
+    caution: str = "",
     log: Log,
 ) -> Plan:
     """Find the task, hold the gate against it, and see that schema and judge are there.
@@ -90,6 +97,7 @@ def prepare(
         project: Google Cloud project.
         compared: Whether a base model is evaluated.
         extra: Metrics that this kind of evaluation has beside those of the answers.
+        caution: From `seen_in_training`.
         log: Takes progress lines.
 
     Raises:
@@ -105,7 +113,8 @@ def prepare(
     )
     scorer = Scorer(task, references, settings.schema(project) if task == "json" else None)
     judge = Judge(settings, project, compared) if settings.judge_endpoint else None
-    return Plan(settings, rows, scorer, judge, list(scorer.notes))
+    notes = [KNOWN] if caution else []
+    return Plan(settings, rows, scorer, judge, [*notes, *scorer.notes], caution)
 
 
 def conclude(
@@ -148,6 +157,7 @@ def conclude(
         settings.min_improvement,
         settings.gate,
     )
+    reason = f"{reason} {plan.caution}".rstrip()
     write_predictions(outputs.predictions, measured.predictions)
     report = build_report(
         passed=passed,
@@ -182,6 +192,22 @@ def nothing(settings: Settings, outputs: Outputs, log: Log) -> EvaluationResult:
     write(outputs.report, build_empty_report(passed=not unmet, reason=reason).encode())
     log(reason)
     return EvaluationResult(not unmet, reason, "", 0, {"rows": 0.0})
+
+
+def seen_in_training(metadata: Mapping[str, Any]) -> str:
+    """What validate-dataset has left with the held-out rows, as a sentence; empty: nothing.
+
+    Args:
+        metadata: The artifact's; numbers may have become floats on their way.
+    """
+    known = metadata.get("also_in_training", 0)
+    if not known:
+        return ""
+    also = "is also a training row" if known == 1 else "are also training rows"
+    return (
+        f"{known:,.0f} of {metadata.get('rows', known):,.0f} held-out rows {also}: the score says "
+        "little of new rows."
+    )
 
 
 def log_artifacts(result: EvaluationResult, metrics: Any, classification: Any) -> None:

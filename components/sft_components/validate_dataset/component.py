@@ -48,7 +48,8 @@ def validate_dataset(
         dataset_uri: Training set: gs:// address of a JSON Lines file (a local path in a rehearsal).
         training_dataset: Checked and converted training set, JSON Lines.
         validation_dataset: Checked validation set; split off the training set if none is given.
-        evaluation_dataset: Checked held-out rows; empty if none are given.
+        evaluation_dataset: Checked held-out rows; empty if none are given. Its metadata has their
+            number (rows) and of how many the training set has a copy (also_in_training).
         report: What was found, as a page.
         statistics: Rows, tokens and lengths.
         validation_data_uri: Validation set used during tuning; empty: split off.
@@ -102,6 +103,10 @@ def validate_dataset(
         check_gate(Path(evaluation_dataset.path), gate, evaluation_task, evaluation_max_rows, log)
     for name, value in result.statistics.items():
         statistics.log_metric(name, value)
+    evaluation_dataset.metadata["rows"] = result.evaluation_rows
+    evaluation_dataset.metadata["also_in_training"] = result.statistics[
+        "evaluation_rows_in_training"
+    ]
     outputs = namedtuple(
         "ValidateOutputs",
         ["training_rows", "training_tokens", "tokens_are_estimated", "fingerprint"],

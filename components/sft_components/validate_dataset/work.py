@@ -1,13 +1,14 @@
 """Check data sets against the model's rules, convert them to its format, split them, report."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sft_components.datasets import limits
 from sft_components.datasets.check import Row
 from sft_components.datasets.check_set import Take
-from sft_components.datasets.findings import SHOWN, Findings
+from sft_components.datasets.findings import SHOWN, Finding, Findings
 from sft_components.datasets.local_media import LocalMedia
 from sft_components.datasets.output import (
     SetWriter,
@@ -113,7 +114,12 @@ def validate_dataset(
     sets = open_sets(named, dataset_format, project)
     files = _Files(training_path, validation_path, evaluation_path)
     splits = validation_split and not validation_dataset_uri and limits.takes_validation(job.model)
-    findings = Findings()
+    shared: Counter[str] = Counter()
+
+    def count(finding: Finding) -> None:
+        shared[finding.file] += finding.code == "row-in-two-sets"
+
+    findings = Findings(count)
     with writing(), files:
         output = _Output(files, job, findings, splits=splits, deduplicate=deduplicate)
         if default_context and job.target(sets[0].format) in ("text-to-text", "prompt-completion"):
@@ -136,6 +142,8 @@ def validate_dataset(
     statistics = figures(training, job, findings, rows=rows["training"])
     statistics |= {f"{role}_rows": count for role, count in rows.items()}
     statistics["duplicates_left_out"] = output.left_out()
+    known = min(_in_evaluation(shared, sets), rows["evaluation"])
+    statistics["evaluation_rows_in_training"] = known
     result = ValidateResult(
         training_rows=rows["training"],
         validation_rows=rows["validation"],
@@ -152,6 +160,14 @@ def validate_dataset(
         f"{result.training_tokens:,} tokens an epoch"
     )
     return result
+
+
+def _in_evaluation(counts: Mapping[str, int], sets: Sequence[DataSet]) -> int:
+    """Of `counts` by file, those of the evaluation set."""
+    files = {one.role: {source.name for source in one.sources} for one in sets}
+    # A file that is the validation set too was compared, and counted, twice.
+    twice = files.get("validation", set())
+    return sum(counts[name] // (1 + (name in twice)) for name in files.get("evaluation", ()))
 
 
 def _stop_at_errors(findings: Findings) -> None:

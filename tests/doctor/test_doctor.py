@@ -194,6 +194,7 @@ def test_the_local_vertex_is_never_taken_for_google(local_vertex: control.LocalV
                  "account of the steps", "encryption key"):  # fmt: skip
         (line,) = [line for line in lines if line.startswith(f"     ?  {name}")]
         assert "The local Vertex AI at" in line
+        assert name != "quotas" or "at most two models are deployed at once" in line
     assert any(line.startswith("    ok  local Vertex AI: answers") for line in lines)
     assert any(line.startswith("    ok  bucket gs://doctor: exists in the local") for line in lines)
     absent = CliRunner().invoke(app, ["doctor", "--project", "p", "--bucket", "absent"])

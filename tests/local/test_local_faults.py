@@ -74,6 +74,10 @@ def test_a_seed_repeats_the_chances_and_nonsense_is_refused(url: str) -> None:
         order(url, {"kind": "status", "path": "/models$", "probability": 0.5}, seed=3)
         return [requests.get(f"{url}/v1/{PARENT}/models", timeout=5).status_code for _ in range(12)]
 
+    requests.delete(f"{url}/faults", timeout=5)
+    order(url, {"kind": "drop", "path": "/none"})
+    told = requests.delete(f"{url}/faults", timeout=5).json()
+    assert told == {"rules": [], "removed": 1}
     first = outcomes()
     assert set(first) == {200, 503}
     assert outcomes() == first

@@ -1,5 +1,7 @@
 """What is advised where there is no machine, or no quota."""
 
+from pathlib import Path
+
 import pytest
 from tests.steps.deploying import (
     MODEL,
@@ -8,6 +10,10 @@ from tests.steps.deploying import (
 from sft_components.catalog import load_catalog
 from sft_components.deploy_model.plan import machine_spec, machines
 from sft_components.deploy_model.shortage import explain, is_shortage
+from sft_components.errors import UserError
+from sft_local.gcs import Storage
+from sft_local.serving import MAX_SERVERS, ModelServers
+from sft_local.wire import ApiError
 
 
 def test_a_shortage_is_told_from_a_mistake():
@@ -23,6 +29,21 @@ def test_a_shortage_is_told_from_a_mistake():
     )
     # Another machine with the same accelerator would not help.
     assert "g2-" not in text.split("fallback_machines")[0].split("Else")[1]
+
+
+def test_of_the_local_vertex_ai_only_its_own_limit_is_told(tmp_path: Path):
+    model_servers = ModelServers(Storage("http://127.0.0.1:1"), tmp_path)
+    for number in range(MAX_SERVERS):
+        model_servers.reserve(str(number))
+    with pytest.raises(ApiError) as refused:
+        model_servers.reserve("more")
+    machine = machines(load_catalog().find(MODEL), "", "", 0)[0]
+    with pytest.raises(UserError) as told:
+        explain(refused.value.message, machine, "us-central1", ["g2-standard-12"], MODEL)
+    assert str(told.value) == (
+        "At most 2 models are deployed at once on this machine: take one down with `vertex-sft "
+        "endpoints delete ENDPOINT`; `vertex-sft endpoints list` shows what there is."
+    )
 
 
 @pytest.mark.parametrize(

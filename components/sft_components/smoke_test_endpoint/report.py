@@ -31,11 +31,16 @@ def build_report(result: SmokeTestResult) -> str:
     """The report as one HTML document."""
     metrics = result.metrics
     passed = not result.failures
-    said = (
-        f"{result.endpoint} answered {len(result.given)} requests as expected."
-        if passed
-        else " ".join(result.failures)
+    said = _answered(result) if passed else " ".join(result.failures)
+    note = (
+        "The model decodes greedily. Expectations hold for one way to ask: chat where there is "
+        "one, unless a prompt names another."
     )
+    if any(answer.way == "predict" for answer in result.given):
+        note += (
+            " A plain prompt (predict) is continued as it stands, with no chat template round it: "
+            "its answers may look unlike those of chat."
+        )
     sections = [
         Section("", verdict(passed, said)),
         Section(
@@ -62,8 +67,7 @@ def build_report(result: SmokeTestResult) -> str:
                 caption="Every answer, one after the other",
                 wrap=("Prompt", "Expected", "Answer", "Fault"),
             ),
-            note="The model decodes greedily. Expectations hold for one way to ask: chat where "
-            "there is one, unless a prompt names another.",
+            note=note,
         ),
     ]
     if result.load is not None:
@@ -77,6 +81,15 @@ def build_report(result: SmokeTestResult) -> str:
             Section("Not offered", table(["Asked by", "Refusal"], rows, wrap=("Refusal",)))
         )
     return page("Smoke test", sections)
+
+
+def _answered(result: SmokeTestResult) -> str:
+    asked = {answer.case.title: bool(answer.case.expected) for answer in result.given}
+    wanted = sum(asked.values())
+    said = f"{result.endpoint} answered {len(result.given)} requests"
+    if not wanted:
+        return f"{said}; nothing was expected of the answers but that there are some."
+    return f"{said}, as expected where something was ({wanted} of {len(asked)} prompts)."
 
 
 def _tiles(metrics: dict[str, float], *names: str) -> Markup:

@@ -140,7 +140,11 @@ def _local(
                 if retired
                 else (line)
             )
-        yield unknown("quotas", f"{none} quotas: a job waits until this machine is free.")
+        yield unknown(
+            "quotas",
+            f"{none} quotas: a tuning waits until this machine is free, and at most two models are "
+            "deployed at once.",
+        )
     if wanted.encryption_key:
         yield unknown(f"encryption key {wanted.encryption_key}", f"{none} Cloud KMS.")
 

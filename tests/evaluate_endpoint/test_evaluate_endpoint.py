@@ -20,12 +20,15 @@ def test_without_rows_nothing_is_evaluated_and_the_report_says_so(tmp_path: Path
     result = evaluate(tmp_path, rows, endpoint="")
     assert result.passed
     assert result.reason == "No held-out rows were given: nothing was evaluated."
-    assert result.reason in (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"<strong>Not evaluated</strong> {result.reason}" in page
+    assert "Passed" not in page
     assert (tmp_path / "predictions.jsonl").read_bytes() == b""
     # A gate that was asked for is not passed by having nothing to measure.
     failed = evaluate(tmp_path, rows, min_exact_match=0.4)
     assert not failed.passed
     assert "min_exact_match 0.4" in failed.reason
+    assert "<strong>Failed</strong>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

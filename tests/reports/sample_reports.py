@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sft_components.errors import UserError
-from sft_components.evaluation.report import build_report
+from sft_components.evaluation.report import build_empty_report, build_report
 from sft_components.evaluation.rows import EvaluationRow
 from sft_components.evaluation.scores import Scorer
 from sft_components.evaluation.verdict import measure
@@ -51,6 +51,11 @@ def evaluation(path: Path) -> None:
             notes=["A note."],
         )
     )
+
+
+def no_rows(path: Path) -> None:
+    """An evaluation without rows."""
+    path.write_text(build_empty_report(passed=True, reason="No held-out rows were given."))
 
 
 def tuning(path: Path) -> None:
@@ -145,6 +150,7 @@ def smoke_test(path: Path) -> None:
 
 KINDS: dict[str, Callable[[Path], None]] = {
     "evaluation": evaluation,
+    "evaluation without rows": no_rows,
     "tuning": tuning,
     "data set": data_set,
     "smoke test": smoke_test,

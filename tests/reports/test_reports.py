@@ -23,6 +23,9 @@ from sft_components.reports import (
     verdict,
 )
 from sft_components.reports.drawing import Axis
+from sft_components.smoke_test_endpoint.cases import Case
+from sft_components.smoke_test_endpoint.outcome import Given, SmokeTestResult
+from sft_components.smoke_test_endpoint.report import build_report
 
 EVIL = """<script>alert(1)</script><img src=x onerror="alert(2)">'&"""
 
@@ -150,3 +153,19 @@ def test_a_table_of_long_texts_names_the_column_in_each_cell() -> None:
     assert '<td class="num" data-title="count">3</td>' in stacked
     assert '<td class="text" data-title="what"></td>' in stacked
     assert "data-title" not in table(["place", "count", "what"], [["line 1", 3, None]])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ((), "answered 4 requests; nothing was expected of the answers but that there are some."),
+        (("a",), "answered 4 requests, as expected where something was (1 of 2 prompts)."),
+    ],
+)
+def test_a_smoke_test_says_as_expected_only_of_what_was(wanted: tuple[str, ...], said: str) -> None:
+    cases = [Case("a", contains=wanted), Case("b")]
+    given = [Given(case, way, "abc", 0.1) for case in cases for way in ("predict", "chat")]
+    html = build_report(SmokeTestResult("7", given=given))
+    assert f"<strong>Passed</strong> 7 {said}" in html
+    assert "no chat template round it" in html
+    assert "chat template" not in build_report(SmokeTestResult("7", given=given[1::2]))

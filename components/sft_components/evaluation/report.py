@@ -130,8 +130,9 @@ def build_report(
 
 
 def build_empty_report(*, passed: bool, reason: str) -> str:
-    """The report of an evaluation that had no rows: the verdict, and no figures."""
-    return page("Evaluation: no rows", [Section("", verdict(passed, reason))])
+    """The report of an evaluation that had no rows: no figures, and nothing that looks like a good
+    result."""
+    return page("Evaluation: no rows", [Section("", verdict(None if passed else False, reason))])
 
 
 def _summary(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 Cell = str | int | float | None
 """What a table cell may hold; a `Markup`, which is a str, is HTML, any other text is escaped."""
@@ -97,8 +97,10 @@ def tiles(figures: Mapping[str, Cell]) -> Markup:
     )
 
 
-def verdict(passed: bool, text: str) -> Markup:
-    """The outcome in one sentence. A word says it too, for who cannot tell the colours apart."""
-    return Markup('<p class="verdict {}"><strong>{}</strong> {}</p>').format(
-        "good" if passed else "bad", "Passed" if passed else "Failed", escape(text)
-    )
+def verdict(passed: bool | None, text: str) -> Markup:
+    """The outcome in one sentence; None: nothing was evaluated.
+
+    A word says it too, for who cannot tell the colours apart.
+    """
+    kinds = {True: ("good", "Passed"), False: ("bad", "Failed"), None: ("none", "Not evaluated")}
+    return Markup('<p class="verdict {}"><strong>{}</strong> {}</p>').format(*kinds[passed], text)

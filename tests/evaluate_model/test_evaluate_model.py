@@ -242,7 +242,10 @@ def test_checkpoint_from_cloud_storage(tmp_path: Path, tuned: Path, bucket: Any)
     bucket.blob("tuned/final/original/params.json").upload_from_string("{}")
     bucket.blob("tuned/final/pytorch_model.bin").upload_from_string("pickle")
     stored = Checkpoint("p", "gs://models/tuned/final/")
-    with stored.folder(lambda line: None) as folder:
+    said: list[str] = []
+    with stored.folder(said.append) as folder:
+        size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
+        assert said == [f"Downloading {size:.2f} MB from gs://models/tuned/final/"]
         assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
             p.name: p.read_bytes() for p in tuned.iterdir()
         }

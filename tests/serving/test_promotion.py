@@ -47,13 +47,16 @@ def test_a_challenger_takes_the_place_without_a_lost_request(
         settle_s=1.0,
         prompts=["number 1"],
     )
+    told: list[str] = []
     with Load(endpoint) as load:
-        result = promote_model(wanted, examine=examined.append, log=print)
+        result = promote_model(wanted, examine=examined.append, log=told.append)
         time.sleep(0.5)
     # The challenger was tested where no user was.
     trial = f"{CONNECTION.parent}/endpoints/{trial_endpoint_id('promotes')}"
     assert examined == [trial]
     assert get_endpoint(endpoints, trial) is None
+    assert any(line.startswith(f"Made {trial}: the model is tested there") for line in told)
+    assert any(line.startswith(f"Watching {endpoint.name} for 1 s") for line in told)
     assert {who for _, who in load.answers} == {champion, result.deployed_model}
     assert load.answers[-1][1] == result.deployed_model
     now = endpoints.get_endpoint(name=endpoint.name, timeout=60)

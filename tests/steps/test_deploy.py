@@ -113,7 +113,7 @@ def test_the_choice_is_left_to_model_garden_where_nothing_is_wanted(checkpoint: 
     )
     assert kept.endpoint == result.endpoint
     assert lines[-1].endswith(
-        "On this machine it costs nothing. On Google's: It costs money until you delete it."
+        "On this machine it costs nothing; on Google's, it costs money until you delete it."
     )
     release("garden", lines)
 

@@ -1,6 +1,7 @@
 """The curve, the page and the event files of a tuning."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,14 @@ def test_a_damaged_event_file_is_noticed_by_tensorboard(tmp_path: Path):
 def test_the_page_shows_both_curves_and_how_it_ended(tmp_path: Path):
     records = Records(curve=tmp_path / "curve.jsonl", html=tmp_path / "page.html")
     records.write_points(POINTS)
-    records.write_page("Tuning of <m>", False, "Quota & all.", {"job": "j", "rows": 24}, POINTS)
+    facts = {
+        "job": "a_job",
+        "eval_fraction_of_correct_next_step_preds": 0.7,
+        "train_total_loss": 0.5,
+        "tuning_rows": 24,
+        "train_new_metric": 1,
+    }
+    records.write_page("Tuning of <m>", False, "Quota & all.", facts, POINTS)
     lines = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
     assert lines[1] == {"metric": "/eval_total_loss", "step": 1, "value": 3.0}
     page = (tmp_path / "page.html").read_text()
@@ -56,6 +64,14 @@ def test_the_page_shows_both_curves_and_how_it_ended(tmp_path: Path):
     assert "Quota &amp; all." in page
     assert "training ends at -0.125" in page
     assert "validation ends at 3" in page
+    assert re.findall('<tr><td class="text">([^<]*)', page) == [
+        "job",
+        "validation token accuracy",
+        "training loss",
+        "tuning rows",
+        "training new metric",
+    ]
+    assert "a_job" in page
 
 
 @pytest.mark.parametrize("name", ["curve", "html", "events"])

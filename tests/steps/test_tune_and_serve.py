@@ -101,6 +101,8 @@ def test_a_launched_job_is_adopted_by_a_retry(tuned):
     again = launch_sft(chosen, records=Records(curve=curve), log=lines.append)
     assert again == result
     assert f"Adopted tuning job {result.tuning_job}" in lines
+    (counted,) = [line for line in lines if line.startswith("Tokens an epoch by the service's")]
+    assert counted.endswith("were expected. Here the stand-in counts, with its own tokenizer.")
     client = Connection(PROJECT, LOCATION).client(GenAiTuningServiceClient)
     jobs = list(client.list_tuning_jobs(parent=f"projects/{PROJECT}/locations/{LOCATION}"))
     assert [j.name for j in jobs if j.labels[RUN_LABEL] == RUN] == [result.tuning_job]

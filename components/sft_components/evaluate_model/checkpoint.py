@@ -79,7 +79,8 @@ class Checkpoint:
             yield mounted
             return
         with TemporaryDirectory(prefix="checkpoint-") as scratch, ThreadPoolExecutor(THREADS) as do:
-            log(f"Downloading {size / 1e9:.2f} GB from {self.uri}")
+            said = f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
+            log(f"Downloading {said} from {self.uri}")
 
             def download(blob: Any) -> None:
                 blob.download_to_filename(str(Path(scratch) / _name(blob)), checksum="crc32c")

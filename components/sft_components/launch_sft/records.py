@@ -16,6 +16,15 @@ CURVES = (
     ("Token accuracy", "fraction_of_correct_next_step_preds", "share of tokens"),
 )
 SETS = (("train", "training"), ("eval", "validation"))
+WORDS = {
+    "total_loss": "loss",
+    "fraction_of_correct_next_step_preds": "token accuracy",
+    "num_predictions": "predicted tokens",
+    "estimated_cost_usd": "estimated cost, USD",
+    "estimated_cost_usd_low": "estimated cost at least, USD",
+    "estimated_cost_usd_high": "estimated cost at most, USD",
+}
+"""Metrics for people."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +71,18 @@ class Records:
 def _facts(facts: Mapping[str, Cell]) -> str:
     # Texts all of them: a column of texts and figures lines up with neither.
     rows = [
-        (name, number(value) if isinstance(value, int | float) else value)
+        (in_words(name), number(value) if isinstance(value, int | float) else value)
         for name, value in facts.items()
     ]
     return table(["fact", "value"], rows, wrap=["fact", "value"])
+
+
+def in_words(metric: str) -> str:
+    """A metric's name for people: `/eval_total_loss` is the validation loss."""
+    for prefix, said in SETS:
+        if metric.strip("/").startswith(f"{prefix}_"):
+            return f"{said} {in_words(metric.strip('/').removeprefix(f'{prefix}_'))}"
+    return WORDS.get(metric, metric.replace("_", " "))
 
 
 def _curves(points: Sequence[Point]) -> list[Section]:

@@ -84,6 +84,7 @@ def launch_sft(
         log(
             f"Tokens an epoch by the service's own count: {billed:,.0f}; "
             f"{plan.cost.tokens_per_epoch:,} were expected."
+            + (" Here the stand-in counts, with its own tokenizer." if connection.is_local else "")
         )
     metrics = {**reader.latest(), **outcome.statistics, **_cost(plan, attempt.reused)}
     attempt.write_page(job, reader, True, "The tuning succeeded.", metrics)

@@ -54,6 +54,11 @@ class Trial:
             ).result(timeout=OPERATION_TIMEOUT_S)
         except api.Conflict:
             self._challenger.log(f"Adopted test endpoint {self.endpoint}")
+        else:
+            self._challenger.log(
+                f"Made {self.endpoint}: the model is tested there, where no user asks it, and it "
+                "is deleted after the test"
+            )
         self._challenger.deploy(first=True)
         return self.endpoint
 

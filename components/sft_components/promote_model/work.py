@@ -349,6 +349,11 @@ class _Work:
         self._begun = True
         self._share(champions, share)
         until = time.monotonic() + self._wanted.settle_s
+        if share and self._wanted.settle_s:
+            self._log(
+                f"Watching {self._wanted.endpoint} for {self._wanted.settle_s:g} s: should it not "
+                "answer, the traffic goes back"
+            )
         while share:
             smoke_test_endpoint(
                 endpoint=self._wanted.endpoint,

@@ -164,12 +164,12 @@ def _price(endpoint: str) -> str:
     connection = endpoint_connection(endpoint)
     found = get_endpoint(connection.client(EndpointServiceClient), endpoint)
     if found is not None and not any("dedicated_resources" in d for d in found.deployed_models):
-        price = "It has no machine of its own: only the tokens that it is asked cost money."
+        price = "it has no machine of its own: only the tokens that it is asked cost money."
     else:
-        price = "It costs money until you delete it."
+        price = "it costs money until you delete it."
     if connection.is_local:
-        return f"On this machine it costs nothing. On Google's: {price}"
-    return price
+        return f"On this machine it costs nothing; on Google's, {price}"
+    return f"I{price[1:]}"
 
 
 def _take_down_tuned(jobs: RunJobs, keep: str, log: Callable[[str], None]) -> ReleaseResult:

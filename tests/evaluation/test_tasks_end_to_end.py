@@ -1,6 +1,7 @@
 """Whole evaluations through an endpoint, by task, as far as KFP's artifacts."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tests.evaluate_endpoint.faulty import Faulty, faulty
 
 from sft_components.errors import UserError
 from sft_components.evaluation.outcome import log_artifacts
+from sft_components.evaluation.tasks import TASKS
 
 BASE = "projects/p/locations/us-central1/endpoints/8"
 
@@ -146,3 +148,13 @@ def test_without_rows_a_gate_is_not_passed(tmp_path: Path) -> None:
     result = evaluate(tmp_path, path, gate="rouge_l > base.rouge_l")
     assert not result.passed
     assert "the gate rouge_l > base.rouge_l is wanted" in result.reason
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_report_says_what_the_task_is_and_tells_what_belongs_together(
+    task: str, tmp_path: Path, server: Faulty
+) -> None:
+    evaluate(tmp_path, _rows(tmp_path, [("[1]", "[1]"), ("[2]", "[2]")]), task=task)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.search(rf"Task: {task} \(\w[\w ]+\)\.", page)
+    assert re.search(r"<td>Exact match</td>.*\n<tr><td>… ignoring case and punctuation</td>", page)

@@ -46,6 +46,16 @@ TITLES = {
     "judge_score": "Judge's score, 1 to 5",
     "loss": "Loss, nats a token",
 }
+ANSWERS = {
+    "classification": "one of a few labels",
+    "extraction": "parts of the prompt",
+    "qa": "short answers",
+    "summarization": "summaries",
+    "text": "free text",
+    "json": "objects or lists",
+    "code": "Python",
+}
+"""What the answers of a task are."""
 KINDS = {
     "regression": "Regressions",
     "improved": "Improved",
@@ -138,7 +148,7 @@ def build_empty_report(*, passed: bool, reason: str) -> str:
 def _summary(
     passed: bool, reason: str, task: str, measured: Measured, notes: Sequence[str]
 ) -> Markup:
-    metrics, said = measured.metrics, [f"Task: {task}.", *notes]
+    metrics, said = measured.metrics, [f"Task: {task} ({ANSWERS[task]}).", *notes]
     figures: dict[str, str | float] = {"rows": metrics["rows"]}
     for name in HEADLINE[task][:2]:
         if name in metrics:
@@ -177,10 +187,13 @@ def _bars(comparisons: Mapping[str, Comparison], task: str, compared: bool) -> M
 
 
 def _metric_table(comparisons: Mapping[str, Comparison], task: str, compared: bool) -> Markup:
-    # A loss that is not finite, of a broken checkpoint, is not among them.
-    names = [name for name in (*HEADLINE[task], *TITLES) if name in comparisons]
+    names = list(dict.fromkeys((*HEADLINE[task], *TITLES)))
+    # It is told as what goes on from the line above it.
+    names.remove("normalized_exact_match")
+    names.insert(names.index("exact_match") + 1, "normalized_exact_match")
     rows = []
-    for name in dict.fromkeys(names):
+    # A loss that is not finite, of a broken checkpoint, is not among them.
+    for name in filter(comparisons.__contains__, names):
         found = comparisons[name]
         cells = [_estimate(found.tuned)]
         if compared:

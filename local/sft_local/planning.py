@@ -10,6 +10,7 @@ import msgspec
 from sft_components.catalog import ModelSpec, ModeSpec, load_catalog
 from sft_components.catalog.settings import ADAPTER_SIZES
 from sft_components.errors import UserError
+from sft_components.vertex.names import KMS_KEY
 from sft_local import wire
 from sft_local.gcs import StorageError, split_uri
 from sft_local.jobs import Plan
@@ -30,7 +31,6 @@ DEFAULT_LEARNING_RATE = 2e-4
 HIDDEN_LEARNING_RATE = 1e-3
 """In the place of the recommended rate of Gemini and of the retired models, which nobody publishes:
 one that the model that stands in for them learns from in a few dozen steps."""
-_KEY = re.compile(r"projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+")
 _SIZES = {name: size for size, name in ADAPTER_SIZES.items()}
 
 
@@ -170,7 +170,7 @@ def _check_key(key: str, model: ModelSpec, location: str) -> None:
     region = load_catalog().locations.get(location)
     if not (model.cmek and (region is None or region.cmek)):
         raise refuse(f"encryptionSpec is not supported for {model.name} in {location!r}.")
-    match = _KEY.fullmatch(key)
+    match = KMS_KEY.fullmatch(key)
     if not match:
         raise refuse(
             f"encryptionSpec.kmsKeyName {key!r} must be "

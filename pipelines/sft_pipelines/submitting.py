@@ -16,6 +16,7 @@ from google.protobuf import json_format
 from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.keys import KEY_LABEL, digest
+from sft_components.vertex.names import KMS_KEY
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, find_or_create, reading
 from sft_pipelines.defaults import PROJECT_FORM, PROJECT_ID
 from sft_pipelines.sources import Source
@@ -26,7 +27,6 @@ LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 SERVICE_ACCOUNT = re.compile(r"[^@\s]+@[^@\s]+\.gserviceaccount\.com")
 NETWORK = re.compile(r"projects/[^/]+/global/networks/[^/]+")
-KMS_KEY = re.compile(r"projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+")
 FAILURE_POLICIES = {
     "": 0,
     "slow": types.PipelineFailurePolicy.PIPELINE_FAILURE_POLICY_FAIL_SLOW,

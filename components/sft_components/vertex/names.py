@@ -23,6 +23,7 @@ def check_endpoint_name(setting: str, value: str) -> None:
         )
 
 
+KMS_KEY = re.compile(r"projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+")
 NETWORK = re.compile(r"projects/[0-9]+/global/networks/[a-z][a-z0-9-]*")
 
 

@@ -10,7 +10,7 @@ import functools
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, RepetitionPenaltyLogitsProcessor
 from transformers.generation import GenerationMixin
 
 
@@ -47,7 +47,10 @@ def install() -> None:
         frequency = getattr(generation_config, "frequency_penalty", 0.0)
         if presence or frequency:
             prompt_tokens = rest[0] if rest else named["input_ids_seq_length"]
-            found.insert(0, PenaltyLogitsProcessor(presence, frequency, prompt_tokens))
+            # vLLM divides by the repetition penalty first.
+            repetition = (isinstance(p, RepetitionPenaltyLogitsProcessor) for p in found)
+            place = next((i for i, is_it in enumerate(repetition, 1) if is_it), 0)
+            found.insert(place, PenaltyLogitsProcessor(presence, frequency, prompt_tokens))
         return found
 
     GenerationMixin._get_logits_processor = with_penalties

@@ -1,12 +1,18 @@
 """A deployment from Model Garden's request to the endpoint's deletion."""
 
 import json
+import math
 from typing import Any
 
 import pytest
 import requests
+import torch
 from google.api_core import exceptions
 from tests.local.far_side import BUCKET, PARENT, Far
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers.generation import GenerationMixin
+
+from sft_local import penalties
 
 WEIGHTS = f"gs://{BUCKET}/lora/postprocess/node-0/checkpoints/final"
 MACHINE = {
@@ -159,6 +165,27 @@ def test_penalties_are_of_the_answers_own_tokens(endpoint: Any) -> None:
         assert ask(text, presence_penalty=2) == first + second + first * 3
         assert ask(text, frequency_penalty=2) == (first + second) * 2 + first
         assert ask(text, frequency_penalty=-2) == first * 5
+
+
+def test_penalties_follow_the_repetition_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = GenerationMixin._get_logits_processor
+    monkeypatch.setattr(GenerationMixin, "_get_logits_processor", original)
+    penalties.install()
+    sizes = {"vocab_size": 4, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=1, num_key_value_heads=1))
+    for settings, expected in (
+        # As vLLM's apply_penalties: 3 / 2 - 2 * 1 - 0.5; the prompt's token is only divided.
+        ({"repetition_penalty": 2.0}, [0.0, 0.5, 2.0, -1.0]),
+        ({"repetition_penalty": 2.0, "min_new_tokens": 9}, [-math.inf, 0.5, 2.0, -1.0]),
+        ({}, [0.0, 1.0, 2.0, 0.5]),
+        # What else changes scores has its turn afterwards: here the end, which may not come yet.
+        ({"min_new_tokens": 9}, [-math.inf, 1.0, 2.0, 0.5]),
+    ):
+        config = GenerationConfig(frequency_penalty=1.0, presence_penalty=0.5, **settings)
+        config._eos_token_tensor = torch.tensor([0])
+        steps = model._get_logits_processor(config, input_ids_seq_length=1)
+        scores = steps(torch.tensor([[1, 3, 3]]), torch.tensor([[0.0, 1.0, 2.0, 3.0]]))
+        assert scores.tolist() == [expected]
 
 
 def test_wrong_deployments_are_refused_or_fail(far: Far, endpoint: Any) -> None:

@@ -111,6 +111,74 @@ def test_parts_that_are_no_text_leave_a_note() -> None:
         parse({"messages": [question, {"role": "assistant", "content": [image]}]})
 
 
+def file(**data: str) -> dict[str, Any]:
+    """A part that is a file."""
+    return {"fileData": {"fileUri": "gs://b/x", **data}}
+
+
+def picture(url: str) -> dict[str, Any]:
+    """A part that is an image."""
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+@pytest.mark.parametrize(
+    ("part", "phrases"),
+    [
+        (file(mimeType="text/html"), ("'text/html' is not taken (media-type). ", "text/plain")),
+        (file(mimeType="application/x-foo"), ("'application/x-foo' is not taken (media-type). ",)),
+        (file(mimeType="image/gif"), ("'image/gif' is not taken (media-type). ", "JPEG, PNG")),
+        (file(mimeType="image"), ("'image' is not taken (media-type). ",)),
+        (file(mime_type="function/x"), ("'function/x' is not taken (media-type). ",)),
+        (file(), ("fileData has no mimeType (missing-key). Add the key.",)),
+        ({"inline_data": {"data": "AA=="}}, ("inline_data has no mimeType (missing-key). ",)),
+        (picture("data:image/gif;base64,AA=="), ("'image/gif' is not taken (media-type). ",)),
+        (picture("gs://b/x.heic"), ("'image/heic' is not taken (media-type). ",)),
+        (picture("data:" + "A" * 1000), ("AAA' is not taken (media-type). ",)),
+    ],
+)
+@pytest.mark.parametrize("modalities", [("text",), ("text", "image", "document", "audio", "video")])
+def test_types_that_tuning_does_not_take_are_refused_for_every_model(
+    tmp_path: Path, part: Any, phrases: tuple[str, ...], modalities: tuple[str, ...]
+) -> None:
+    answer = {"role": "assistant", "content": "a"}
+    row: Any = {"messages": [{"role": "user", "content": [part]}, answer]}
+    if "image_url" not in part:
+        turn = {"role": "model", "parts": [{"text": "a"}]}
+        row = {"contents": [{"role": "user", "parts": [part]}, turn]}
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(row))
+    with pytest.raises(RowError) as refused:
+        list(read_rows(path, "gs://b/x.jsonl", OPEN, modalities=modalities))
+    message = str(refused.value)
+    assert message.startswith(f"gs://b/x.jsonl line 1: {next(iter(row))}[0]: ")
+    assert all(phrase in message for phrase in phrases)
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "takers"),
+    [
+        (file(mimeType="text/plain"), "text/plain", {"document"}),
+        (file(mimeType="audio/wav"), "audio/wav", {"audio"}),
+        (picture("gs://b/x"), "image", {"image"}),
+        (picture("data:application/pdf;base64,AA=="), "application/pdf", {"document"}),
+        ({"functionCall": {"name": "f"}}, "functionCall", {"text"}),
+    ],
+)
+def test_media_are_refused_where_the_model_does_not_learn_from_them(
+    tmp_path: Path, part: Any, kind: str, takers: set[str]
+) -> None:
+    path = tmp_path / "x.jsonl"
+    turns = [{"role": "user", "parts": [part]}, {"role": "model", "parts": [{"text": "a"}]}]
+    path.write_text(json.dumps({"contents": turns}))
+    (row,) = read_rows(path, "gs://b/x.jsonl", OPEN, modalities={"text"} | takers)
+    assert row.left_out == (kind,)
+    if takers != {"text"}:
+        others = {"text", "image", "document", "audio", "video"} - takers
+        with pytest.raises(RowError, match=f"does not learn from {kind} parts .modality.. Remove"):
+            list(read_rows(path, "gs://b/x.jsonl", OPEN, modalities=others))
+
+
 @pytest.mark.parametrize(
     "row",
     [

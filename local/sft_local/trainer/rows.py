@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_components.datasets.media import modality
+from sft_components.datasets.media import IMAGES, mime_of_uri, modality
 from sft_components.datasets.rules import RULES
 
 Message = dict[str, str]
@@ -81,11 +81,14 @@ def read_rows(
 
 def _check_media(row: Row, modalities: Collection[str]) -> None:
     for kind in row.left_out:
-        # A part names its MIME type, or only what it is: an image, a file, a function's call.
-        what = modality(kind) or kind.partition("/")[0]
-        if what not in modalities and not what.startswith("function"):
-            rule = RULES["modality"]
-            raise RowError(f"the model does not learn from {kind} parts ({rule.code}). {rule.cure}")
+        what = "image" if kind == "image" else modality(kind)
+        # A function's call is no medium.
+        if what and what not in modalities:
+            raise _broken("modality", f"the model does not learn from {kind} parts")
+
+
+def _broken(code: str, what: str, cure: str = "") -> RowError:
+    return RowError(f"{what} ({code}). {cure or RULES[code].cure}")
 
 
 _NEEDS = {
@@ -212,7 +215,7 @@ def _text(parts: list[Any], place: str, answer: bool) -> tuple[str, list[str]]:
         if isinstance(part.get("text"), str):
             texts.append(part["text"])
             continue
-        kind = _kind(part)
+        kind = _kind(part, place)
         if not kind:
             raise RowError(f"{place}: a part must have a 'text', a file or an image.")
         if answer:
@@ -225,16 +228,39 @@ def _text(parts: list[Any], place: str, answer: bool) -> tuple[str, list[str]]:
     return text, left_out
 
 
-def _kind(part: dict[str, Any]) -> str:
-    """What a part that is no text holds: its MIME type where it names one; empty for nothing."""
+def _kind(part: dict[str, Any], place: str) -> str:
+    """What a part that is no text holds: a MIME type, image, or a function's call; or nothing."""
     for key in ("fileData", "file_data", "inlineData", "inline_data"):
         data = part.get(key)
         if isinstance(data, dict):
-            return str(data.get("mimeType") or data.get("mime_type") or "file")
-    for key in ("image_url", "functionCall", "function_call", "functionResponse"):
+            mime = data.get("mimeType") or data.get("mime_type")
+            if not mime:
+                raise _broken("missing-key", f"{place}: {key} has no mimeType")
+            return _taken(str(mime), place)
+    image = part.get("image_url")
+    if isinstance(image, dict):
+        url = str(image.get("url", ""))
+        data_type = url.removeprefix("data:").partition(";")[0]
+        mime = _taken(mime_of_uri(url) if data_type == url else data_type, place)
+        return "image" if mime in IMAGES else mime
+    for key in ("functionCall", "function_call", "functionResponse"):
         if isinstance(part.get(key), dict):
-            return "image" if key == "image_url" else key
+            return key
     return ""
+
+
+_CONVERT = (
+    "Convert the file to a type that is taken, such as application/pdf, text/plain, audio/wav or "
+    "video/mp4."
+)
+
+
+def _taken(mime: str, place: str) -> str:
+    if not modality(mime):
+        # The rule's own cure is of images.
+        cure = "" if mime.startswith("image/") else _CONVERT
+        raise _broken("media-type", f"{place}: {mime[:80]!r} is not taken", cure)
+    return mime
 
 
 def _checked(messages: list[Message], field: str) -> list[Message]:

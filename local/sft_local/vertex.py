@@ -17,7 +17,7 @@ from sft_local.place import Place
 from sft_local.serving import ModelServers
 from sft_local.stand_in import StandIn
 from sft_local.store import Store
-from sft_local.wire import Version, without_last_commas
+from sft_local.wire import Version, read_body
 
 
 @dataclass
@@ -53,10 +53,6 @@ def _place(
     return Place(version, project, location)
 
 
-async def _body(request: Request) -> bytes:
-    return without_last_commas(await request.body())
-
-
 VertexHere = Annotated[Vertex, Depends(_vertex)]
 PlaceHere = Annotated[Place, Depends(_place)]
-Body = Annotated[bytes, Depends(_body)]
+Body = Annotated[bytes, Depends(read_body)]

@@ -1,15 +1,20 @@
 """Bodies as Google's front ends read them: with a comma too many after the last element."""
 
 import json
+import threading
 import time
 from typing import Any
 
+import anyio
 import pytest
 import requests
+from fastapi import Request
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.local.far_side import BUCKET, PARENT, Far
 
+from sft_local import wire
+from sft_local.api.asking import read_object
 from sft_local.wire import without_last_commas
 
 # What could be taken for the end of a list or an object, and is inside a string.
@@ -60,6 +65,45 @@ def test_only_last_commas_change_and_each_by_a_space(text: str) -> None:
 @pytest.mark.parametrize("body", ["{,}", "[,]", "[1,,]", '{"a":,}', '{"a":1},', '["a, ]'])
 def test_other_commas_are_refused_in_the_same_words(body: str) -> None:
     assert without_last_commas(body.encode()) == body.encode()
+
+
+@given(body=st.binary(max_size=20) | st.text(max_size=20).map(str.encode))
+@example(b"[" * 100_000)
+@example(b'["\xff",]')
+@example(b"[NaN,]")
+def test_any_bytes_keep_their_places(body: bytes) -> None:
+    cleaned = without_last_commas(body)
+    assert len(cleaned) == len(body)
+    assert all(a == b or (a, b) == (44, 32) for a, b in zip(body, cleaned, strict=True))
+
+
+def test_commas_are_not_looked_for_in_a_good_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "_LAST_COMMA", None)
+    body = b'{"a": "b, ] and more", "c": [1, 2]}'
+    assert without_last_commas(body) == body
+
+
+def test_a_long_body_is_cleaned_while_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[threading.Thread] = []
+    clean = wire.without_last_commas
+
+    def noted(body: bytes) -> bytes:
+        found.append(threading.current_thread())
+        return clean(body)
+
+    monkeypatch.setattr(wire, "without_last_commas", noted)
+    long = b'{"a": "%s",}' % (b"a, ] " * 100_000)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": long, "more_body": False}
+
+    async def read(read_it: Any) -> Any:
+        return await read_it(Request({"type": "http"}, receive))
+
+    assert json.loads(anyio.run(read, wire.read_body)) == json.loads(long[:-2] + b"}")
+    assert anyio.run(read, read_object) == json.loads(long[:-2] + b"}")
+    assert len(found) == 2
+    assert threading.main_thread() not in found
 
 
 def test_long_bodies_take_no_time() -> None:

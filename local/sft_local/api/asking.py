@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from sft_local.hosting import NotServedError, Surface
 from sft_local.serving import ModelServer
 from sft_local.vertex import Vertex
-from sft_local.wire import ApiError, without_last_commas
+from sft_local.wire import ApiError, read_body
 
 Lease = tuple[Any, Surface, ModelServer]
 """A deployed model, the formats it is asked in, and its server for one question."""
@@ -112,9 +112,9 @@ async def read_object(request: Request, *, raw: bool = False) -> dict[str, Any]:
     Raises:
         ApiError: It holds something else.
     """
-    text = await request.body()
+    text = await (request.body() if raw else read_body(request))
     try:
-        body = json.loads(text if raw else without_last_commas(text))
+        body = json.loads(text)
     except ValueError as error:
         raise ApiError("INVALID_ARGUMENT", f"Invalid JSON payload received. {error}") from None
     if not isinstance(body, dict):

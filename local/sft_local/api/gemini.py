@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
@@ -42,14 +43,16 @@ _Find = Callable[[AsyncExitStack], Any]
 
 
 async def _generate(body: bytes, version: Version, find: _Find) -> Response:
-    asked = gemini_format.read(body, version)
+    # A body with an image takes seconds.
+    asked = await to_thread.run_sync(gemini_format.read, body, version)
     async with AsyncExitStack() as held:
         server, title = await find(held)
         return JSONResponse(await gemini_format.answer(server, asked, title))
 
 
 async def _stream(body: bytes, version: Version, alt: str, find: _Find) -> Response:
-    asked = gemini_format.read(body, version)
+    # A body with an image takes seconds.
+    asked = await to_thread.run_sync(gemini_format.read, body, version)
     async with AsyncExitStack() as held:
         server, title = await find(held)
         pieces = gemini_format.answer_in_pieces(server, asked, title)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -139,10 +139,8 @@ def read_snapshot(job: types.PipelineJob, planned: Sequence[Task] = ()) -> Snaps
         # The reference does not say which of the two names a task's detail has.
         match = next((i for i, t in rest.items() if t.name in (plan.name, plan.key)), None)
         tasks.append(plan if match is None else with_plan(rest.pop(match), plan))
-    tasks += rest.values()
     ended = job.state in ENDED
-    if ended:
-        tasks = [never_ran(task) for task in tasks]
+    tasks = settled([*tasks, *rest.values()], ended, len(planned))
     return Snapshot(
         name=job.name,
         state=job.state.name.removeprefix("PIPELINE_STATE_"),
@@ -174,9 +172,37 @@ def with_plan(task: Task, plan: Task) -> Task:
     return Task(**{**vars(task), "name": plan.name, "depth": plan.depth, "graph": plan.graph})
 
 
-def never_ran(task: Task) -> Task:
-    """`task` after the end of its run: what still waits has been skipped."""
-    return Task(**{**vars(task), "state": "skipped"}) if task.state == "waiting" else task
+def settled(tasks: Sequence[Task], ended: bool, planned: int) -> list[Task]:
+    """The tasks as they are told: what waits after the end of its run was skipped.
+
+    A graph of which no step has begun has not begun either, whatever the service says of it: that
+    it looked which steps there are is nothing that ran.
+
+    Args:
+        tasks: Each graph's before those it holds.
+        ended: Whether the run has ended.
+        planned: How many come from the template; only of these the order is known.
+    """
+    told = [_as(task, "skipped") if ended and task.state == "waiting" else task for task in tasks]
+    for index, task in enumerate(told[:planned]):
+        if not task.graph or task.state not in ("running", "succeeded"):
+            continue
+        states = {step.state for step in _inside(told[index:planned]) if not step.graph}
+        if states and states <= {"waiting", "skipped"}:
+            told[index] = _as(task, "waiting" if task.state == "running" else "skipped")
+    return told
+
+
+def _inside(tasks: Sequence[Task]) -> Iterator[Task]:
+    """What the first of `tasks` holds."""
+    for task in tasks[1:]:
+        if task.depth <= tasks[0].depth:
+            return
+        yield task
+
+
+def _as(task: Task, state: TaskState) -> Task:
+    return replace(task, state=state, started=None, ended=None)
 
 
 def _outputs(detail: types.PipelineTaskDetail) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import urllib3.exceptions
 from kfp.client import Client
 
 from sft_components.errors import UserError
-from sft_pipelines.following import Snapshot, Task, TaskState, never_ran, with_plan
+from sft_pipelines.following import Snapshot, Task, TaskState, settled, with_plan
 from sft_pipelines.parameters import Template
 from sft_pipelines.template_yaml import dump_documents
 
@@ -157,8 +157,7 @@ def _snapshot(run: Any, planned: Sequence[Task]) -> Snapshot:
     tasks = [
         with_plan(found.get(plan.name) or found.get(plan.key) or plan, plan) for plan in planned
     ]
-    if ended:
-        tasks = [never_ran(task) for task in tasks]
+    tasks = settled(tasks, ended, len(tasks))
     return Snapshot(
         name=run.run_id,
         state=run.state or "PENDING",

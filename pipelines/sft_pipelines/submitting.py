@@ -80,8 +80,8 @@ def check_options(options: JobOptions, say: Callable[[str], None]) -> None:
 def _option_problems(options: JobOptions) -> Iterator[str]:
     if not options.project:
         yield "No project is named: give --project, or set GOOGLE_CLOUD_PROJECT."
-    elif not PROJECT_ID.fullmatch(options.project):
-        yield f"{options.project!r} is no project: {PROJECT_FORM}; see `gcloud projects list`."
+    elif problem := project_problem(options.project):
+        yield problem
     if not options.region:
         yield "No region is named: give --region, for instance us-central1."
     elif options.region == "global":
@@ -123,6 +123,15 @@ def _option_problems(options: JobOptions) -> Iterator[str]:
         )
     if options.failure_policy not in FAILURE_POLICIES:
         yield f"The failure policy is {options.failure_policy!r}: write slow or fast."
+
+
+def project_problem(project: str) -> str:
+    """What is wrong with the id or number of a project; empty: nothing."""
+    if PROJECT_ID.fullmatch(project):
+        return ""
+    if re.fullmatch(r"[A-Z_-]+", project):
+        return f"--project is {project!r}: write your project in place of {project}."
+    return f"{project!r} is no project: {PROJECT_FORM}; see `gcloud projects list`."
 
 
 def build_job(source: Source, values: Mapping[str, Any], options: JobOptions) -> types.PipelineJob:

@@ -345,6 +345,28 @@ def test_a_rehearsal_looks_for_its_rows_before_it_starts_anything(tmp_path: Path
         assert says in done.stderr
 
 
+def test_a_rehearsal_tells_which_options_it_has_no_use_for(tmp_path: Path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n' * 20)
+    idle = ("--label", "team=nlp", "--no-caching", "--network", "projects/1/global/networks/n")
+    place = ("--project", "acme-ml", "--region", "europe-west4")
+    words = ("tune-llama-model", "--local", *idle, *place, "--json")
+    given = {"dataset_uri": rows, "evaluation_data_uri": rows}
+    done = run(*words, **given)
+    assert done.exit_code == 0, done.stderr
+    assert "Without effect in a rehearsal: --label, --network, --no-caching." in done.stderr
+    values = json.loads(done.stdout)["parameters"]
+    assert (values["project"], values["location"]) == ("acme-ml", "europe-west4")
+    values = json.loads(run(*words, **given, location="us-central1").stdout)["parameters"]
+    assert values["location"] == "us-central1"
+    wrong = run(*words, "--region", "us-east1", **given)  # where no Llama is tuned
+    assert "us-east1" in wrong.stderr
+    assert wrong.exit_code == 2
+    refused = run(*words, "--project", "PROJECT", **given)
+    assert refused.exit_code == 2
+    assert "write your project in place of PROJECT" in refused.stderr
+
+
 def test_data_that_may_not_be_looked_at_are_left_to_the_run(monkeypatch: pytest.MonkeyPatch):
     here = "storage/v1/b/bucket/o/rows.jsonl"
     template = read_template(COMPILED / "tune-llama-model.yaml")

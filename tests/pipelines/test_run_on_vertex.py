@@ -71,7 +71,7 @@ def test_a_failed_run_names_the_step_and_its_error(vertex: LocalVertex, template
     last = "Error: greet failed: ValueError: ada does not answer"
     assert done.stderr.splitlines()[-1] == last
     assert done.stderr.count("ada does not answer") == 1
-    assert "shout skipped" in done.stdout
+    assert "\nskipped: shout\n" in done.stdout
     assert "run failed" in done.stdout
 
 
@@ -90,8 +90,11 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
     name = "projects/7/locations/us-central1/endpoints/8"
     ask = f'Ask it: vertex-sft prompt {name} "Hello"'
     said = ["Succeeded.", "gate passed: chrF is 0.5 [of 1].", f"endpoint_resource_name: {name}"]
-    assert run(template, "--job-id", "gated", passed=True).stdout.splitlines()[-4:] == [*said, ask]
-    assert command("runs", "follow", "gated").stdout.splitlines()[-4:] == [*said, ask]
+    delete = f"until you delete it: vertex-sft endpoints delete {name}"
+    place = f"It takes a place on this machine {delete}"
+    done = run(template, "--job-id", "gated", passed=True)
+    assert done.stdout.splitlines()[-5:] == [*said, ask, place]
+    assert command("runs", "follow", "gated").stdout.splitlines()[-5:] == [*said, ask, place]
 
     local = Connection(os.environ["GOOGLE_CLOUD_PROJECT"], "us-central1")
     # Who follows it later knows the names that the template gives its tasks.
@@ -100,7 +103,7 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
     snapshot = list(follow(local, job.name, [], print))[-1]
     monkeypatch.delenv("GOOGLE_VERTEX_BASE_URL")
     google = Connection("p", "us-central1")
-    price = f"It costs money until you delete it: vertex-sft endpoints delete {name}"
+    price = f"It costs money {delete}"
     print_end(google, snapshot)
     assert capsys.readouterr().out.splitlines() == [*said, ask, price]
     # A tuned Gemini has no machine, and an endpoint that served before is not the run's to delete.

@@ -41,12 +41,18 @@ class JobScreen:
             return
         if not snapshot.ended:
             self._run_state(snapshot)
+        skipped = []
         for index, task in enumerate(snapshot.tasks):
             if task.state == self._said.get(index, "waiting"):
                 continue
             self._said[index] = task.state
+            if task.state == "skipped":
+                skipped += [] if task.graph else [task.name]
+                continue
             seconds = f" after {task.seconds():.0f} s" if task.ended and task.started else ""
             self._plain(f"{'  ' * task.depth}{task.name} {task.state}{seconds}")
+        if skipped:  # in one line: what did not happen must not hide what did
+            self._plain(f"skipped: {', '.join(skipped)}")
         self._run_state(snapshot)
 
     def _run_state(self, snapshot: Snapshot) -> None:

@@ -208,10 +208,9 @@ def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
             typer.echo(f"{name}: {value}")
     if endpoint := snapshot.outputs.get("endpoint_resource_name"):
         typer.echo(f'Ask it: vertex-sft prompt {endpoint} "Hello"')
-        if not connection.is_local and _has_machine_of_its_own(snapshot, endpoint):
-            typer.echo(
-                f"It costs money until you delete it: vertex-sft endpoints delete {endpoint}"
-            )
+        if _has_machine_of_its_own(snapshot, endpoint):
+            takes = "takes a place on this machine" if connection.is_local else "costs money"
+            typer.echo(f"It {takes} until you delete it: vertex-sft endpoints delete {endpoint}")
 
 
 def _has_machine_of_its_own(snapshot: "Snapshot", endpoint: str) -> bool:

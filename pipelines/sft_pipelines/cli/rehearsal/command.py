@@ -33,7 +33,7 @@ def rehearse_command(
 ) -> None:
     """Rehearse on this machine and print what came of it; exits with 1 when a step fails."""
     try:
-        import sft_local.control  # noqa: F401
+        from sft_local.control import PROJECT
     except ImportError as error:
         raise UserError(
             f"A rehearsal needs the extra 'local' ({error.name} is missing): "
@@ -52,7 +52,10 @@ def rehearse_command(
         if source.inline or not source.sends_spec:
             raise UserError("A rehearsal runs a template file: give its name, path or address.")
         found = source.template
-        values = read_values(wanted, request, source, rehearsal_defaults(found), warn)
+        defaults = {**rehearsal_defaults(found), **_places(wanted)}
+        if idle := _without_effect(wanted):
+            warn(f"Without effect in a rehearsal: {', '.join(idle)}.")
+        values = read_values(wanted, request, source, defaults, warn)
         # The first step says again what is said here.
         check_values(found, values, "", warn if check_only else lambda _: None)
         # What is in Cloud Storage can be looked at only when there is one.
@@ -93,8 +96,39 @@ def rehearse_command(
         typer.echo("vertex-sft local down")
     elif keep:
         endpoint = result.outputs["endpoint_resource_name"]
+        if endpoint.split("/")[1] != PROJECT:
+            # Another project's name alone would be asked for at Google.
+            typer.echo('Point this shell at it: eval "$(vertex-sft local env)"')
         typer.echo(f'Ask it: vertex-sft prompt {endpoint} "Hello"')
         typer.echo("Take it down with: vertex-sft local down")
+
+
+def _places(wanted: "Wanted") -> dict[str, str]:
+    """Project and region as options give them, for the parameters of these names."""
+    from sft_components.vertex.connection import LOCATION
+    from sft_pipelines.submitting import project_problem
+
+    if wanted.project and (problem := project_problem(wanted.project)):
+        raise UserError(problem)
+    if wanted.region and not LOCATION.fullmatch(wanted.region):
+        raise UserError(f"--region is {wanted.region!r}: write a region such as us-central1.")
+    given = {"project": wanted.project, "location": wanted.region}
+    return {name: value for name, value in given.items() if value}
+
+
+def _without_effect(wanted: "Wanted") -> list[str]:
+    """Options that were given and that only a submitted run has a use for."""
+    given = {
+        "--pipeline-root": wanted.pipeline_root,
+        "--display-name": wanted.display_name,
+        "--label": wanted.labels,
+        "--service-account": wanted.service_account,
+        "--network": wanted.network,
+        "--kms-key": wanted.kms_key,
+        "--caching" if wanted.caching else "--no-caching": wanted.caching is not None,
+        "--failure-policy": wanted.failure_policy,
+    }
+    return [name for name, value in given.items() if value]
 
 
 def _as_dict(result: "Rehearsal") -> dict[str, object]:

@@ -4,6 +4,7 @@ import base64
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -74,17 +75,46 @@ def test_a_type_is_written_that_the_name_does_not_contradict(
     told = [row["contents"][0]["parts"][1]["fileData"]["mimeType"] for row in rows]
     assert told == [mime] * bool(mime)
     assert findings.counts == ({} if mime else {"media-type": 1})
-    declared = content(1, parts=[file("image/jpeg", f"gs://rows/{name}")])
-    rows, _ = convert(tmp_path, declared, "generate-content")
-    assert bool(rows) == (mime == "image/jpeg")
+    # A declared type is kept as it is; the bytes decide where they are looked at.
+    declared = content(1, role="assistant", parts=[file("image/jpeg", f"gs://rows/{name}")])
+    rows, findings = convert(tmp_path, declared, "generate-content")
+    assert (rows, findings.counts) == ([declared], {})
+    rows, findings = convert(tmp_path, declared, "messages")
+    assert findings.counts == ({} if mime == "image/jpeg" else {"inexpressible": 1})
 
 
-@given(st.text(".agifpng/?", max_size=9), st.sampled_from(["", ".jpg", ".gif", ".GIF?a=b", ".mp3"]))
-def test_any_name_tells_a_type_or_none(name: str, ending: str) -> None:
-    told = media.mime_of_name(f"gs://b/{name}{ending}")
-    assert told == "" or "/" in told
-    assert media.mime_of_uri(f"gs://b/{name}{ending}") == (told or "image/jpeg")
-    assert not media.contradicts(told, media.mime_of_uri(f"gs://b/{name}{ending}"))
+def test_a_picture_under_another_ones_name_is_uploaded_as_what_it_is(
+    tmp_path: Path, buckets: Any
+) -> None:
+    (bucket,) = buckets("rows")
+    (tmp_path / "photo.png").write_bytes(b"\xff\xd8\xff and more")
+    (tmp_path / "in.jsonl").write_bytes(
+        lines([content(1, parts=[file("image/jpeg", "photo.png")])])
+    )
+    findings = Findings()
+    convert_set(
+        str(tmp_path / "in.jsonl"), "generate-content", tmp_path / "out.jsonl", findings,
+        media_to="gs://rows/m", project="p",
+    )  # fmt: skip
+    assert not findings.counts
+    assert [blob.content_type for blob in bucket.list_blobs(prefix="m/")] == ["image/jpeg"]
+
+
+TOLD = {".jpg": "image/jpeg", ".a.gif": "image/gif", ".GIF?a=b": "image/gif", ".mp3": "audio/mpeg"}
+
+
+@given(st.text("agif/", max_size=9), st.sampled_from([*TOLD, "", "/tiff", "/jpg", ".b/png", ".v2"]))
+def test_only_what_follows_a_dot_tells_a_type(name: str, ending: str) -> None:
+    assert media.mime_of_name(f"gs://b.png/{name}{ending}") == TOLD.get(ending, "")
+    expected = TOLD.get(ending, "image/jpeg")
+    assert media.mime_of_uri(f"gs://b.png/{name}{ending}") == expected
+
+
+@given(st.binary(max_size=12))
+def test_a_text_is_no_picture(rest: bytes) -> None:
+    text = b"BMW builds" + rest
+    assert not media.unlike(text, "text/plain")
+    assert media.recognise(b"BM\x9a\x00\x00\x00\0\0\0\0" + rest) == "image/bmp"
 
 
 STORED: list[tuple[str, str, bytes, bool]] = [
@@ -119,12 +149,31 @@ def test_the_content_type_of_objects_is_compared(
 def test_a_declared_type_is_compared_with_the_content_type(tmp_path: Path, buckets: Any) -> None:
     for name, stored in (("a", "image/png"), ("b", "image/jpeg"), ("c", "application/pdf")):
         buckets("rows")[0].blob(name).upload_from_string(DOT, content_type=stored)
-    named = [("image/jpeg", "a"), ("image/jpeg", "b"), ("image/png", "c"), ("text/plain", "c")]
+    buckets("rows")[0].blob("d.jpg").upload_from_string(DOT, content_type="binary/octet-stream")
+    buckets("rows")[0].blob("e.png").upload_from_string(b"\xff\xd8\xff", content_type="image/png")
+    named = [
+        ("image/jpeg", "a"), ("image/png", "a"), ("image/jpeg", "b"), ("image/png", "c"),
+        ("text/plain", "c"), ("image/png", "d.jpg"), ("image/jpeg", "e.png"),
+    ]  # fmt: skip
     rows = [
         content(i, parts=[file(mime, f"gs://rows/{name}")]) for i, (mime, name) in enumerate(named)
     ]
     findings = check(
-        tmp_path, [*rows, *CONTENTS[4:]], model=GEMINI, check_objects=True, project="p"
+        tmp_path, [*rows, *CONTENTS[7:]], model=GEMINI, check_objects=True, project="p"
     )
-    # The picture that is stored as a PDF file is known by its bytes.
-    assert [(f.code, f.line) for f in findings.kept] == [("media-mismatch", 1)]
+    told = [(f.code, f.line) for f in findings.kept]
+    # The picture stored as a PDF file is known by its bytes, as is one under a wrong name;
+    # one that is declared as two things is looked at for each.
+    assert told == [("media-mismatch", line) for line in (1, 5)]
+
+
+@pytest.mark.parametrize("stored", ["image/jpg", "image/pjpeg", "Image/X-PNG; a=b"])
+def test_another_name_of_the_right_type_costs_no_download(
+    tmp_path: Path, buckets: Any, stored: str
+) -> None:
+    name = "a.png" if "PNG" in stored else "a.jpg"
+    buckets("rows")[0].blob(name).upload_from_string(b"picture", content_type=stored)
+    rows = [image(i, f"gs://rows/{name}") for i in range(120)]
+    with patch("google.cloud.storage.Blob.download_as_bytes", side_effect=AssertionError):
+        findings = check(tmp_path, rows, model=SCOUT, check_objects=True, project="p")
+    assert not findings.counts

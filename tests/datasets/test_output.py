@@ -131,10 +131,22 @@ def test_what_a_format_cannot_express_is_told_and_nothing_is_written(tmp_path: P
 
 
 def test_what_is_left_out_is_told(tmp_path: Path) -> None:
-    rows = [text_to_text(1) | {"context": "old", "instruction": "x"}, text_to_text(2)]
+    rows = [text_to_text(i) for i in range(400)]
+    more = [rows[0], *(row | {"context": "old", "x": 1} for row in rows[1:])]
+    more[2]["input_text"] += " indeed" * 9_000  # read by hand, since it may be too long
+    rows[2] = text_to_text(2) | {"input_text": more[2]["input_text"]}
+    for form in ("text-to-text", "prompt-completion"):
+        _, findings = convert(tmp_path, lines(more), form)
+        (finding,) = findings.kept
+        assert (finding.code, finding.severity, finding.line) == ("unknown-key", "warning", 2)
+        assert finding.message == "keys that the service ignores: 'context', 'x'"
+        assert [[*row.values()] for row in written(tmp_path)] == [[*row.values()] for row in rows]
+
+
+def test_the_keys_of_a_row_of_another_format_are_not_called_ignored(tmp_path: Path) -> None:
+    rows = [text_to_text(1), chat(2), {"prompt": "a"}, b"{", [1]]
     _, findings = convert(tmp_path, lines(rows), "text-to-text")
-    assert findings.counts == {"unknown-key": 2}
-    assert written(tmp_path) == [text_to_text(1), text_to_text(2)]
+    assert findings.counts == {"mixed-formats": 2, "bad-json": 1, "not-an-object": 1}
 
 
 @pytest.mark.parametrize("target", ["text-to-text", "prompt-completion"])

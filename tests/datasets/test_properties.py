@@ -210,23 +210,29 @@ def test_what_is_on_disk_is_what_was_given(
         assert set(spill.repeated()) == {key for key in keys if keys.count(key) > 1}
 
 
-@given(st.lists(st.text("ab/\xdf", min_size=1, max_size=4), max_size=60), st.integers(1, 9))
-def test_addresses_come_once_and_in_the_order_of_listings(names: list[str], few: int) -> None:
-    uris = [f"gs://bucket/{name}" for name in names]
-    first: dict[str, int] = {}
+@given(
+    st.lists(
+        st.tuples(st.text("ab/\xdf", min_size=1, max_size=4), st.sampled_from("xy")), max_size=60
+    ),
+    st.integers(1, 9),
+)
+def test_addresses_come_once_a_type_in_the_order_of_listings(
+    names: list[tuple[str, str]], few: int
+) -> None:
+    named = [(f"gs://bucket/{name}", mime) for name, mime in names]
+    first: dict[tuple[str, str], int] = {}
     with patch("sft_components.datasets.spill._ADDRESSES", few):
         addresses = Addresses()
-        for line, uri in enumerate(uris):
-            addresses.add(uri, line, uri[-1])
-            first.setdefault(uri, line)
+        for line, (uri, mime) in enumerate(named):
+            addresses.add(uri, line, mime)
+            first.setdefault((uri, mime), line)
         found = list(addresses.ordered())
-    assert {uri: line for _, uri, line, _ in found} == first
-    assert all(mime == uri[-1] for _, uri, _, mime in found)
+    assert {(uri, mime): line for _, uri, line, mime in found} == first
     assert len(found) == len(first)
     assert [(folder.encode(), uri.encode()) for folder, uri, *_ in found] == sorted(
-        (uri[: uri.rindex("/") + 1].encode(), uri.encode()) for uri in first
+        (uri[: uri.rindex("/") + 1].encode(), uri.encode()) for uri, _ in first
     )
-    assert bool(addresses) == bool(uris)
+    assert bool(addresses) == bool(named)
 
 
 def spelled(row: Any, marks: tuple[str, str], twice: int) -> tuple[str, int]:

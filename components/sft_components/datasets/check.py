@@ -3,6 +3,7 @@
 A row that either refuses is read again by hand (`walk`), which tells what is wrong and where.
 """
 
+import contextlib
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Sequence
@@ -37,6 +38,7 @@ _LOW = int(sys.byteorder == "big")
 _WORD = (1 << 64) - 1
 _SHAPES = 1_000
 """Orders of roles that are remembered as good or bad."""
+_keys = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -82,6 +84,8 @@ class Checker:
         self._safe = options.lengths.safe_bytes or MAX_ROW_BYTES
         self._repeats = Repeats(options.format)
         self._good_shapes: dict[tuple[str, ...], bool] = {}
+        self._ignored: dict[str, int] = {}
+        """Keys of the first rows of text-to-text, and the line where each stands first."""
 
     def batch(self, lines: list[bytes]) -> Sequence[Row]:
         """Check the next lines.
@@ -90,6 +94,8 @@ class Checker:
             The fit row of each line in order, None for the others; nothing without `keep_rows`.
         """
         rows: list[Any]
+        if self._options.format == "text-to-text" and self.statistics.lines < self._options.sample:
+            self._note_ignored(lines[: self._options.sample - self.statistics.lines])
         sizes = list(map(len, lines))
         try:
             fast = rows = list(map(self._decode, lines))
@@ -147,6 +153,21 @@ class Checker:
         pairs[_LOW::2] = array("I", map(crc32c, lines))
         pairs[1 - _LOW :: 2] = array("I", sizes)
         self.statistics.keys.frombytes(pairs.tobytes())
+
+    def _note_ignored(self, lines: list[bytes]) -> None:
+        for number, line in enumerate(lines, self.statistics.lines + 1):
+            with contextlib.suppress(*_REFUSED):
+                keys = _keys(line)
+                if "input_text" in keys:
+                    self._ignored = dict.fromkeys(keys, number) | self._ignored
+
+    def tell_ignored(self) -> None:
+        """Report, once for all of them, the keys of the first rows that the service ignores."""
+        keys = [key for key in self._ignored if key not in ("input_text", "output_text")]
+        if keys:
+            names = ", ".join(map(repr, keys[:5])) + ", …" * (len(keys) > 5)
+            message = f"keys that the service ignores: {names}"
+            self._tell(Problem("unknown-key", message, "$"), self._ignored[keys[0]])
 
     def _too_long(self, row: Any) -> bool:
         return self._options.lengths.exceeded(from_fast(row), self._options.format) is not None
@@ -295,7 +316,7 @@ class Checker:
                 if part.uri:
                     # The type of a messages row's image is told by its name alone, or assumed.
                     known = self._options.format != "messages" or mime_of_name(part.uri)
-                    statistics.uris.setdefault(part.uri, (number, part.mime if known else ""))
+                    statistics.uris.setdefault((part.uri, part.mime if known else ""), number)
         statistics.note_size(size, number)
         if len(statistics.sample) < self._options.sample:
             statistics.note_sample(row)

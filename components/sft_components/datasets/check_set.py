@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import json
 import multiprocessing
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from sft_components.datasets.check import Checker, Options, Row
 from sft_components.datasets.copies import report_duplicates
 from sft_components.datasets.findings import Finding, Findings, whole_finding
 from sft_components.datasets.rows import detect
-from sft_components.datasets.source import Source, read_lines
+from sft_components.datasets.source import BATCH_BYTES, Source, read_lines
 from sft_components.datasets.spill import spilling
 from sft_components.datasets.statistics import Kept, Statistics
 from sft_components.errors import UserError
@@ -155,17 +156,21 @@ class _Piece:
             progress(statistics.bytes - before[1])
             if failed and self._fail_fast:
                 break
+        checker.tell_ignored()
         return statistics
 
 
 def _not_rows(batch: list[bytes]) -> str:
-    """What the file begins as, with the cure, if as an array or as an object over several lines."""
+    """What the file begins as, if as an array or as an object over several lines."""
     first, second = ([s for line in batch[:50] if (s := line.strip())] + [b"", b""])[:2]
     if first[:1] == b"[" and first[1:].lstrip()[:1] in (b"", b"{"):
-        return "an array, of which `jq -c '.[]' FILE` makes rows"
-    if first == b"{" and second[:1] == b'"':
-        return "objects over several lines, of which `jq -c . FILE` makes rows"
-    return ""
+        return "the file is an array"
+    several = first == b"{" and second[:1] == b'"'  # of which this may be a part
+    if first[:1] == b"{" and len(first) < BATCH_BYTES and not several:
+        text = b"".join(batch).decode("utf-8", "replace").lstrip()
+        with contextlib.suppress(ValueError, RecursionError):
+            several = "\n" in text[: json.JSONDecoder().raw_decode(text)[1]]
+    return "the file has objects over several lines" if several else ""
 
 
 # Several processes. They are forked, so that hashes of texts are the same in all of them.

@@ -125,7 +125,7 @@ class LocalMedia:
             if not blob.exists():
                 blob.upload_from_filename(
                     file,
-                    content_type=mime_of_name(file.name) or recognise(head) or None,
+                    content_type=recognise(head) or mime_of_name(file.name) or None,
                     checksum="crc32c",
                     if_generation_match=0,
                 )

@@ -28,11 +28,14 @@ _BY_EXTENSION = {
     "ico": "image/x-icon", "jp2": "image/jp2", "jxl": "image/jxl", "psd": "image/x-psd",
 }  # fmt: skip
 
+SYNONYMS = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
+"""Content types that are written for others."""
+
 
 def mime_of_name(uri: str) -> str:
     """The media type that the ending of an address tells; empty when it tells none."""
-    name = uri.rpartition("/")[2].partition("?")[0]
-    return _BY_EXTENSION.get(name.rpartition(".")[2].lower(), "")
+    _, dot, ending = uri.rpartition("/")[2].partition("?")[0].rpartition(".")
+    return _BY_EXTENSION.get(ending.lower(), "") if dot else ""
 
 
 def mime_of_uri(uri: str) -> str:
@@ -66,10 +69,12 @@ def recognise(head: bytes) -> str:
         return "image/png"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
+    if head[:2] == b"BM" and head[6:10] == bytes(4):  # as no text goes on
+        return "image/bmp"
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         return "audio/wav"
     for magic, mime in (
-        (b"GIF8", "image/gif"), (b"BM", "image/bmp"), (b"%PDF", "application/pdf"),
+        (b"GIF8", "image/gif"), (b"%PDF", "application/pdf"),
         (b"fLaC", "audio/flac"), (b"OggS", "audio/ogg"), (b"ID3", "audio/mpeg"),
     ):  # fmt: skip
         if head.startswith(magic):

@@ -7,7 +7,14 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any
 
-from sft_components.datasets.media import IMAGES, contradicts, recognise, unlike
+from sft_components.datasets.media import (
+    IMAGES,
+    SYNONYMS,
+    contradicts,
+    mime_of_name,
+    recognise,
+    unlike,
+)
 from sft_components.datasets.source import Source
 from sft_components.datasets.spill import Addresses
 
@@ -20,7 +27,7 @@ _MANY = 1_000
 _SPARSE = 50
 """Objects listed for each one looked for, after which the others are asked for one by one."""
 
-_Named = dict[str, tuple[int, str]]
+_Named = dict[str, list[tuple[int, str]]]
 _Found = list[tuple[int, str, str]]
 
 
@@ -40,9 +47,10 @@ def faults(uris: Addresses, project: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _groups(uris: Addresses) -> Iterator[tuple[str, _Named]]:
-    """Folders with objects in them, by name, and the lines that name these first, and as what."""
+    """Folders with objects in them: what each is named as, and the first line that does so."""
     for folder, entries in groupby(uris.ordered(), itemgetter(0)):
-        while some := dict(islice(((e[1], e[2:]) for e in entries), _MANY)):
+        objects = groupby(entries, itemgetter(1))
+        while some := {uri: [e[2:] for e in same] for uri, same in islice(objects, _MANY)}:
             yield folder, some
 
 
@@ -60,9 +68,10 @@ def _faults_in(client: Any, folder: str, named: _Named) -> _Found:
     found: _Found = []
 
     def look(blob: Any) -> None:
-        line, mime = named[left.pop(blob.name)]
-        if why := _other_type(blob, mime):
-            found.append((line, "media-mismatch", f"gs://{bucket_name}/{blob.name} {why}"))
+        uri = left.pop(blob.name)
+        for line, mime in named[uri]:
+            if why := _other_type(blob, mime):
+                found.append((line, "media-mismatch", f"{uri} {why}"))
 
     try:
         listed = None
@@ -83,24 +92,25 @@ def _faults_in(client: Any, folder: str, named: _Named) -> _Found:
                     look(blob)
     except REFUSALS as error:
         fault = storage_fault(error, bucket_name, role="roles/storage.objectViewer")
-        return [(line, "missing-object", f"{uri}: {fault}") for uri, (line, _) in named.items()]
-    gone = [(named[uri][0], "missing-object", f"{uri} does not exist") for uri in left.values()]
+        return [(min(by)[0], "missing-object", f"{uri}: {fault}") for uri, by in named.items()]
+    gone = [(min(named[u])[0], "missing-object", f"{u} does not exist") for u in left.values()]
     return sorted(found + gone)
 
 
 def _other_type(blob: Any, mime: str) -> str:
     """What is wrong with the type of an object that is named as `mime` (empty: any image)."""
-    # Other content types say little: they are the defaults of programs that upload.
     told = (blob.content_type or "").partition(";")[0].strip().lower()
+    told = SYNONYMS.get(told, told)
+    # Other content types say little: they are the defaults of programs that upload.
     if not told.startswith(("image/", "audio/", "video/", "application/pdf")):
-        return ""
-    if not (contradicts(told, mime) if mime else told not in IMAGES):
+        told = mime_of_name(blob.name)
+    if not told or not (contradicts(told, mime) if mime else told not in IMAGES):
         return ""
     head = blob.download_as_bytes(start=0, end=15) if blob.size else b""
     # People give wrong content types too, which harm nothing where the bytes are right.
     if not (unlike(head, mime) if mime else recognise(head) not in IMAGES):
         return ""
-    return f"has the content type {told}, and its bytes are not {mime or 'JPEG, PNG or WEBP'}"
+    return f"is {told} by content type or name, its bytes are not {mime or 'JPEG, PNG or WEBP'}"
 
 
 def other_buckets(buckets: Iterable[str], sources: Sequence[Source]) -> Iterator[tuple[str, str]]:

@@ -33,7 +33,7 @@ class PromptCompletionRow(Struct, gc=False, forbid_unknown_fields=True):
     completion: Text
 
 
-class TextToTextRow(Struct, gc=False, forbid_unknown_fields=True):
+class TextToTextRow(Struct, gc=False):  # the service ignores other keys
     input_text: Text
     output_text: Text
 

@@ -196,8 +196,8 @@ RULES: dict[str, Rule] = _table(
     (
         "media-mismatch",
         "error",
-        "The bytes, the name's ending or the object's content type contradict the media type.",
-        "Declare the type that the bytes have, and let the name end as that type does.",
+        "The bytes are not of the media type that is declared, or else told by the name.",
+        "Declare the type that the bytes have, or let the name end as that type does.",
         _OPEN,
     ),
     (

@@ -121,12 +121,12 @@ class Spill:
 
 
 class Addresses:
-    """gs:// addresses, each once, with the first line that names it and its media type."""
+    """gs:// addresses, each once a media type, with the first line that names it so."""
 
     def __init__(self) -> None:
         self.buckets: set[str] = set()
         """The first buckets that addresses are in."""
-        self._few: dict[str, tuple[int, str]] = {}
+        self._few: dict[tuple[str, str], int] = {}
         self._database: sqlite3.Connection | None = None
 
     def __bool__(self) -> bool:
@@ -134,7 +134,7 @@ class Addresses:
 
     def add(self, uri: str, line: int, mime: str = "") -> None:
         """Note an address; lines come in order."""
-        self._few.setdefault(uri, (line, mime))
+        self._few.setdefault((uri, mime), line)
         if len(self.buckets) < _BUCKETS:
             self.buckets.add(uri[5:].partition("/")[0])
         if len(self._few) >= _ADDRESSES:
@@ -143,7 +143,7 @@ class Addresses:
     def ordered(self) -> Iterator[tuple[str, str, int, str]]:
         """Folder (with the slash at its end), address, line, type; by folder and address."""
         if self._database is None:
-            yield from sorted((*_split(uri), *named) for uri, named in self._few.items())
+            yield from sorted(self._rows())
             return
         self._store()
         with spilling():
@@ -160,16 +160,15 @@ class Addresses:
                 self._database.execute("PRAGMA journal_mode = OFF")
                 self._database.execute(
                     "CREATE TABLE uris (folder TEXT, uri TEXT, line INTEGER, mime TEXT, "
-                    "PRIMARY KEY (folder, uri)) WITHOUT ROWID"
+                    "PRIMARY KEY (folder, uri, mime)) WITHOUT ROWID"
                 )
             self._database.execute("BEGIN")
             self._database.executemany(
-                "INSERT OR IGNORE INTO uris VALUES (?, ?, ?, ?)",
-                ((*_split(uri), *named) for uri, named in self._few.items()),
+                "INSERT OR IGNORE INTO uris VALUES (?, ?, ?, ?)", self._rows()
             )
             self._database.execute("COMMIT")
         self._few = {}
 
-
-def _split(uri: str) -> tuple[str, str]:
-    return uri[: uri.rindex("/") + 1], uri
+    def _rows(self) -> Iterator[tuple[str, str, int, str]]:
+        for (uri, mime), line in self._few.items():
+            yield uri[: uri.rindex("/") + 1], uri, line, mime

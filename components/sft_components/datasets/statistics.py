@@ -5,7 +5,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from sft_components.datasets.rows import Conversation, Media, Turn
 from sft_components.datasets.spill import Addresses, Spill
@@ -13,6 +13,8 @@ from sft_components.datasets.spill import Addresses, Spill
 SAMPLE = 1_000
 """Rows at the beginning of a file on which advice and languages are based."""
 _SAMPLE_TURNS = 20
+"""Turns, and parts of each, that are kept: the first ones and the last."""
+_T = TypeVar("_T")
 SAMPLE_CHARS = 1_000
 """Characters kept of the start and of the end of a text in the sample."""
 LONGEST = 5
@@ -68,8 +70,8 @@ class Statistics:
     """Checksum and size in one number of each line with a fit row."""
     contents: "array[int]" = field(default_factory=lambda: array("Q"))
     """Hash of the texts and line of each row, one after the other."""
-    uris: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Cloud Storage objects that rows refer to -> line and media type; empty: any image."""
+    uris: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Cloud Storage objects that rows refer to and media type (empty: any image) -> first line."""
 
     def add(self, other: "Statistics") -> None:
         """Append the statistics of the part of the file that follows."""
@@ -101,26 +103,29 @@ class Statistics:
 
     def note_sample(self, row: Conversation) -> None:
         """Keep what advice and languages need of a row."""
-        turns = row.turns
-        if len(turns) > _SAMPLE_TURNS:
-            turns = (*turns[:-1][: _SAMPLE_TURNS - 1], turns[-1])
-        self.sample.append(
-            Conversation(
-                tuple(Turn(turn.role, _short(turn.parts)) for turn in turns), _short(row.system)
-            )
-        )
+        turns = tuple(Turn(turn.role, _short(turn.parts)) for turn in _some(row.turns))
+        self.sample.append(Conversation(turns, _short(row.system)))
+
+
+def _some(items: tuple[_T, ...]) -> tuple[_T, ...]:
+    return items if len(items) <= _SAMPLE_TURNS else (*items[: _SAMPLE_TURNS - 1], items[-1])
 
 
 def _short(parts: tuple[str | Media, ...]) -> tuple[str | Media, ...]:
     short: list[str | Media] = []
-    for part in parts[:_SAMPLE_TURNS]:
+    for part in _some(parts):
         if not isinstance(part, str):
             short.append(Media(part.mime))
-        elif len(part) > 2 * SAMPLE_CHARS:
-            short.append(f"{part[:SAMPLE_CHARS]} … {part[-SAMPLE_CHARS:]}")
         else:
-            short.append(part)
+            short.append(shortened(part))
     return tuple(short)
+
+
+def shortened(text: str) -> str:
+    """Both ends of a text that is longer than they are together."""
+    if len(text) <= 2 * SAMPLE_CHARS:
+        return text
+    return f"{text[:SAMPLE_CHARS]} … {text[-SAMPLE_CHARS:]}"
 
 
 class Kept:
@@ -149,7 +154,7 @@ class Kept:
             self.contents.extend(contents)
             statistics.contents = array("Q")
         if statistics.uris:
-            for uri, (line, mime) in statistics.uris.items():
+            for (uri, mime), line in statistics.uris.items():
                 self.uris.add(uri, line + before, mime)
             statistics.uris = {}
 

@@ -107,7 +107,8 @@ class _Reader:
                 if form == "prompt-completion"
                 else ("input_text", "output_text")
             )
-            self._keys(row, "$", (first, second))
+            # What the service ignores in rows of text-to-text is told once a file.
+            self._keys(row, "$", (first, second), *row if form == "text-to-text" else ())
             texts = [self._text(row, key, "$") for key in (first, second)]
             if texts[0] is None or texts[1] is None:
                 return None
@@ -269,12 +270,8 @@ class _Reader:
         if not stored and (self._locate is None or "://" in address):
             self._say("bad-uri", "neither gs://bucket/object nor embedded data", path, address)
             return ""
-        named = media.mime_of_name(address)
-        if named and not media.modality(named):
-            self._refuse(named, path, address)
-            return ""
-        if media.contradicts(named, mime):
-            self._say("media-mismatch", f"declared {mime}, by its name {named}", path, address)
+        if not media.modality(mime):  # told by the name, where a row declares none
+            self._refuse(mime, path, address)
             return ""
         if stored or self._locate is None:
             return address

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from sft_components.catalog import load_catalog
 from sft_local.control import ACCOMPANYING, POINTING, LocalVertex
 from sft_pipelines.cli import places
 from sft_pipelines.cli.app import app
@@ -105,3 +106,12 @@ def test_runs_are_of_one_region(group: str) -> None:
     result, said = told(group, "list", "--location", "all")
     assert result.exit_code == 2
     assert "name one region" in said
+
+
+def test_all_is_wherever_something_may_cost_money(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "reach", lambda place: place)
+    monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", "https://vertex.test")
+    found = {place.location for place in places.connections("p", ["all"])}
+    catalog = load_catalog()
+    assert found > {name for name, location in catalog.locations.items() if location.deployment}
+    assert found > {"global", "us", "eu"}

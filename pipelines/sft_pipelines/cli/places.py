@@ -134,13 +134,13 @@ def connections(project: str, locations: list[str]) -> "list[Connection]":
     Args:
         project: As given; empty: `GOOGLE_CLOUD_PROJECT`, else gcloud's.
         locations: As given; empty: `GOOGLE_CLOUD_LOCATION`, else gcloud's, else us-central1. `all`
-            stands for every location where a model of the catalogue can be tuned.
+            stands for every location where a model of the catalogue is tuned or served.
 
     Raises:
         UserError: No project is known, or nothing answers at an address on this machine.
     """
     from sft_components.catalog import load_catalog
-    from sft_components.vertex.connection import Connection
+    from sft_components.vertex.connection import MULTI_REGIONS, Connection
 
     point_at_local(project)
     found = project or default_project()
@@ -148,7 +148,9 @@ def connections(project: str, locations: list[str]) -> "list[Connection]":
         raise UserError("No project is named: give --project, or set GOOGLE_CLOUD_PROJECT.")
     named = [name for given in locations for name in given.split(",") if name]
     if ALL in named:
-        named = [region for m in load_catalog().models.values() for region in m.regions]
+        catalog = load_catalog()
+        named = [region for model in catalog.models.values() for region in model.regions]
+        named += [*catalog.locations, *MULTI_REGIONS]
     named = named or [default_region() or DEFAULT_LOCATION]
     places = [Connection(found, location) for location in dict.fromkeys(named)]
     reach(places[0])

@@ -154,8 +154,9 @@ def validate_dataset(
         format=training.format,
         statistics=statistics,
     )
+    whence = " (split off the training set)" if splits and result.validation_rows else ""
     log(
-        f"{result.training_rows:,} training, {result.validation_rows:,} validation and "
+        f"{result.training_rows:,} training, {result.validation_rows:,} validation{whence} and "
         f"{result.evaluation_rows:,} evaluation rows; an estimated "
         f"{result.training_tokens:,} tokens an epoch"
     )

@@ -58,6 +58,8 @@ LLAMA = "meta/llama3_1@llama-3.1-8b-instruct"
         ("gemini_2.5_flash", "gemini-2.5-flash", "punctuation"),
         ("Gemini-2.5-Flash", "gemini-2.5-flash", "lower case"),
         ("gemini-1.5-pro", "gemini-1.5-pro-002", "version is missing"),
+        ("gemini-2.5-flas", "gemini-2.5-flash", "Did you mean"),
+        ("meta/llama-3.1-8b-instru", LLAMA, "Did you mean"),
         ("gemini-2.5-flahs", "gemini-2.5-flash", "Did you mean"),
         ("text-bison", "text-bison@002", "version is missing"),
         ("text-bison-002", "text-bison@002", "punctuation"),

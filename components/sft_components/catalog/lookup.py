@@ -99,7 +99,9 @@ class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return f"It has no @version: write {key!r}."
         if "@" in wanted and (versions := self._starting_with(stem)):
             return f"There is no such @version: the catalogue holds {', '.join(versions)}."
-        if stem and (versions := self._starting_with(stem)):
+        # What breaks off in the middle of a word is misspelt.
+        whole = "[^a-z0-9]*".join(stem) + r"(?!(?<=[a-z])[a-z]|(?<=\d)\d)"
+        if stem and (versions := [k for k in self._starting_with(stem) if re.search(whole, k)]):
             if _is_bare(wanted, versions[0]):
                 return _in_full(versions)
             return f"Its version is missing: write {_one_of(versions)}."

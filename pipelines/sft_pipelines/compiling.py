@@ -1,5 +1,6 @@
 """Compile components and pipelines to YAML that is the same whenever and wherever it is made."""
 
+import difflib
 import importlib
 import json
 import os
@@ -99,7 +100,9 @@ def find_template(name: str) -> Path:
     known = template_names()
     if name in known:
         return _compiled_folder() / "pipelines" / f"{name}.yaml"
-    raise UserError(f"Unknown template {name!r}; there are {', '.join(known)}, or give a file.")
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), known, 1)
+    advice = f"Did you mean {near[0]}? There" if near else "There"
+    raise UserError(f"Unknown template {name!r}. {advice} are {', '.join(known)}, or give a file.")
 
 
 def template_names() -> list[str]:

@@ -147,6 +147,15 @@ def test_doctor_without_a_project_looks_at_the_rest(
     assert "--project" in lines["project"]["cure"]
     assert lines["credentials"]["status"] == "not ok"
     assert any(line["status"] == "ok" for line in lines.values())
+    shown = CliRunner().invoke(app, ["doctor"]).stdout.splitlines()
+    assert [at for at, line in enumerate(shown) if " kfp 2" in line] == [len(shown) - 2]
+    assert shown[-2].startswith("    ok  packages: ")
+
+
+def test_a_misspelt_template_gets_its_name() -> None:
+    told = CliRunner().invoke(app, ["run", "tune_lama_model", *PLACE, *RUN])
+    assert told.exit_code == 2
+    assert "Unknown template 'tune_lama_model'. Did you mean tune-llama-model?" in told.stderr
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,13 @@ def test_a_region_is_a_location(group: str, name: str) -> None:
     assert result.exit_code == 0, said
 
 
+def test_an_empty_list_is_said() -> None:
+    result, _ = told("runs", "list", "--region", "asia-east1")
+    assert result.stdout.startswith("No runs. Those of `run --local` are not listed")
+    result, _ = told("schedule", "list", "--region", "asia-east1")
+    assert result.stdout == "No schedules.\n"
+
+
 @pytest.mark.parametrize("group", ["runs", "schedule"])
 def test_runs_are_of_one_region(group: str) -> None:
     result, said = told(group, "list", "--location", "all")

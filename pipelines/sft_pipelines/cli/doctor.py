@@ -8,6 +8,7 @@ from sft_pipelines.cli.completing import model_names
 
 if TYPE_CHECKING:
     from sft_pipelines.doctor.examination import Wanted
+    from sft_pipelines.doctor.lines import Line
 
 MARKS = {"ok": ("ok", "green"), "not ok": ("not ok", "red"), "could not be asked": ("?", "yellow")}
 
@@ -80,7 +81,7 @@ def doctor(
         out.print(_looks_at(wanted, found), markup=False, soft_wrap=True)
     for line in examine(wanted):
         lines.append(line)
-        if not as_json:
+        if not as_json and not _is_sound_package(line):
             mark, colour = MARKS[line.status]
             out.print(f"[{colour}]{mark:>6}[/]", end="  ")
             out.print(f"{line.name}: {line.detail}", markup=False)
@@ -91,9 +92,19 @@ def doctor(
     wrong = sum(line.status == "not ok" for line in lines)
     unasked = sum(line.status == "could not be asked" for line in lines)
     if not as_json:
+        packages = [
+            f"{x.name.removeprefix('package ')} {x.detail}" for x in lines if _is_sound_package(x)
+        ]
+        if packages:
+            out.print(f"[green]    ok[/]  packages: {', '.join(packages)}", soft_wrap=True)
         out.print(f"{wrong} not ok, {unasked} could not be asked, of {len(lines)}.")
     if wrong:
         raise typer.Exit(1)
+
+
+def _is_sound_package(line: "Line") -> bool:
+    """Whether it needs no line of its own."""
+    return line.name.startswith("package ") and line.status == "ok"
 
 
 def _looks_at(wanted: "Wanted", found: bool) -> str:

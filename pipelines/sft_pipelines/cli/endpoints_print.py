@@ -2,20 +2,17 @@
 
 from collections.abc import Iterator
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from sft_pipelines.cli.jobs_print import local_time, print_facts, print_rows, took
-from sft_pipelines.cli.output import console
+from sft_pipelines.cli.output import console, print_table
 from sft_pipelines.endpoints.records import Deployed, Endpoint
 
 NOTE = (
     "On-demand prices of us-central1, the fewest replicas; models that were undeployed before, and "
     "what Gemini takes for its tokens, are not in it."
 )
-
-
+FIGURES = ("Replicas", "Traffic", "Age", "$/h", "$ so far")
 HERE = "On this machine it costs nothing: these are the prices of what was asked for."
 
 
@@ -27,36 +24,31 @@ def print_list(endpoints: list[Endpoint], *, several: bool, here: bool = False) 
         several: With their locations.
         here: They are of a local Vertex AI.
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Id", no_wrap=True)
-    table.add_column("Name", overflow="fold")
-    table.add_column("Machine", overflow="fold")
-    for title in ("Replicas", "Traffic", "Age", "$/h", "$ so far"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("Until", no_wrap=True)
-    if several:
-        table.add_column("Location", no_wrap=True)
+    rows = []
     for endpoint in endpoints:
         for number, deployed in enumerate(endpoint.deployed or [None]):
             head = not number
-            cells: list[str | Text] = [
-                endpoint.id if head else "",
-                Text(endpoint.display_name if head else ""),
-                *_serving(deployed),
-                took(endpoint.seconds) if head else "",
-                _usd(deployed.usd_per_hour if deployed else 0.0),
-                _usd(deployed.usd_so_far if deployed else 0.0),
-                _until(endpoint) if head else "",
-            ]
-            table.add_row(*cells, *([endpoint.location] if several and head else []))
+            rows.append(
+                [
+                    endpoint.id if head else "",
+                    endpoint.display_name if head else "",
+                    *_serving(deployed),
+                    took(endpoint.seconds) if head else "",
+                    _usd(deployed.usd_per_hour if deployed else 0.0),
+                    _usd(deployed.usd_so_far if deployed else 0.0),
+                    _until(endpoint) if head else "",
+                    *([endpoint.location if head else ""] if several else []),
+                ]
+            )
     out = console()
-    if endpoints:
-        out.print(table)
-        out.print(_total([found for endpoint in endpoints for found in endpoint.deployed]))
-        if here:
-            out.print(HERE)
-    else:
+    if not endpoints:
         out.print("No endpoints.")
+        return
+    headings = ["Id", "Name", "Machine", *FIGURES, "Until", *(["Location"] if several else [])]
+    print_table(headings, rows, right=FIGURES)
+    out.print(_total([found for endpoint in endpoints for found in endpoint.deployed]))
+    if here:
+        out.print(HERE)
 
 
 def _total(deployed: list[Deployed]) -> str:

@@ -6,7 +6,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from sft_pipelines.cli.rehearsal.screen import MARKS, STYLES
+from sft_pipelines.cli.rehearsal.screen import MARKS, STYLES, grid
 from sft_pipelines.following import Snapshot, Task
 
 
@@ -64,12 +64,9 @@ class JobScreen:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _table(self) -> Table:
-        table = Table.grid(padding=(0, 1))
-        table.add_column(width=1)
-        table.add_column(no_wrap=True)
-        table.add_column(justify="right", no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        for task in self._snapshot.tasks if self._snapshot else []:
+        tasks = self._snapshot.tasks if self._snapshot else []
+        table = grid(self.console, (_indented(task) for task in tasks))
+        for task in tasks:
             table.add_row(*self._row(task), style=STYLES.get(task.state, "dim"))
         return table
 
@@ -77,10 +74,14 @@ class JobScreen:
         seconds = task.seconds()
         return (
             self._spinner if task.state == "running" else Text(MARKS.get(task.state, "✘")),
-            Text("  " * task.depth + task.name),
+            Text(_indented(task)),
             Text(_spoken(seconds) if seconds else ""),
             Text(task.error.strip().splitlines()[-1] if task.error.strip() else "", style="dim"),
         )
+
+
+def _indented(task: Task) -> str:
+    return "  " * task.depth + task.name
 
 
 def _spoken(seconds: float) -> str:

@@ -113,22 +113,16 @@ def wait(
 
 
 def _print_curves(curves: dict[str, list[tuple[int, float]]]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    from sft_pipelines.cli.output import console
+    from sft_pipelines.cli.output import print_table
     from sft_pipelines.jobs.curves import sparkline
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Metric", no_wrap=True)
-    for heading in ("Step", "Last", "Lowest", "Highest"):
-        table.add_column(heading, justify="right")
-    table.add_column("Course", no_wrap=True)
+    rows = []
     for one, curve in curves.items():
         values = [value for _, value in curve]
         numbers = (f"{v:.4g}" for v in (values[-1], min(values), max(values)))
-        table.add_row(one, f"{curve[-1][0]:,}", *numbers, sparkline(values))
-    console().print(table)
+        rows.append((one, f"{curve[-1][0]:,}", *numbers, sparkline(values)))
+    figures = ("Step", "Last", "Lowest", "Highest")
+    print_table(("Metric", *figures, "Course"), rows, right=figures)
 
 
 def _warn(message: str) -> None:

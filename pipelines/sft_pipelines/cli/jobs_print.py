@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from sft_components.vertex.failures import explain
-from sft_pipelines.cli.output import console
+from sft_pipelines.cli.output import console, print_table
 from sft_pipelines.jobs import details
 from sft_pipelines.jobs.records import Job, moment
 
@@ -17,30 +16,23 @@ STYLES = {"succeeded": "green", "failed": "bold red", "running": "cyan", "expire
 
 def print_list(jobs: list[Job], *, several: bool) -> None:
     """A table of jobs; `several`: with their locations."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Id", no_wrap=True)
-    table.add_column("Name", overflow="fold")
-    table.add_column("Model", overflow="fold")
-    table.add_column("State", no_wrap=True)
-    table.add_column("Created", no_wrap=True)
-    table.add_column("Took", justify="right", no_wrap=True)
-    if several:
-        table.add_column("Location", no_wrap=True)
-    for job in jobs:
-        cells: list[str | Text] = [
+    if not jobs:
+        console().print("No jobs.")
+        return
+    rows: list[list[str | Text]] = [
+        [
             job.id,
-            Text(job.display_name),
-            Text(job.model or job.family),
+            job.display_name,
+            job.model or job.family,
             Text(job.state, style=STYLES.get(job.state, "")),
             local_time(job.created),
             took(job.seconds),
+            *([job.location] if several else []),
         ]
-        table.add_row(*cells, *([job.location] if several else []))
-    out = console()
-    if jobs:
-        out.print(table)
-    else:
-        out.print("No jobs.")
+        for job in jobs
+    ]
+    headings = ["Id", "Name", "Model", "State", "Created", "Took"]
+    print_table([*headings, *(["Location"] if several else [])], rows, right=("Took",))
 
 
 def print_job(job: Job, *, in_console: bool) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from sft_components.errors import UserError
 from sft_pipelines.cli.completing import model_names
-from sft_pipelines.cli.output import console, print_json, wrong_use
+from sft_pipelines.cli.output import console, print_json, print_table, wrong_use
 
 if TYPE_CHECKING:
     from sft_components.catalog import Catalog, ModelSpec, Serving
@@ -95,18 +95,8 @@ def _served_on(model: "ModelSpec") -> str:
 
 
 def _print_table(listed: "list[ModelSpec]") -> None:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Name", no_wrap=True)
-    for heading in ("Family", "Status", "Modes"):
-        table.add_column(heading)
-    table.add_column("Max tokens", justify="right")
-    table.add_column("$ per 1M tokens", justify="right")
-    table.add_column("Served on")
-    for model in listed:
-        table.add_row(
+    rows = [
+        (
             model.name,
             model.family,
             model.status,
@@ -115,7 +105,10 @@ def _print_table(listed: "list[ModelSpec]") -> None:
             price(model),
             _served_on(model),
         )
-    console().print(table)
+        for model in listed
+    ]
+    numbers = ("Max tokens", "$ per 1M tokens")
+    print_table(("Name", "Family", "Status", "Modes", *numbers, "Served on"), rows, right=numbers)
 
 
 def _print_one(catalog: "Catalog", model: "ModelSpec") -> None:

@@ -1,7 +1,7 @@
 """How every command prints: JSON, tables, and what was asked for wrongly."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from sft_components.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 
 class NotReachedError(UserError):
@@ -19,6 +20,8 @@ class NotReachedError(UserError):
 
 PIPED_WIDTH = 200
 """Columns where standard output is no terminal, so that no name is cut."""
+UNLIMITED = 100_000
+"""Columns of a table that is measured."""
 
 
 @contextmanager
@@ -39,6 +42,52 @@ def console(*, stderr: bool = False) -> "Console":
 
     width = None if (sys.stderr if stderr else sys.stdout).isatty() else PIPED_WIDTH
     return Console(width=width, highlight=False, stderr=stderr)
+
+
+def print_table(
+    headings: Sequence[str],
+    rows: "Sequence[Sequence[str | Text]]",
+    *,
+    right: Collection[str] = (),
+) -> None:
+    """Print a table whose names can be copied: no cell is cut or folded.
+
+    On a terminal that is too narrow for it each row is a paragraph instead.
+
+    Args:
+        headings: Of the columns.
+        rows: Their cells; in a row that belongs to the one above the first is empty.
+        right: Headings of columns that are set to the right.
+    """
+    from rich import box
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(_text, row))
+    needed = Measurement.get(out, out.options.update(width=UNLIMITED), table).maximum
+    if needed <= out.width or not out.is_terminal:
+        out.width = max(out.width, needed)
+        out.print(table)
+        return
+    widest = max(map(len, headings[1:]))
+    for row in rows:
+        if str(row[0]):
+            out.print(Text("\n").append(str(row[0]), style="bold"), soft_wrap=True)
+        for heading, cell in zip(headings[1:], row[1:], strict=False):
+            if str(cell):
+                out.print(Text(f"  {heading:{widest}}  ").append_text(_text(cell)), soft_wrap=True)
+
+
+def _text(cell: "str | Text") -> "Text":
+    from rich.text import Text
+
+    return Text(cell) if isinstance(cell, str) else cell
 
 
 def counted(number: int, thing: str) -> str:

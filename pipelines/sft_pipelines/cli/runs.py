@@ -7,7 +7,7 @@ import typer
 
 from sft_components.errors import UserError
 from sft_pipelines.cli import job_options as options
-from sft_pipelines.cli.output import console, print_json, wrong_use
+from sft_pipelines.cli.output import print_json, print_table, wrong_use
 from sft_pipelines.cli.places import place
 
 if TYPE_CHECKING:
@@ -29,10 +29,9 @@ def list_runs(
     """List the runs that this command has submitted or scheduled, newest first."""
     from itertools import islice
 
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
+    from sft_pipelines.cli.jobs_print import STYLES, local_time
     from sft_pipelines.following import list_jobs
     from sft_pipelines.submitting import TEMPLATE_LABEL
 
@@ -52,12 +51,19 @@ def list_runs(
     if as_json:
         print_json(found)
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Run", "Template", "State", "Created"):
-        table.add_column(heading, overflow="fold")
-    for run in found:
-        table.add_row(*(Text(run[key]) for key in ("id", "template", "state", "created")))
-    console().print(table)
+    if not found:
+        typer.echo("No runs. Those of `run --local` are not listed: their files are in runs/.")
+        return
+    rows = [
+        (
+            run["id"],
+            run["template"],
+            Text(run["state"].lower(), style=STYLES.get(run["state"].lower(), "")),
+            local_time(run["created"]),
+        )
+        for run in found
+    ]
+    print_table(("Run", "Template", "State", "Created"), rows)
 
 
 @app.command()

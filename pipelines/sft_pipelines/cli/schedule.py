@@ -7,7 +7,7 @@ import typer
 from sft_components.errors import UserError
 from sft_pipelines.cli import job_options as options
 from sft_pipelines.cli.job_options import err
-from sft_pipelines.cli.output import ask, console, print_json, wrong_use
+from sft_pipelines.cli.output import ask, print_json, print_table, wrong_use
 from sft_pipelines.cli.places import place, reach
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def create(
         print_json({**_described(schedule), "created": new})
         return
     typer.echo(f"{'Created' if new else 'Updated'} {schedule.name}")
-    typer.echo(f"{prepared.source.describe()}, {schedule.cron}, next {_moment(schedule)}")
+    typer.echo(f"{prepared.source.describe()}, {schedule.cron}, next {_moment(schedule) or 'none'}")
     typer.echo(console_url(prepared.connection, schedule.name))
 
 
@@ -156,27 +156,30 @@ def list_schedules(
     as_json: options.AsJson = False,
 ) -> None:
     """List the schedules of pipelines in a region."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    from sft_pipelines.cli.jobs_print import local_time
+    from sft_pipelines.scheduling import template_of
 
     found = _schedules(project, region).all()
     if as_json:
         print_json([_described(one) for one in found])
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Name", "State", "Cron", "Next run", "Runs", "Template", "Number"):
-        table.add_column(heading, overflow="fold")
-    for one in found:
-        facts = _described(one)
-        table.add_row(
-            *(
-                Text(str(facts[key]))
-                for key in ("display_name", "state", "cron", "next_run", "runs", "template")
-            ),
-            Text(one.name.rpartition("/")[2]),
+    if not found:
+        typer.echo("No schedules.")
+        return
+    rows = [
+        (
+            one.display_name,
+            one.state.name.lower(),
+            one.cron,
+            local_time(_moment(one)),
+            str(one.started_run_count),
+            template_of(one),
+            one.name.rpartition("/")[2],
         )
-    console().print(table)
+        for one in found
+    ]
+    headings = ("Name", "State", "Cron", "Next run", "Runs", "Template", "Number")
+    print_table(headings, rows, right=("Runs",))
 
 
 @app.command()
@@ -295,4 +298,7 @@ def _described(schedule: "types.Schedule") -> dict[str, Any]:
 
 
 def _moment(schedule: "types.Schedule") -> str:
-    return schedule.next_run_time.isoformat(timespec="minutes") if schedule.next_run_time else ""
+    """When it starts the next run; empty: it starts none as it is."""
+    if schedule.state.name != "ACTIVE" or not schedule.next_run_time:
+        return ""
+    return str(schedule.next_run_time.isoformat(timespec="minutes"))

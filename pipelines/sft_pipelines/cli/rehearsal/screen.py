@@ -1,9 +1,10 @@
 """The state of each step while a template runs: a live table, or plain lines when piped."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
@@ -14,6 +15,8 @@ from sft_pipelines.cli.rehearsal.events import Event
 
 MARKS = {"waiting": "·", "succeeded": "✔", "failed": "✘", "skipped": "–"}
 STYLES = {"waiting": "dim", "running": "bold", "succeeded": "green", "failed": "red"}
+TIME_WIDTH = 11
+"""Columns of `12 h 34 min` and `12 min 34 s`."""
 
 
 @dataclass
@@ -25,6 +28,24 @@ class StepState:
     started: float = 0.0
     seconds: float = 0.0
     line: str = ""
+
+
+def grid(console: Console, names: Iterable[str]) -> Table:
+    """An empty table of mark, name, time and last line, in which no name is ever cut.
+
+    Args:
+        console: Where it is shown.
+        names: What the second column will hold.
+    """
+    widest = max(map(cell_len, names), default=0)
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=1)
+    table.add_column(no_wrap=True, width=widest)
+    table.add_column(justify="right", no_wrap=True, width=TIME_WIDTH)
+    # Whatever room is left: a column that is too wide would be made up for by the names.
+    room = console.width - widest - TIME_WIDTH - 1 - 4
+    table.add_column(no_wrap=True, overflow="ellipsis", width=max(1, room))
+    return table
 
 
 class Screen:
@@ -76,11 +97,7 @@ class Screen:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _table(self) -> Table:
-        table = Table.grid(padding=(0, 1))
-        table.add_column(width=1)
-        table.add_column(no_wrap=True)
-        table.add_column(justify="right", no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        table = grid(self.console, (step.name for step in self.steps.values()))
         for step in self.steps.values():
             running = step.state == "running"
             seconds = time.monotonic() - step.started if running else step.seconds

@@ -65,6 +65,15 @@ def test_piped_there_is_no_limit(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{LONG * 2}   {LONG * 3}" in capsys.readouterr().out
 
 
+def test_a_page_breaks_no_name(narrow: io.StringIO) -> None:
+    jobs_print.print_facts("Request", {"name": f"{PLACE}/endpoints/{LONG}", "note": "word " * 40})
+    jobs_print.print_rows("Models", ("model", "id"), [{"model": f"{PLACE}/models/m", "id": LONG}])
+    shown = narrow.getvalue()
+    assert f"  name  {PLACE}/endpoints/{LONG}\n" in shown
+    assert f"\n{PLACE}/models/m\n  id  {LONG}\n" in shown
+    assert max(len(line) for line in shown.splitlines() if "word" in line) <= 80
+
+
 @pytest.mark.parametrize("width", [40, 80])
 def test_live_tables_keep_the_names(width: int) -> None:
     names = ["evaluate-model", "evaluate-endpoint", "smoke-test-endpoint"]

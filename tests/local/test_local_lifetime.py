@@ -145,12 +145,19 @@ def test_second_start_adopts_or_refuses(local_vertex: control.LocalVertex, tmp_p
         control.start(state_dir=tmp_path, base_model="no-such-model", detach=False)
 
 
-def test_a_shell_can_be_freed_of_all_that_was_put_there(local_vertex: control.LocalVertex) -> None:
+def test_a_shell_can_be_freed_of_all_that_was_put_there(
+    local_vertex: control.LocalVertex, monkeypatch: pytest.MonkeyPatch
+) -> None:
     proxies = {"NO_PROXY", "no_proxy"}  # they may hold the user's own exceptions
     named = {*control.POINTING, *control.ACCOMPANYING}
     assert named == local_vertex.environment().keys() - proxies
-    freed = CliRunner().invoke(app, ["local", "env", "--unset"])
-    assert set(freed.stdout.split()) == {"unset", *named}
+    for own, there in (("", proxies), ("example.com", set())):
+        for name in proxies:
+            monkeypatch.setenv(name, own)
+        for name, value in local_vertex.environment().items():
+            monkeypatch.setenv(name, value)
+        freed = CliRunner().invoke(app, ["local", "env", "--unset"])
+        assert set(freed.stdout.split()) == {"unset", *named, *there}
 
 
 def test_wrapper_hands_on_the_exit_status_and_ends_what_it_runs() -> None:

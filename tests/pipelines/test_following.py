@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from google.cloud.aiplatform_v1 import types
 
-from sft_pipelines.following import Task, read_snapshot
+from sft_components.vertex.connection import Connection
+from sft_pipelines.cli.submit import print_end
+from sft_pipelines.following import Snapshot, Task, read_snapshot
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,9 @@ def test_a_graph_whose_steps_are_skipped_is_skipped(graph: str, step: str, ended
     snapshot = read_snapshot(job, planned)
     assert snapshot.tasks[0].state == told
     assert bool(snapshot.tasks[0].seconds()) == (told in ("running", "succeeded", "failed"))
+
+
+def test_a_state_is_not_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    place = Connection("p", "us-central1")
+    print_end(place, Snapshot("r", "CANCELLED", True, "Cancelled.", [], {}))
+    assert capsys.readouterr().err == "The run ended as CANCELLED.\n"

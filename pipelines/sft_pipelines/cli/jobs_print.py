@@ -1,13 +1,13 @@
 """Jobs for people: a table of many, a page of one."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from sft_components.vertex.failures import explain
-from sft_pipelines.cli.output import console, print_table
+from sft_pipelines.cli.output import UNLIMITED, console, print_table
 from sft_pipelines.jobs import details
 from sft_pipelines.jobs.records import Job, moment
 
@@ -99,30 +99,31 @@ def print_rows(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, A
     """A small table below a title."""
     if not rows:
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for number, column in enumerate(columns):
-        table.add_column(column if number else f"  {column}", overflow="fold")
-    for row in rows:
-        cells = [
-            Text(str(row[column]), style=STYLES.get(str(row[column]), "")) for column in columns
-        ]
-        table.add_row(Text("  ") + cells[0], *cells[1:])
-    out = console()
-    out.print(Text(title, style="bold"))
-    out.print(table)
+    console().print(Text(title, style="bold"))
+    cells = [
+        [Text(str(row[column]), style=STYLES.get(str(row[column]), "")) for column in columns]
+        for row in rows
+    ]
+    print_table(columns, cells)
 
 
 def print_facts(title: str, found: Mapping[str, Any]) -> None:
-    """Names and values below a title; those without a value are left out."""
-    rows = {name: value for name, value in found.items() if value not in ("", None)}
+    """Names and values below a title; those without a value are left out.
+
+    Only between words is a line broken, and nothing is where no terminal is: what is a name can be
+    copied.
+    """
+    rows = {name: str(value) for name, value in found.items() if value not in ("", None)}
     if not rows:
         return
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        table.add_row(f"  {name}" if title else name, Text(str(value)))
     out = console()
     if title:
         out.print(Text(title, style="bold"))
-    out.print(table)
+    indent = 2 if title else 0
+    widest = max(map(len, rows))
+    room = max(20, out.width - indent - widest - 2) if out.is_terminal else UNLIMITED
+    for name, value in rows.items():
+        for said in value.splitlines():
+            for line in wrap(said, room, break_long_words=False, break_on_hyphens=False) or [""]:
+                out.print(Text(f"{'':{indent}}{name:{widest}}  {line}"), soft_wrap=True)
+                name = ""

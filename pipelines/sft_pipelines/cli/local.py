@@ -105,6 +105,9 @@ def env(
         from sft_local import control
 
         names = [*control.POINTING, *control.ACCOMPANYING]
+        # Where the shell had exceptions of its own before, they are in it too.
+        proxies = ("NO_PROXY", "no_proxy")
+        names += [name for name in proxies if os.environ.get(name) == "127.0.0.1,localhost"]
         if as_json:
             print_json(dict.fromkeys(names))
         else:

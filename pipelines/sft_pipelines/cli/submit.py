@@ -191,6 +191,8 @@ def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
         failed = [task for task in snapshot.tasks if task.state == "failed" and not task.graph]
         # The service's own sentence repeats the errors of the tasks.
         reason = "" if any(task.error.strip() for task in failed) else told(snapshot.error)
+        if reason.strip(". ").upper() == snapshot.state:
+            reason = ""
         err(f"The run ended as {snapshot.state}. {reason}".rstrip())
         for task in reversed(failed):
             if log := _log_of(connection, task):

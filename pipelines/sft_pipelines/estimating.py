@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.api_core import exceptions as api
+from google.auth.exceptions import GoogleAuthError
 
 from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.catalog.cost import check_budget, estimate_tuning_cost
@@ -213,7 +214,7 @@ def describe_run_cost(values: Mapping[str, Any], project: str) -> str:
             accelerator_type=str(values.get("accelerator_type") or "") if legacy else "",
         )
         cost = estimate_tuning_cost(model, given.tokens, long.epochs, given.estimated)
-    except (UserError, api.GoogleAPIError, OSError) as error:
+    except (UserError, api.GoogleAPIError, GoogleAuthError, OSError) as error:
         return f"not known here. {AFTERWARDS} {error}"
     limit = float(values.get("max_cost_usd") or 0)
     try:

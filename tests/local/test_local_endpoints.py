@@ -218,5 +218,5 @@ def test_a_stock_out_fails_the_operation_and_leaves_the_endpoint(
         with pytest.raises(exceptions.ServiceUnavailable, match="temporarily unavailable"):
             operation.result(30)
     finally:
-        assert requests.delete(faults, timeout=5).json()[0]["used"] == 1
+        assert requests.delete(faults, timeout=5).json()["removed"][0]["used"] == 1
     assert not endpoints.get_endpoint(name=endpoint.name).deployed_models

@@ -32,7 +32,7 @@ def show(vertex: VertexHere) -> list[dict[str, Any]]:
 
 @router.delete("/faults")
 def clear(vertex: VertexHere) -> dict[str, Any]:
-    """Removes every rule; tells how many there were."""
-    removed = len(vertex.faults.rules)
+    """Removes every rule; tells which there were, and how often each had happened."""
+    removed = show(vertex)
     vertex.faults.clear()
-    return {"rules": [], "removed": removed}
+    return {"removed": removed}

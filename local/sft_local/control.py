@@ -81,14 +81,16 @@ class LocalVertex:
             "GOOGLE_CLOUD_LOCATION": os.environ.get("GOOGLE_CLOUD_LOCATION") or LOCATION,
             "VERTEX_SFT_REGISTRY": self.registry_url,
             # A proxy that the environment names must not see what stays on this machine.
-            "NO_PROXY": _with_loopback(os.environ.get("NO_PROXY", "")),
-            "no_proxy": _with_loopback(os.environ.get("no_proxy", "")),
+            # Some programs heed the one, some the other.
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), _unproxied()),
         }
 
 
-def _with_loopback(hosts: str) -> str:
-    named = [host for host in hosts.split(",") if host]
-    return ",".join([*named, *(h for h in ("127.0.0.1", "localhost") if h not in named)])
+def _unproxied() -> str:
+    """The hosts that both variables except from proxies, and this machine."""
+    named = [os.environ.get(name, "") for name in ("NO_PROXY", "no_proxy")]
+    hosts = [host for hosts in (*named, "127.0.0.1,localhost") for host in hosts.split(",")]
+    return ",".join(dict.fromkeys(filter(None, hosts)))
 
 
 def running(state_dir: Path | None = None) -> LocalVertex | None:

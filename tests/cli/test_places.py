@@ -103,7 +103,7 @@ def test_a_region_is_a_location(group: str, name: str) -> None:
 
 def test_an_empty_list_is_said() -> None:
     result, _ = told("runs", "list", "--region", "asia-east1")
-    assert result.stdout.startswith("No runs. Those of `run --local` are not listed")
+    assert result.stdout.startswith("No runs that this command has submitted or scheduled.")
     result, _ = told("schedule", "list", "--region", "asia-east1")
     assert result.stdout == "No schedules.\n"
 

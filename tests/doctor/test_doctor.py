@@ -189,7 +189,7 @@ def test_the_local_vertex_is_never_taken_for_google(local_vertex: control.LocalV
     assert told.exit_code == 0, told.output
     lines = told.stdout.splitlines()
     assert lines[0].startswith(f"Looks at the local Vertex AI, {local_vertex.api_url}; to look at ")
-    assert lines[0].endswith("_BASE_URL=https://us-central1-aiplatform.googleapis.com")
+    assert lines[0].endswith("give --project PROJECT")
     for name in ("credentials", "project", "APIs", "your permissions", "service agents", "quotas",
                  "account of the steps", "encryption key"):  # fmt: skip
         (line,) = [line for line in lines if line.startswith(f"     ?  {name}")]

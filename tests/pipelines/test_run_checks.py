@@ -367,6 +367,16 @@ def test_a_rehearsal_tells_which_options_it_has_no_use_for(tmp_path: Path):
     assert "write your project in place of PROJECT" in refused.stderr
 
 
+def test_a_rehearsal_holds_its_rows_against_the_limit(tmp_path: Path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "say 1", "completion": "1"}\n' * 20)
+    given = {"dataset_uri": rows, "evaluation_data_uri": rows, "epochs": 1}
+    done = run("tune-llama-model", "--local", max_cost_usd="0.0000001", **given)
+    assert done.exit_code == 2
+    assert "above max_cost_usd" in done.stderr
+    assert run("tune-llama-model", "--local", max_cost_usd=5, **given).exit_code == 0
+
+
 def test_data_that_may_not_be_looked_at_are_left_to_the_run(monkeypatch: pytest.MonkeyPatch):
     here = "storage/v1/b/bucket/o/rows.jsonl"
     template = read_template(COMPILED / "tune-llama-model.yaml")

@@ -277,6 +277,15 @@ def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
     assert [d.id for d in now.deployed_models] == list(before)
     assert command("endpoints", "rollback", "shared").exit_code == 1
 
+    ended = command(*common, "--settle", "0")
+    assert ended.exit_code == 0, ended.output
+    back = ended.stdout.rpartition("To go back to what it served before: vertex-sft ")[2].split()
+    assert back == ["endpoints", "promote", endpoint.name, f"{registered}@previous-champion"]
+    returned = command(*back, "--settle", "0")
+    assert returned.exit_code == 0, returned.output
+    (deployed,) = endpoints.get_endpoint(name=endpoint.name, timeout=60).deployed_models
+    assert deployed.model_version_id == "1"
+
 
 @pytest.mark.parametrize("when", ["while it is tested", "at the same moment"])
 def test_of_two_promotions_on_one_endpoint_the_second_is_refused(

@@ -51,7 +51,7 @@ def report_shared(training: Kept, other: Kept, findings: Findings) -> None:
     while some := sorted(islice(shared, _TOGETHER)):
         for line, first in some:
             (name, number), (file, training_line) = other.place(line), training.place(first)
-            message = f"also line {training_line:,} of {file}"
+            message = f"also line {training_line:,} of the training set, {file}"
             findings.add(whole_finding("row-in-two-sets", message, name, number))
 
 

@@ -168,7 +168,7 @@ def _no_rows(source: Source) -> str:
             return "UTF-16 text; save it as UTF-8"
         return "no text, as it begins with NUL bytes: perhaps it was not copied to its end"
     if source.name.lower().endswith(_TABLES):
-        return "a table; make rows of it: vertex-sft convert TABLE rows.jsonl --model MODEL"
+        return f"a table; make rows of it: vertex-sft convert {source.name} OUT.jsonl --model MODEL"
     return ""
 
 

@@ -62,7 +62,9 @@ def follow(
 def _line(points: Sequence[Point], steps: int) -> str:
     step = max(point.step for point in points)
     of = f" of {steps}" if step <= steps else ""
-    last = {point.metric: point.value for point in points}
+    last = {point.metric: point for point in points}
     return f"step {step}{of}: " + ", ".join(
-        f"{metric.removeprefix('/')} {value:.4g}" for metric, value in sorted(last.items())
+        f"{metric.removeprefix('/')} {point.value:.4g}"
+        + (f" (of step {point.step})" if point.step != step else "")
+        for metric, point in sorted(last.items())
     )

@@ -122,7 +122,7 @@ def _cost(
     check_budget(cost, settings.max_cost_usd)
     if settings.max_cost_usd:
         log(
-            f"max_cost_usd {settings.max_cost_usd:g} covers the tuning alone; what the machines "
-            "that evaluate and serve cost an hour, validate-pipeline says."
+            f"max_cost_usd {settings.max_cost_usd:g} covers the tuning alone, not the machines "
+            "that evaluate and serve."
         )
     return cost

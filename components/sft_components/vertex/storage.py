@@ -62,8 +62,8 @@ def missing(what: str) -> MissingError:
     if host := os.environ.get("STORAGE_EMULATOR_HOST"):
         what += (
             f" (This is the Cloud Storage of this machine, {host}. What is in Google's: download "
-            "it and name the file, or copy it here with `gcloud storage cp` after "
-            "`vertex-sft local env`.)"
+            "it and name the file, or start `vertex-sft local up`, make the bucket there and copy "
+            "it, as docs/local-vertex.md shows.)"
         )
     return MissingError(what)
 

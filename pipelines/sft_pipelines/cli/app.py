@@ -1,5 +1,6 @@
 """The command `vertex-sft`."""
 
+import re
 import sys
 from typing import Annotated
 
@@ -31,6 +32,9 @@ NO_CREDENTIALS = (
     "Run `gcloud auth application-default login`; without an account, rehearse with "
     "`vertex-sft run TEMPLATE --local`, or speak to a local Vertex AI: `vertex-sft local up`."
 )
+
+CALL = re.compile(r"(?<=^\d{3} )[A-Z]+ https?://\S+: ")
+"""What an error begins with, which hides what it says."""
 
 app = typer.Typer(
     name="vertex-sft",
@@ -88,7 +92,8 @@ def main() -> None:
             # Here, as `--help` needs no more than the commands' names.
             from sft_components.vertex.failures import explain
 
-            typer.echo(f"Error: {type(error).__name__}: {explain(str(error))}", err=True)
+            said = CALL.sub("", str(error))
+            typer.echo(f"Error: {type(error).__name__}: {explain(said)}", err=True)
             if type(error).__name__ in ("DefaultCredentialsError", "RefreshError"):
                 typer.echo(NO_CREDENTIALS, err=True)
             sys.exit(1)

@@ -114,11 +114,14 @@ def _looks_at(wanted: "Wanted", found: bool) -> str:
         wanted: Project and region.
         found: Whether it is a local Vertex AI that no variable names.
     """
-    from sft_components.vertex.connection import Connection, google_url
+    from sft_components.vertex.connection import Connection
+    from sft_pipelines.defaults import UNSET_LOCAL
 
     connection = Connection(wanted.project, wanted.location)
     if not connection.is_local:
         return f"Looks at {connection.base_url}."
-    unset = "" if found else "unset STORAGE_EMULATOR_HOST; "
-    cure = f"{unset}export GOOGLE_VERTEX_BASE_URL={google_url(wanted.location)}"
-    return f"Looks at the local Vertex AI, {connection.base_url}; to look at Google: {cure}"
+    cure = "" if found else f"{UNSET_LOCAL} and "
+    return (
+        f"Looks at the local Vertex AI, {connection.base_url}; to look at Google: {cure}give "
+        "--project PROJECT"
+    )

@@ -162,6 +162,14 @@ def promote(
     else:
         shares = ", ".join(f"{key} {value} %" for key, value in result.traffic.items())
         typer.echo(f"{result.endpoint} serves {result.model}: {shares}")
+        before = {deployed.model.partition("@")[0] for deployed in endpoint.deployed}
+        if len(before) == 1 and len(result.traffic) == 1:
+            back = (
+                f"vertex-sft endpoints promote {result.endpoint} {before.pop()}@previous-champion"
+            )
+            typer.echo(f"To go back to what it served before: {back}")
+        if evaluation is not None:
+            typer.echo(f"report of the evaluation: {report.absolute()}")
 
 
 def rollback(

@@ -77,11 +77,13 @@ def point_at_local(project: str, *names: str) -> bool:
     Raises:
         UserError: The names are of the local Vertex AI and of Google.
     """
-    if os.environ.get("GOOGLE_VERTEX_BASE_URL"):
-        return False
     try:
         from sft_local import control
     except ImportError:
+        return False
+    if address := os.environ.get("GOOGLE_VERTEX_BASE_URL"):
+        if project not in ("", control.PROJECT, environment_project()) and _is_here(address):
+            _say_once(f"Asking the local Vertex AI at {address} for {project}, as this shell says")
         return False
     found = control.running()
     if found is None:
@@ -105,6 +107,12 @@ def point_at_local(project: str, *names: str) -> bool:
         "named; Google: --project PROJECT"
     )
     return True
+
+
+def _is_here(address: str) -> bool:
+    from sft_components.vertex.connection import is_loopback
+
+    return is_loopback(address)
 
 
 def _project_of(name: str) -> str:

@@ -52,7 +52,10 @@ def list_runs(
         print_json(found)
         return
     if not found:
-        typer.echo("No runs. Those of `run --local` are not listed: their files are in runs/.")
+        typer.echo(
+            "No runs that this command has submitted or scheduled. "
+            "Those of `run --local` are in runs/."
+        )
         return
     rows = [
         (

@@ -40,6 +40,7 @@ def rehearse_command(
             "pip install 'vertex-sft[local]'"
         ) from error
     from sft_pipelines.checking import check_data, check_values
+    from sft_pipelines.cli.costs import say_cost
     from sft_pipelines.cli.rehearsal.screen import Screen
     from sft_pipelines.cli.rehearsal.session import rehearsal_defaults, rehearse, step_names
     from sft_pipelines.preparing import read_source, read_values
@@ -60,6 +61,8 @@ def rehearse_command(
         check_values(found, values, "", warn if check_only else lambda _: None)
         # What is in Cloud Storage can be looked at only when there is one.
         check_data(found, {k: v for k, v in values.items() if "gs://" not in str(v)}, "")
+        if values.get("max_cost_usd") and "gs://" not in str(values.get("dataset_uri")):
+            say_cost(found, values, "")
         if check_only:
             print_checked(source.describe(), {"parameters": values}, as_json)
             return

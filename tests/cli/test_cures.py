@@ -115,7 +115,7 @@ def test_prompt_takes_an_id(service: None) -> None:
     assert f"{ENDPOINT} serves no model" in f"{told.stderr}{told.exception}"
     told = CliRunner().invoke(app, ["prompt", "sft-2", "Hello", *place])
     assert told.exit_code == 2
-    assert "Nor is there an endpoint sft-2 of p in us-central1" in told.stderr
+    assert "There is no endpoint sft-2 of p in us-central1" in told.stderr
 
 
 def test_missing_credentials_name_the_login_and_what_needs_none(

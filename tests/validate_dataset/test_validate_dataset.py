@@ -125,6 +125,9 @@ def test_held_out_rows_that_are_training_rows_are_counted(step: Step) -> None:
     for more in ({}, {"validation_dataset_uri": [chat(998), *ROWS[:2]]}):
         result = step.run(ROWS, evaluation_data_uri=held, **more)
         assert result.statistics["evaluation_rows_in_training"] == 5
+    result = step.run(ROWS, evaluation_data_uri=step.address(ROWS, "training"))
+    assert result.statistics["evaluation_rows_in_training"] == len(ROWS)
+    assert any("are the same" in line for line in step.said)
     # One file for both is compared twice.
     both = step.address(held, "both")
     result = step.run(ROWS, evaluation_data_uri=both, validation_dataset_uri=both)

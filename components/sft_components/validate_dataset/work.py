@@ -109,6 +109,11 @@ def validate_dataset(
         "validation": validation_dataset_uri,
         "evaluation": evaluation_data_uri,
     }
+    if dataset_uri and dataset_uri == evaluation_data_uri:
+        log(
+            "WARNING: dataset_uri and evaluation_data_uri are the same: what is measured on "
+            "training rows says little of new ones."
+        )
     if not dataset_uri:
         raise UserError("No training set is named: give dataset_uri a path or a gs:// address.")
     sets = open_sets(named, dataset_format, project)

@@ -30,7 +30,8 @@ from sft_pipelines.cli.examples import add_examples
 
 NO_CREDENTIALS = (
     "Run `gcloud auth application-default login`; without an account, rehearse with "
-    "`vertex-sft run TEMPLATE --local`, or speak to a local Vertex AI: `vertex-sft local up`."
+    "`vertex-sft run TEMPLATE --local`, or speak to a local Vertex AI: `vertex-sft local up` and "
+    '`eval "$(vertex-sft local env)"`.'
 )
 
 CALL = re.compile(r"(?<=^\d{3} )[A-Z]+ https?://\S+: ")

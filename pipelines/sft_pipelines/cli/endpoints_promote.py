@@ -25,8 +25,9 @@ def promote(
     model: Annotated[
         str,
         typer.Argument(
+            metavar="MODEL",
             help="Model of the registry, projects/P/locations/L/models/ID@VERSION (or an alias), "
-            "or the gs:// folder of weights."
+            "or the gs:// folder of weights.",
         ),
     ],
     project: Project = "",

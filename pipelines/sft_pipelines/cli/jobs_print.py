@@ -72,9 +72,9 @@ def took(seconds: float | None) -> str:
 
 
 def local_time(text: str) -> str:
-    """A moment in the time of this machine."""
+    """A moment in the time of this machine, with the zone's name."""
     found = moment(text)
-    return f"{found.astimezone():%Y-%m-%d %H:%M}" if found else ""
+    return f"{found.astimezone():%Y-%m-%d %H:%M %Z}" if found else ""
 
 
 def _state(job: Job) -> Iterator[tuple[str, Any]]:

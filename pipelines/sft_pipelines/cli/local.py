@@ -108,6 +108,9 @@ def env(
         # Where the shell had exceptions of its own before, they are in it too.
         proxies = ("NO_PROXY", "no_proxy")
         names += [name for name in proxies if os.environ.get(name) == "127.0.0.1,localhost"]
+        # `local env` has kept a region that the shell named.
+        if os.environ.get("GOOGLE_CLOUD_LOCATION") not in (None, control.LOCATION):
+            names.remove("GOOGLE_CLOUD_LOCATION")
         if as_json:
             print_json(dict.fromkeys(names))
         else:

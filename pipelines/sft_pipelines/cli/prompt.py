@@ -156,8 +156,9 @@ def _session(name: str, project: str, location: str) -> "EndpointSession":
             get_endpoint(place, endpoint)
         except UserError:
             raise UserError(
-                f"{error} Nor is there an endpoint {name} of {place.project} in {place.location}: "
-                "`vertex-sft endpoints list --location all` shows the full names."
+                f"There is no endpoint {name} of {place.project} in {place.location}: "
+                "`vertex-sft endpoints list --location all` shows the full names. If it is to be a "
+                f"model: {error}"
             ) from error
         return EndpointSession(place, endpoint)
 

@@ -1,5 +1,6 @@
 """Small data sets for the tests, and a short way to check them."""
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ PNG = (
     "Jggg=="
 )
 """A picture of one dot, in base64."""
+DOT = base64.b64decode(PNG)
 
 
 def messages(*turns: tuple[str, Any]) -> dict[str, Any]:
@@ -69,6 +71,11 @@ def image(i: int, url: str = f"data:image/png;base64,{PNG}") -> dict[str, Any]:
         {"type": "image_url", "image_url": {"url": url}},
     ]
     return messages(("user", parts), ("assistant", f"A dot, number {i}"))
+
+
+IMAGES = [image(i) for i in range(120)]
+CONTENTS = [content(i) for i in range(120)]
+"""Sets without a mistake, for a row at fault to stand in."""
 
 
 def lines(rows: Sequence[Any]) -> bytes:

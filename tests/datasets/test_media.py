@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.datasets.data_sets import (
+    CONTENTS,
+    DOT,
     GEMINI,
-    PNG,
+    IMAGES,
     SCOUT,
     check,
     content,
@@ -24,10 +26,6 @@ from tests.datasets.data_sets import (
 from sft_components.datasets import media
 from sft_components.datasets.convert import convert_set
 from sft_components.datasets.findings import Findings
-
-DOT = base64.b64decode(PNG)
-IMAGES = [image(i) for i in range(1, 120)]
-CONTENTS = [content(i) for i in range(1, 120)]
 
 
 @pytest.mark.parametrize("name", ["a", "a.v2", "a.jpg", "a.b/c", "a.JPEG"])

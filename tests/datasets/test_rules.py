@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from tests.datasets.data_sets import (
     CHAT_BISON,
+    CONTENTS,
     GEMINI,
+    IMAGES,
     LLAMA,
     PNG,
     SCOUT,
@@ -38,8 +40,6 @@ def among(row: Any, rows: list[Any] = GOOD) -> list[Any]:
 
 
 USER, ASSISTANT = ("user", "Who?"), ("assistant", "Me.")
-IMAGES = [image(i) for i in range(120)]
-CONTENTS = [content(i) for i in range(120)]
 KIND = {"systemInstruction": {"parts": [{"text": "Be kind."}]}}
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from google.cloud import storage
 from tests.local.far_side import BUCKET, Far, rows
+from tests.local.pipelines import Pipelines
 
 from sft_local import control
 
@@ -28,3 +29,8 @@ def lora(far: Far) -> Any:
         "lora/validation.jsonl", rows(4)
     )
     return far.until(far.create(body).name)
+
+
+@pytest.fixture(scope="session")
+def pipelines(far: Far, tmp_path_factory: pytest.TempPathFactory) -> Pipelines:
+    return Pipelines(far.local, tmp_path_factory.mktemp("pipelines"))

@@ -1,73 +1,17 @@
 """Pipeline jobs through the client library: states, outputs, refusals, failures, cancelling."""
 
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-import yaml
 from google.api_core import exceptions
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform_v1 as v1
-from kfp import compiler
-from tests.local import small_pipeline
 from tests.local.far_side import BUCKET, PARENT, Far
+from tests.local.pipelines import ROOT, Pipelines, states
 
-from sft_local import control
 from sft_local.pipelines.conditions import ConditionError, holds
-from sft_local.store import Store
 
-ENDED = ("PIPELINE_STATE_SUCCEEDED", "PIPELINE_STATE_FAILED", "PIPELINE_STATE_CANCELLED")
-ROOT = f"gs://{BUCKET}/pipelines"
 LEGACY = "https://us-kfp.pkg.dev/ml-pipeline/large-language-model-pipelines/tune-large-model/v2.0.0"
-
-
-class Pipelines:
-    """Compiled pipelines, and the client that runs them."""
-
-    def __init__(self, local: control.LocalVertex, folder: Path) -> None:
-        self.local = local
-        self.folder = folder
-        self.client = v1.PipelineServiceClient(
-            transport="rest",
-            credentials=AnonymousCredentials(),
-            client_options={"api_endpoint": local.api_url},
-        )
-
-    def compiled(self, name: str) -> Path:
-        path = self.folder / f"{name}.yaml"
-        if not path.is_file():
-            compiler.Compiler().compile(getattr(small_pipeline, name), str(path))
-        return path
-
-    def spec(self, name: str) -> dict[str, Any]:
-        loaded: dict[str, Any] = next(yaml.safe_load_all(self.compiled(name).read_text()))
-        return loaded
-
-    def create(self, body: dict[str, Any], number: str = "", **values: Any) -> Any:
-        config = {"gcs_output_directory": ROOT, "parameter_values": values}
-        job = {"runtime_config": config, **body}
-        return self.client.create_pipeline_job(
-            parent=PARENT, pipeline_job=job, pipeline_job_id=number
-        )
-
-    def run(self, name: str, **values: Any) -> Any:
-        return self.until(self.create({"pipeline_spec": self.spec(name)}, **values).name)
-
-    def until(self, name: str, reached: Any = None) -> Any:
-        deadline = time.monotonic() + 150
-        while time.monotonic() < deadline:
-            job = self.client.get_pipeline_job(name=name)
-            if job.state.name in ENDED or (reached is not None and reached(job)):
-                return job
-            time.sleep(0.1)
-        raise AssertionError(f"{name} did not end: {job.state.name}")
-
-
-@pytest.fixture(scope="session")
-def pipelines(far: Far, tmp_path_factory: pytest.TempPathFactory) -> Pipelines:
-    return Pipelines(far.local, tmp_path_factory.mktemp("pipelines"))
 
 
 @pytest.fixture(scope="session")
@@ -75,10 +19,6 @@ def small(pipelines: Pipelines) -> Any:
     """A job of the pipeline `small` that has ended."""
     body = {"pipeline_spec": pipelines.spec("small"), "labels": {"case": "small"}}
     return pipelines.until(pipelines.create(body, name="me").name)
-
-
-def states(job: Any) -> dict[str, str]:
-    return {d.task_unique_name: d.state.name for d in job.job_detail.task_details}
 
 
 def outputs(job: Any, task: str) -> dict[str, Any]:
@@ -299,111 +239,6 @@ def test_a_legacy_template_is_checked_and_its_misprint_read(pipelines: Pipelines
     job = pipelines.until(job.name)
     assert job.state.name == "PIPELINE_STATE_FAILED"
     assert "nothing-there.jsonl" in job.error.message
-
-
-def test_a_killed_server_leaves_no_step_and_no_job_that_seems_to_run(
-    pipelines: Pipelines, tmp_path: Path
-) -> None:
-    folder, told = tmp_path / "state", tmp_path / "step"
-    first = Pipelines(control.start(state_dir=folder, base_model="tiny", detach=False), tmp_path)
-    try:
-        control.ensure_bucket(first.local, BUCKET)
-        body = {"pipeline_spec": pipelines.spec("guarded")}
-        values = {"path": str(tmp_path / "handler"), "told": str(told), "seconds": 60.0}
-        running, waiting = (first.create(body, **values).name for _ in range(2))
-        first.until(running, lambda job: told.exists() and told.read_text())
-        step = psutil.Process(int(told.read_text()))
-    finally:
-        psutil.Process(first.local.pid).kill()
-    deadline = time.monotonic() + 10
-    while step.is_running() and step.status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, "the step runs on"
-        time.sleep(0.1)
-    again = Pipelines(control.start(state_dir=folder, base_model="tiny", detach=False), tmp_path)
-    try:
-        for name in (running, waiting):
-            job = again.client.get_pipeline_job(name=name)
-            assert job.state.name == "PIPELINE_STATE_FAILED"
-            assert "stopped in the middle" in job.error.message
-            assert not {"RUNNING", "PENDING"} & set(states(job).values())
-    finally:
-        control.stop(folder)
-
-
-def test_a_runner_that_dies_fails_the_run_and_the_exit_handler_is_told(
-    pipelines: Pipelines, tmp_path: Path
-) -> None:
-    told, path = tmp_path / "step", tmp_path / "handler"
-    values = {"path": str(path), "told": str(told), "seconds": 60.0}
-    name = pipelines.create({"pipeline_spec": pipelines.spec("guarded")}, **values).name
-    pipelines.until(name, lambda job: told.exists() and told.read_text())
-    step = psutil.Process(int(told.read_text()))
-    (runner,) = [p for p in step.parents() if "sft_local.pipelines.worker" in p.cmdline()]
-    runner.kill()
-    job = pipelines.until(name)
-    assert job.state.name == "PIPELINE_STATE_FAILED"
-    assert "The pipeline's runner ended with status -9" in job.error.message
-    assert path.read_text() == f"FAILED|{job.error.message}|{name}"
-    found = states(job)
-    assert found["exit-handler-1.work"] == "FAILED"
-    (work,) = [d for d in job.job_detail.task_details if d.task_name == "work"]
-    assert work.error.message == job.error.message
-    assert found["exit-handler-1.quiet"] == "NOT_TRIGGERED"
-    assert found["clean-up"] == "SUCCEEDED"
-    assert not step.is_running() or step.status() == psutil.STATUS_ZOMBIE
-
-
-@pytest.mark.slow
-def test_jobs_are_run_again_or_cleaned_up_after_the_death_of_the_server(
-    pipelines: Pipelines, tmp_path: Path
-) -> None:
-    folder = tmp_path / "state"
-
-    def start() -> Pipelines:
-        local = control.start(state_dir=folder, base_model="tiny", detach=True)
-        control.ensure_bucket(local, BUCKET)
-        return Pipelines(local, tmp_path)
-
-    def die() -> None:
-        family = [psutil.Process(here.local.pid)]
-        family += family[0].children(recursive=True)
-        family[0].kill()
-        assert not psutil.wait_procs(family, 20)[1]
-
-    here = start()
-    try:
-        cancelled, again = (
-            here.create(
-                {"pipeline_spec": pipelines.spec("guarded")},
-                path=str(tmp_path / f"handler-{word}"),
-                word=word,
-                told=str(tmp_path / f"step-{word}"),
-                seconds=seconds,
-            ).name
-            for word, seconds in (("cancelled", 60.0), ("again", 4.0))
-        )
-        for name, word in ((cancelled, "cancelled"), (again, "again")):
-            told = tmp_path / f"step-{word}"
-            here.until(name, lambda job, told=told: told.exists() and told.read_text())
-            die()
-            if word == "cancelled":
-                # As a server leaves it that dies after it was told to cancel the job.
-                store = Store(folder / "resources.sqlite")
-                with store.change(cancelled) as job:
-                    job.state = "PIPELINE_STATE_CANCELLING"
-                store.close()
-            here = start()
-        first, second = here.until(cancelled), here.until(again)
-    finally:
-        control.stop(folder)
-    assert first.state.name == "PIPELINE_STATE_CANCELLED"
-    assert (tmp_path / "handler-cancelled").read_text().startswith("CANCELLED|")
-    assert states(first)["exit-handler-1.work"] == "CANCELLED"
-    assert states(first)["clean-up"] == "SUCCEEDED"
-    assert second.state.name == "PIPELINE_STATE_SUCCEEDED"
-    assert (tmp_path / "handler-again").read_text().startswith("SUCCEEDED|")
-    assert set(states(second).values()) == {"SUCCEEDED"}
-    assert second.create_time <= second.start_time < second.end_time
 
 
 @pytest.mark.parametrize(

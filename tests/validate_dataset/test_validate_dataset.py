@@ -1,13 +1,7 @@
-"""The work of the validation step, on local files and on a real storage server."""
+"""The work of the validation step on rows: checked, converted, split, reported."""
 
-import base64
 import gzip
 import json
-import threading
-from collections.abc import Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.datasets.data_sets import (
@@ -15,69 +9,19 @@ from tests.datasets.data_sets import (
     CODECHAT_BISON,
     GEMINI,
     LLAMA,
-    PNG,
-    SCOUT,
     TEXT_BISON,
     author,
     chat,
     check,
     content,
-    image,
     lines,
     messages,
 )
+from tests.validate_dataset.conftest import ROWS, Step
 
-from sft_components.datasets.convert import convert_set
-from sft_components.datasets.findings import Findings
 from sft_components.errors import UserError
-from sft_components.validate_dataset.work import ValidateResult, validate_dataset
 
-DOT = base64.b64decode(PNG)
 LLAMA_1B = "meta/llama3-2@llama-3.2-1b-instruct"
-ROWS = [chat(i) for i in range(200)]
-
-
-class Step:
-    """Runs the step in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.output = folder / "out"
-        self.said: list[str] = []
-
-    def run(self, training: bytes | Sequence[Any] | str, **options: Any) -> ValidateResult:
-        for name in ("validation_dataset_uri", "evaluation_data_uri"):
-            if name in options:
-                options[name] = self.address(options[name], name)
-        return validate_dataset(
-            **{"base_model": LLAMA, "tuning_mode": "PEFT_ADAPTER", **options},
-            project="p",
-            dataset_uri=self.address(training, "training"),
-            training_path=self.output / "t" / "training",
-            validation_path=self.output / "v" / "validation",
-            evaluation_path=self.output / "e" / "evaluation",
-            report_path=self.output / "r" / "report.html",
-            log=self.said.append,
-        )
-
-    def address(self, data: bytes | Sequence[Any] | str, name: str) -> str:
-        if isinstance(data, str):
-            return data
-        path = self.folder / f"{name}.jsonl"
-        path.write_bytes(data if isinstance(data, bytes) else lines(data))
-        return str(path)
-
-    def rows(self, name: str) -> list[Any]:
-        data = (self.output / name[0] / name).read_bytes()
-        return [json.loads(line) for line in data.splitlines()]
-
-    def files(self) -> set[str]:
-        return {p.name for p in self.output.rglob("*") if p.is_file()}
-
-
-@pytest.fixture
-def step(tmp_path: Path) -> Step:
-    return Step(tmp_path)
 
 
 def test_checked_split_and_reported(step: Step) -> None:
@@ -287,157 +231,3 @@ def test_wrong_arguments_are_refused(step: Step) -> None:
             step.run(ROWS, **options)
     with pytest.raises(UserError, match="No training set"):
         step.run("")
-
-
-# On the storage server.
-
-
-@pytest.fixture
-def bucket(buckets: Any) -> Any:
-    return buckets("rows")[0]
-
-
-def test_rows_come_from_cloud_storage(step: Step, bucket: Any) -> None:
-    local = step.run(ROWS)
-    bucket.blob("d/a.jsonl").upload_from_string(lines(ROWS[:100]))
-    bucket.blob("d/b.jsonl.gz").upload_from_string(gzip.compress(lines(ROWS[100:])))
-    bucket.blob("d/c.txt").upload_from_string("no rows")
-    assert step.run("gs://rows/d/?.jsonl*").fingerprint == local.fingerprint
-    assert step.run("gs://rows/d/a.jsonl,gs://rows/d/b.jsonl.gz").fingerprint == local.fingerprint
-
-
-@pytest.mark.parametrize(
-    ("address", "said"),
-    [
-        ("gs://rows/none.jsonl", "does not exist.*the Cloud Storage of this machine"),
-        ("gs://none/a.jsonl", "does not exist"),
-        ("gs://none/*.jsonl", "gs://none does not exist.*the Cloud Storage of this machine"),
-        ("gs://rows/*.jsonl", "No object matches.*the Cloud Storage of this machine"),
-        ("gs:///a", "write gs://"),
-    ],
-)
-def test_a_wrong_address_is_refused(step: Step, bucket: Any, address: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        step.run(address)
-
-
-def test_media_that_do_not_exist_are_told(step: Step, bucket: Any) -> None:
-    bucket.blob("m/1.png").upload_from_string(b"x")
-    rows = [image(i, "gs://rows/m/1.png") for i in range(100)]
-    step.run(rows, base_model=SCOUT)
-    rows[4] = image(4, "gs://rows/m/4.png")
-    rows[5] = image(5, "gs://gone/5.png")
-    rows[6:40] = [image(i, f"gs://rows/many/{i}.png") for i in range(6, 40)]
-    with pytest.raises(UserError) as raised:
-        step.run(rows, base_model=SCOUT)
-    said = str(raised.value)
-    assert "training.jsonl:5: error missing-object: gs://rows/m/4.png does not exist" in said
-    assert "training.jsonl:6: error missing-object: gs://gone/5.png" in said
-    assert "36 errors" in said
-
-
-def test_media_in_another_bucket_need_roles(step: Step, bucket: Any, buckets: Any) -> None:
-    buckets("media")[0].blob("1.png").upload_from_string(b"x")
-    rows = [image(i, "gs://media/1.png") for i in range(100)]
-    bucket.blob("a.jsonl").upload_from_string(lines(rows))
-    step.run("gs://rows/a.jsonl", base_model=SCOUT)
-    assert any("other-bucket: media are in gs://media" in line for line in step.said)
-
-
-def test_local_media_are_uploaded_once_and_the_rows_rewritten(step: Step, bucket: Any) -> None:
-    (step.folder / "pictures").mkdir()
-    for i in range(8):
-        (step.folder / "pictures" / f"{i}.png").write_bytes(DOT + bytes([i // 2]))
-    (step.folder / "pictures" / "bad.png").write_bytes(b"no picture")
-    rows = [image(i, f"pictures/{i % 8}.png") for i in range(120)]
-    for sent in (4, 0):
-        before = {blob.name for blob in bucket.list_blobs(prefix="m/")}
-        step.run(rows, base_model=SCOUT, output_uri="gs://rows/m/", validation_split=False)
-        after = {blob.name for blob in bucket.list_blobs(prefix="m/media/")}
-        assert len(after - before) == sent
-    urls = [row["messages"][0]["content"][1]["image_url"]["url"] for row in step.rows("training")]
-    for i, url in enumerate(urls[:8]):
-        blob = bucket.blob(url.removeprefix("gs://rows/"))
-        assert blob.download_as_bytes() == DOT + bytes([i // 2])
-    assert [image(i, urls[i]) for i in range(120)] == step.rows("training")
-    for url, said in (
-        ("pictures/none.png", "missing-object: pictures/none.png is no file here"),
-        ("pictures/bad.png", "media-mismatch"),
-        ("../other.png", r"training.jsonl:121 \$.*: error bad-uri: .*outside"),
-        ("\0.png", r"training.jsonl:121 \$.*: error bad-uri: .*cannot be read"),
-    ):
-        with pytest.raises(UserError, match=said):
-            step.run([*rows, image(7, url)], base_model=SCOUT, output_uri="gs://rows/m")
-    with pytest.raises(UserError, match="bad-uri"):
-        step.run(rows, base_model=SCOUT)
-    with pytest.raises(UserError, match="gcloud storage buckets create gs://gone"):
-        step.run(rows, base_model=SCOUT, output_uri="gs://gone/m")
-
-
-def test_paths_beside_a_data_set_in_cloud_storage_are_addresses(step: Step, bucket: Any) -> None:
-    bucket.blob("d/pictures/1.png").upload_from_string(DOT)
-    rows = [image(i, "pictures/1.png") for i in range(120)]
-    bucket.blob("d/a.jsonl").upload_from_string(lines(rows))
-    step.run("gs://rows/d/a.jsonl", base_model=SCOUT, validation_split=False)
-    assert step.rows("training") == [image(i, "gs://rows/d/pictures/1.png") for i in range(120)]
-    bucket.blob("d/b.jsonl").upload_from_string(lines([image(1, "none.png")]))
-    with pytest.raises(UserError, match=r"b.jsonl:1: .* gs://rows/d/none.png does not exist"):
-        step.run("gs://rows/d/*.jsonl", base_model=SCOUT)
-
-
-def test_convert_uploads_media_too(tmp_path: Path, bucket: Any) -> None:
-    (tmp_path / "a.png").write_bytes(DOT)
-    rows, findings = tmp_path / "in.jsonl", Findings()
-    rows.write_bytes(lines([image(1, "a.png")]))
-    convert_set(str(rows), "messages", tmp_path / "out", findings, media_to="gs://rows/c")
-    (name,) = [blob.name for blob in bucket.list_blobs(prefix="c/")]
-    assert json.loads((tmp_path / "out").read_bytes()) == image(1, f"gs://rows/{name}")
-    assert not findings.counts
-
-
-def test_what_is_stored_as_gzip_comes_as_rows(step: Step, bucket: Any) -> None:
-    local = step.run(ROWS)
-    blob = bucket.blob("a.jsonl")
-    blob.content_encoding = "gzip"
-    blob.upload_from_string(gzip.compress(lines(ROWS)))
-    assert step.run("gs://rows/a.jsonl").fingerprint == local.fingerprint
-
-
-# Refusals that no local server makes.
-
-REFUSALS = [
-    (403, "p does not have storage.objects.get access.", "Grant roles/storage.objectViewer"),
-    (
-        403, "p does not have serviceusage.services.use access to the project.",
-        "grant roles/serviceusage.serviceUsageConsumer",
-    ),
-    (403, "The billing account for the owning project is disabled.", "Name a project that exists"),
-    (400, "Bucket is a requester pays bucket but no user project provided.", "Name a project"),
-    (401, "Invalid Credentials", "gcloud auth application-default login"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("status", "message", "said"), REFUSALS)
-def test_a_refusal_names_what_is_missing(
-    step: Step, monkeypatch: pytest.MonkeyPatch, status: int, message: str, said: str
-) -> None:
-    class Refusing(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.dumps({"error": {"code": status, "message": message}}).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
-        for address in ("gs://rows/a.jsonl", "gs://rows/*.jsonl"):
-            with pytest.raises(UserError, match=said):
-                step.run(address)
-        with pytest.raises(UserError, match=f"missing-object: gs://rows/1.png: .*{said}"):
-            step.run([image(i, "gs://rows/1.png") for i in range(100)], base_model=SCOUT)
-        server.shutdown()

@@ -176,10 +176,10 @@ def _check_key(key: str, model: ModelSpec, location: str) -> None:
             f"encryptionSpec.kmsKeyName {key!r} must be "
             "projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY."
         )
-    if match[1] != location:
+    if match["location"] != location:
         raise refuse(
-            f"encryptionSpec.kmsKeyName {key!r} is in {match[1]!r}, and the tuning job in "
-            f"{location!r}: use a key of {location!r}."
+            f"encryptionSpec.kmsKeyName {key!r} is in {match['location']!r}, and the tuning "
+            f"job in {location!r}: use a key of {location!r}."
         )
 
 

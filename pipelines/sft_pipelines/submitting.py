@@ -69,9 +69,9 @@ def check_options(options: JobOptions, say: Callable[[str], None]) -> None:
     if problems:
         raise UserError("\n".join(problems))
     match = KMS_KEY.fullmatch(options.kms_key)
-    if match and match[1] != options.region:
+    if match and match["location"] != options.region:
         say(
-            f"WARNING: the key {options.kms_key} is in {match[1]}, the pipeline job in "
+            f"WARNING: the key {options.kms_key} is in {match['location']}, the pipeline job in "
             f"{options.region}. A job takes a key of its own region, though Google's sample of a "
             "legacy request has such a pair: give another key if the service refuses this one."
         )

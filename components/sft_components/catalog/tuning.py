@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sft_components.errors import UserError
+from sft_components.vertex.names import KMS_KEY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +82,14 @@ def check_key_region(key: str, region: str) -> None:
     """
     if not key:
         return
-    parts = key.split("/")
-    if len(parts) != 8 or parts[::2] != ["projects", "locations", "keyRings", "cryptoKeys"]:
+    match = KMS_KEY.fullmatch(key)
+    if match is None:
         raise UserError(
             f"encryption_spec_key_name is {key!r}: write "
             "projects/P/locations/L/keyRings/R/cryptoKeys/K."
         )
-    if parts[3] != region:
+    if match["location"] != region:
         raise UserError(
-            f"The key {key} is in {parts[3]}, and the tuning in {region}: use a key of {region}."
+            f"The key {key} is in {match['location']}, and the tuning in {region}: use a key of "
+            f"{region}."
         )

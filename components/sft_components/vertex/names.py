@@ -23,7 +23,10 @@ def check_endpoint_name(setting: str, value: str) -> None:
         )
 
 
-KMS_KEY = re.compile(r"projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+")
+KMS_KEY = re.compile(
+    r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)/keyRings/(?P<ring>[^/]+)"
+    r"/cryptoKeys/(?P<key>[^/]+)"
+)
 NETWORK = re.compile(r"projects/[0-9]+/global/networks/[a-z][a-z0-9-]*")
 
 

@@ -1,22 +1,18 @@
 """The bucket, the model and its region, the quotas, the encryption key."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from sft_components.catalog import Catalog, ModelSpec
 from sft_components.catalog.machines import EVALUATED_ON, evaluation_accelerators, gpu_quota
 from sft_components.vertex.buckets import is_near
+from sft_components.vertex.names import KMS_KEY
 from sft_pipelines import roles
 from sft_pipelines.doctor.access import Project
 from sft_pipelines.doctor.asking import Absent, Asker, NotAskedError
 from sft_pipelines.doctor.lines import Line, bad, ok, unknown
 
 STORAGE = "storage.googleapis.com"
-KEY = re.compile(
-    r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)/keyRings/(?P<ring>[^/]+)"
-    r"/cryptoKeys/(?P<key>[^/]+)"
-)
 
 
 def look_at_bucket(asker: Asker, project: Project, bucket: str, location: str) -> Iterator[Line]:
@@ -218,7 +214,7 @@ def look_at_key(
 ) -> Iterator[Line]:
     """Whether the customer-managed key can be used by the service."""
     name = f"encryption key {key}"
-    parts = KEY.fullmatch(key)
+    parts = KMS_KEY.fullmatch(key)
     if parts is None:
         yield bad(
             name,

@@ -157,6 +157,7 @@ def check_data(template: Template, values: Mapping[str, Any], project: str) -> N
     """
     # Here: what else is checked needs no client of Cloud Storage.
     from google.api_core import exceptions as api
+    from google.auth.exceptions import GoogleAuthError
 
     from sft_components.datasets.source import find
 
@@ -172,7 +173,7 @@ def check_data(template: Template, values: Mapping[str, Any], project: str) -> N
                 problems.append(f"{name}: {values[name]} is empty.")
         except MissingError as error:
             problems.append(f"{name}: {error}")
-        except (UserError, api.GoogleAPIError, OSError) as error:
+        except (UserError, api.GoogleAPIError, GoogleAuthError, OSError) as error:
             # The run's own account may read what this one may not.
             if here:
                 problems.append(f"{name}: {error}")

@@ -140,19 +140,45 @@ def test_a_failed_run_is_an_exit_status_of_1_with_the_steps_error(
     assert "greet failed: nobody answers" in done.stderr
 
 
-def test_our_templates_ask_for_gpus_as_kubernetes_does(kfp: tuple[Kfp, str]):
-    far, host = kfp
+@pytest.fixture
+def tuning(buckets: Any) -> list[str]:
+    """Inputs of a tuning whose rows are there."""
+    (bucket,) = buckets("kfp-rows")
+    bucket.blob("rows.jsonl").upload_from_string('{"prompt": "a b c", "completion": "d"}\n' * 200)
     values = {
         "project": "p",
         "location": "us-central1",
         "model_display_name": "m",
-        "dataset_uri": "gs://bucket/rows",
-        "evaluation_data_uri": "gs://bucket/held-out",
-        "output_uri": "gs://bucket/out",
+        "dataset_uri": "gs://kfp-rows/rows.jsonl",
+        "evaluation_data_uri": "gs://kfp-rows/rows.jsonl",
+        "output_uri": "gs://kfp-rows/out",
+        "epochs": 1,
     }
-    given = [part for k, v in values.items() for part in ("-p", f"{k}={v}")]
-    done = run(host, LLAMA, *given, "--no-wait")
+    return [part for k, v in values.items() for part in ("-p", f"{k}={v}")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ("max_cost_usd=0.0000001", "above max_cost_usd"),
+        ("dataset_uri=gs://kfp-rows/none.jsonl", "dataset_uri: gs://kfp-rows/none.jsonl does not"),
+    ],
+)
+def test_rows_that_are_missing_or_too_dear_are_refused_and_nothing_is_sent(
+    kfp: tuple[Kfp, str], tuning: list[str], changed: str, says: str
+):
+    far, host = kfp
+    done = run(host, LLAMA, *tuning, "-p", changed)
+    assert done.exit_code == 2, done.stderr
+    assert says in done.stderr
+    assert far.requests == []
+
+
+def test_our_templates_ask_for_gpus_as_kubernetes_does(kfp: tuple[Kfp, str], tuning: list[str]):
+    far, host = kfp
+    done = run(host, LLAMA, *tuning, "--no-wait")
     assert done.exit_code == 0, done.stderr
+    assert "Cost of the tuning: " in done.stderr
     assert done.stdout.strip() == "r1"
     sent = json.dumps(far.run["pipeline_spec"])
     assert "nvidia.com/gpu" in sent

@@ -192,3 +192,31 @@ def test_a_schedule_may_be_made_before_its_rows(vertex: LocalVertex):
     assert created.exit_code == 0, created.stderr
     assert f"WARNING: dataset_uri: {absent} does not exist" in created.stderr
     command("schedule", "delete", name)
+
+
+def test_a_schedule_of_runs_above_their_limit_is_refused(vertex: LocalVertex):
+    rows = f"gs://{BUCKET}/dear/rows.jsonl"
+    bucket = storage.Client(project="p").bucket(BUCKET)
+    bucket.blob("dear/rows.jsonl").upload_from_string(
+        json.dumps({"prompt": "word " * 900, "completion": "a"}) + "\n"
+    )
+    words = (
+        *("schedule", "create", "dear", "tune-llama-model", "--cron", "0 3 * * *"),
+        *(
+            "-p",
+            "model_display_name=dear",
+            "-p",
+            f"output_uri=gs://{BUCKET}/dear",
+            "-p",
+            "epochs=2",
+        ),
+        *("-p", f"dataset_uri={rows}", "-p", f"evaluation_data_uri={rows}"),
+    )
+    refused = command(*words, "-p", "max_cost_usd=0.0000001")
+    assert refused.exit_code == 2, refused.stderr
+    assert "above max_cost_usd" in refused.stderr
+    assert "dear" not in {one["display_name"] for one in answer("schedule", "list")}
+    created = command(*words, "-p", "max_cost_usd=5")
+    assert created.exit_code == 0, created.stderr
+    assert "Cost of the tuning: about " in created.stderr
+    command("schedule", "delete", "dear", "--yes")

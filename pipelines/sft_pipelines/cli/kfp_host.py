@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from sft_pipelines.cli.costs import say_cost
 from sft_pipelines.cli.job_options import err
 from sft_pipelines.cli.outcome import INTERRUPTED, ended, wants_cancel
 from sft_pipelines.cli.output import print_checked, print_json, wrong_use
@@ -31,7 +32,7 @@ def run_on_kfp(
     from rich.console import Console
 
     from sft_components.errors import UserError
-    from sft_pipelines.checking import check_addresses, check_prompts, check_values
+    from sft_pipelines.checking import check_addresses, check_data, check_prompts, check_values
     from sft_pipelines.cli.job_screen import JobScreen
     from sft_pipelines.defaults import default_project, default_region
     from sft_pipelines.following import planned_tasks
@@ -50,7 +51,11 @@ def run_on_kfp(
         root = wanted.pipeline_root or (request.pipeline_root if request else "")
         check_addresses(values)
         check_values(source.template, values, root, err)
-        check_prompts(values, values.get("project", ""), err)
+        project = str(values.get("project") or "")
+        check_prompts(values, project, err)
+        if not check_only:
+            check_data(source.template, values, project)
+        say_cost(source.template, values, project, only_limited=check_only)
     if check_only:
         print_checked(source.describe(), {"parameters": values}, as_json)
         return

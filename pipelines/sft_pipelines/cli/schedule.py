@@ -6,6 +6,7 @@ import typer
 
 from sft_components.errors import UserError
 from sft_pipelines.cli import job_options as options
+from sft_pipelines.cli.costs import say_cost
 from sft_pipelines.cli.job_options import err
 from sft_pipelines.cli.output import ask, print_json, print_table, wrong_use
 from sft_pipelines.cli.places import place, reach
@@ -135,11 +136,15 @@ def create(
             )
         job = build_job(prepared.source, prepared.values, prepared.options)
     schedules = Schedules(reach(prepared.connection))
+    run = (prepared.source.template, prepared.values, prepared.options.project)
     try:
-        check_data(prepared.source.template, prepared.values, prepared.options.project)
+        check_data(*run)
     except UserError as error:
         # Something may write it before the first run.
         err(f"WARNING: {error} A run that does not find it fails in its first step.")
+    else:
+        with wrong_use():
+            say_cost(*run)
     schedule, new = schedules.upsert(name, job, when, err)
     if as_json:
         print_json({**_described(schedule), "created": new})

@@ -55,10 +55,8 @@ def run_on_vertex(
     connection = prepared.connection
     template, values = prepared.source.template, prepared.values
     if check_only:
-        # Without a limit nothing needs the rows, which may be where this machine reads nothing.
-        if values.get("max_cost_usd"):
-            with wrong_use():
-                say_cost(template, values, prepared.options.project)
+        with wrong_use():
+            say_cost(template, values, prepared.options.project, only_limited=True)
         print_checked(prepared.source.describe(), _described(prepared), as_json)
         return
     reach(connection)

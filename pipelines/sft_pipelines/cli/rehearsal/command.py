@@ -61,8 +61,8 @@ def rehearse_command(
         check_values(found, values, "", warn if check_only else lambda _: None)
         # What is in Cloud Storage can be looked at only when there is one.
         check_data(found, {k: v for k, v in values.items() if "gs://" not in str(v)}, "")
-        if values.get("max_cost_usd") and "gs://" not in str(values.get("dataset_uri")):
-            say_cost(found, values, "")
+        if "gs://" not in str(values.get("dataset_uri")):
+            say_cost(found, values, "", only_limited=True)
         if check_only:
             print_checked(source.describe(), {"parameters": values}, as_json)
             return

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from sft_local import wire
+from sft_local import control, wire
 from sft_local.operations import OperationCancelledError, Operations
 from sft_local.results import encryption_spec
-from sft_local.serving import ModelServer, ModelServers
+from sft_local.serving import MAX_SERVERS, ModelServer, ModelServers
 from sft_local.stand_in import LABEL, StandIn
 from sft_local.store import Store, now
 from sft_local.versions import version_row
@@ -24,6 +24,8 @@ Surface = Literal["vllm", "gemini", "text", "chat"]
 """The formats an endpoint is asked in: Model Garden's vLLM image, Gemini's, the PaLM API's two."""
 _KIND = "deployment"
 _SURFACE = "surface"
+QUOTA = "custom_model_serving_nvidia_l4_gpus"
+"""What the service calls the places that are few here."""
 BASE_ID = "base"
 """The model server's id of the base model itself."""
 
@@ -311,6 +313,34 @@ class Hosting:
         """Says that a question to `server` has been answered."""
         self._servers.release(server)
 
+    def reserve(self, deployed_id: str) -> None:
+        """Takes a place for a deployment that has begun.
+
+        Raises:
+            ApiError: All are taken (RESOURCE_EXHAUSTED).
+        """
+        if not self._servers.reserve(deployed_id):
+            raise ApiError(
+                "RESOURCE_EXHAUSTED",
+                "The following quota metrics exceed quota limits: "
+                f"aiplatform.googleapis.com/{QUOTA}. {self.full()}",
+            )
+
+    def full(self) -> str:
+        """What is deployed, and the commands that take it down; empty while there is a place.
+
+        The endpoints are of all projects: a list of them shows those of one.
+        """
+        reserved = self._servers.reserved()
+        if len(reserved) < MAX_SERVERS:
+            return ""
+        found = self._all()
+        names = dict.fromkeys(found[key].endpoint for key in reserved if key in found)
+        return (
+            f"At most {MAX_SERVERS} models are deployed at once on this machine: take one down "
+            f"with {' or '.join(map(_delete_command, names))}."
+        )
+
     def start(self, deployed_id: str, cancel: threading.Event) -> None:
         """Starts the server of a deployment whose place is reserved."""
         self._servers.start(deployed_id, self.find(deployed_id).weights, cancel)
@@ -325,3 +355,10 @@ class Hosting:
             key: msgspec.json.decode(text, type=Deployment)
             for key, text in self._store.notes(_KIND).items()
         }
+
+
+def _delete_command(endpoint: str) -> str:
+    """The command that deletes an endpoint, from any shell: another project is asked at Google."""
+    ours = endpoint.split("/")[1] == control.PROJECT
+    point = "" if ours else 'eval "$(vertex-sft local env)" && '
+    return f"`{point}vertex-sft endpoints delete {endpoint}`"

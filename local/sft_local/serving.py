@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 MAX_SERVERS = 2
 """How many places can be reserved, and how many servers run at once where none is."""
-QUOTA = "custom_model_serving_nvidia_l4_gpus"
 START_SECONDS = 180.0
 DRAIN_SECONDS = 120.0
 """How long a server that is to end may go on answering what it was asked."""
@@ -82,21 +81,18 @@ class ModelServers:
         self._forks = forking.Forks(folder / "servers.log")
         shutil.rmtree(folder / "models", ignore_errors=True)
 
-    def reserve(self, model_id: str) -> None:
-        """Takes a place for `model_id`.
-
-        Raises:
-            ApiError: All are taken (RESOURCE_EXHAUSTED).
-        """
+    def reserve(self, model_id: str) -> bool:
+        """Takes a place for `model_id`; whether there was one."""
         with self._changed:
             if len(self._reserved) >= MAX_SERVERS:
-                raise ApiError(
-                    "RESOURCE_EXHAUSTED",
-                    "The following quota metrics exceed quota limits: "
-                    f"aiplatform.googleapis.com/{QUOTA}. At most {MAX_SERVERS} models are "
-                    "deployed at once on this machine: undeploy one.",
-                )
+                return False
             self._reserved.add(model_id)
+            return True
+
+    def reserved(self) -> list[str]:
+        """The models that have a place."""
+        with self._changed:
+            return sorted(self._reserved)
 
     def start(self, model_id: str, weights: str, cancel: threading.Event) -> None:
         """Starts the server of a deployment whose place is reserved; returns when it answers.

@@ -168,7 +168,7 @@ def check_data(template: Template, values: Mapping[str, Any], project: str) -> N
             continue
         here = "gs://" not in str(values[name])
         try:
-            found = find(str(values[name]), project)
+            found = find(str(values[name]), project, template.tunes(values))
             if here and not any(source.size for source in found):
                 problems.append(f"{name}: {values[name]} is empty.")
         except MissingError as error:

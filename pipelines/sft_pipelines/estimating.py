@@ -76,7 +76,7 @@ def read_training_set(
     from sft_components.datasets.summary import figures
 
     job = job_for(model.name, mode, on_long="warn", allow_unlisted_model=model.unlisted)
-    sets = open_sets({"training": list(paths)}, dataset_format, project)
+    sets = open_sets({"training": list(paths)}, dataset_format, project, model.name)
     findings = Findings(None)
     check_sets(sets, job, findings, workers=os.cpu_count() or 1)
     found = figures(sets[0], job, findings)
@@ -190,7 +190,8 @@ def describe_run_cost(values: Mapping[str, Any], project: str) -> str:
 
     try:
         model = load_catalog().find(str(values["large_model_reference"]), True)
-        size = sum(source.size for source in find(str(values["dataset_uri"]), project))
+        found = find(str(values["dataset_uri"]), project, model.name)
+        size = sum(source.size for source in found)
         if size > READ_BYTES:
             return f"not estimated here, as the data set has {size >> 20:,} MiB. {AFTERWARDS}"
         given = read_training_set(

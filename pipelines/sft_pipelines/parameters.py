@@ -54,6 +54,12 @@ class Template:
     spec: dict[str, Any]
     parameters: dict[str, Parameter]
 
+    def tunes(self, values: Mapping[str, Any]) -> str:
+        """The reference of the model that a run with `values` tunes; empty: nothing says it."""
+        declared = self.parameters.get("large_model_reference")
+        default = declared.default if declared else ""
+        return str(values.get("large_model_reference") or default or "")
+
 
 def read_template(path: Path) -> Template:
     """Read a compiled pipeline.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,16 @@ def test_convert_and_split(folder: Path) -> None:
     assert 15 <= told["validation_rows"] <= 45
     for name in ("out.jsonl", "out.validation.jsonl"):
         assert run(folder, "validate", name, "-m", GEMINI, "--role", "evaluation").returncode == 0
+
+
+def test_the_command_that_is_told_of_a_table_makes_rows_of_it(folder: Path) -> None:
+    (folder / "my rows.csv").write_text("prompt,completion\n" + "say 1,1\n" * 12)
+    told = run(folder, "validate", "my rows.csv", "-m", GEMINI)
+    assert told.returncode == 2
+    _, _, command = told.stderr.strip().rstrip(".").partition("vertex-sft ")
+    done = run(folder, *shlex.split(command))
+    assert "my rows.jsonl: 12 rows" in done.stdout, done.stderr
+    assert run(folder, "validate", "my rows.jsonl", "-m", GEMINI).returncode == 0
 
 
 def test_convert_refuses_bad_rows(folder: Path) -> None:

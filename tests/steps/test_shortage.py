@@ -1,19 +1,26 @@
 """What is advised where there is no machine, or no quota."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.steps.deploying import (
-    MODEL,
-)
+from tests.steps.deploying import LOCATION, MODEL, deploy
+from typer.testing import CliRunner
 
 from sft_components.catalog import load_catalog
 from sft_components.deploy_model.plan import machine_spec, machines
 from sft_components.deploy_model.shortage import explain, is_shortage
+from sft_components.deploy_model.work import deploy_model
 from sft_components.errors import UserError
-from sft_local.gcs import Storage
-from sft_local.serving import MAX_SERVERS, ModelServers
-from sft_local.wire import ApiError
+from sft_local import control
+from sft_local.control import LocalVertex
+from sft_local.paths import HOME_VARIABLE
+from sft_pipelines.cli.app import app
+from sft_pipelines.room import full
 
 
 def test_a_shortage_is_told_from_a_mistake():
@@ -31,19 +38,53 @@ def test_a_shortage_is_told_from_a_mistake():
     assert "g2-" not in text.split("fallback_machines")[0].split("Else")[1]
 
 
-def test_of_the_local_vertex_ai_only_its_own_limit_is_told(tmp_path: Path):
-    model_servers = ModelServers(Storage("http://127.0.0.1:1"), tmp_path)
-    for number in range(MAX_SERVERS):
-        model_servers.reserve(str(number))
-    with pytest.raises(ApiError) as refused:
-        model_servers.reserve("more")
-    machine = machines(load_catalog().find(MODEL), "", "", 0)[0]
-    with pytest.raises(UserError) as told:
-        explain(refused.value.message, machine, "us-central1", ["g2-standard-12"], MODEL)
-    assert str(told.value) == (
-        "At most 2 models are deployed at once on this machine: take one down with `vertex-sft "
-        "endpoints delete ENDPOINT`; `vertex-sft endpoints list` shows what there is."
-    )
+@pytest.mark.slow
+def test_a_full_machine_is_told_before_the_tuning_with_what_frees_it(
+    vertex: LocalVertex, checkpoint: str
+):
+    names = []
+    for project in (control.PROJECT, "elsewhere"):
+        deployed = deploy_model(
+            project=project,
+            location=LOCATION,
+            run_name=f"full-{project}",
+            base_model=MODEL,
+            checkpoint_uri=checkpoint,
+            model_display_name="full",
+            machine_type="",
+            accelerator_type="",
+            accelerator_count=0,
+        )
+        names.append(deployed.endpoint)
+    values = {"project": "p", "location": LOCATION, "model_display_name": "m"}
+    values |= {"dataset_uri": "gs://b/rows.jsonl", "output_uri": "gs://b/out"}
+
+    def check(template: str, **more: str) -> Any:
+        given = [part for k, v in {**values, **more}.items() for part in ("-p", f"{k}={v}")]
+        return CliRunner().invoke(app, ["run", template, "--check-only", *given])
+
+    refused = check("tune-llama-model")
+    assert refused.exit_code == 1
+    told = str(refused.exception)
+    commands = re.findall("`(.*?)`", told)
+    assert [command.rpartition(" ")[2] for command in commands] == names
+    # A model that its service serves takes no place; rows that are unchanged need none.
+    assert check("tune-gemini-model").exit_code == 0
+    warned = check("tune-llama-model", when_changed="nightly")
+    assert warned.exit_code == 0
+    assert commands[0] in warned.stderr
+    # At the deployment itself the same is said, and nothing of quotas, machines and regions.
+    with pytest.raises(UserError) as late:
+        deploy("full-late", checkpoint, [])
+    assert str(late.value) == told[told.index("At most 2 models") :]
+    # The commands work in a shell that points nowhere.
+    environment = {k: v for k, v in os.environ.items() if k not in vertex.environment()}
+    environment |= {HOME_VARIABLE: str(vertex.state_dir)}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    for command in commands:
+        subprocess.run(["bash", "-c", f"{command} --yes"], env=environment, check=True)
+    assert full(vertex.api_url) == ""
+    assert check("tune-llama-model").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -111,9 +111,18 @@ def job_for(
 
 
 def open_sets(
-    named: Mapping[limits.Role, str | Sequence[str]], dataset_format: str, project: str
+    named: Mapping[limits.Role, str | Sequence[str]],
+    dataset_format: str,
+    project: str,
+    model: str = "",
 ) -> list[DataSet]:
     """Find the files of the data sets; roles without an address are left out.
+
+    Args:
+        named: Addresses of each.
+        dataset_format: A format, or auto.
+        project: Project that Cloud Storage requests are made in.
+        model: As for `source.find`.
 
     Raises:
         UserError: A wrong format, or an address that names nothing.
@@ -122,7 +131,7 @@ def open_sets(
         raise UserError(
             f"The format is {dataset_format!r}: write auto or one of {', '.join(FORMATS)}."
         )
-    sets = [DataSet(role, find(named[role], project)) for role in named if named[role]]
+    sets = [DataSet(role, find(named[role], project, model)) for role in named if named[role]]
     for one in sets:
         one.format = dataset_format if dataset_format != "auto" else detect_format(one.sources)
     return sets

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ _BUFFER = 1 << 17
 _ROLE = "roles/storage.objectViewer"
 _BOM = b"\xef\xbb\xbf"
 _NOT_TEXT = {
-    b"PAR1": "a Parquet file; make rows of it with `vertex-sft convert`",
     b"PK\x03\x04": "a ZIP archive (or an Excel file); unpack it first, or save it as CSV",
     b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it, or pack it with gzip",
     b"BZh": "packed with bzip2; unpack it, or pack it with gzip",
@@ -33,7 +33,7 @@ _NOT_TEXT = {
     b"%PDF": "a PDF file; name the JSON Lines file that refers to it",
     b"<": "HTML or XML, perhaps an error page that was saved instead of the file",
 }
-_TABLES = (".csv", ".tsv")
+_TABLES = (".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -126,13 +126,14 @@ class _readable:  # noqa: N801 - reads as a statement
             raise UserError(f"{self._name} cannot be read: {error.strerror or error}.") from error
 
 
-def find(addresses: str | Sequence[str], project: str = "") -> list[Source]:
+def find(addresses: str | Sequence[str], project: str = "", model: str = "") -> list[Source]:
     """The files that `addresses` name, each of which may hold wildcards.
 
     Args:
         addresses: One or several local paths and gs:// addresses; a single string may hold
             several, separated by commas.
         project: Project that Cloud Storage requests are made in.
+        model: What the rows are for, named where a table has to be converted; may be empty.
 
     Raises:
         MissingError: An address names nothing.
@@ -152,12 +153,12 @@ def find(addresses: str | Sequence[str], project: str = "") -> list[Source]:
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise UserError(f"{twice[0]} is named twice. Name each file once.")
     for source in found:
-        if what := _no_rows(source):
+        if what := _no_rows(source, model):
             raise UserError(f"{source.name} is {what}.")
     return found
 
 
-def _no_rows(source: Source) -> str:
+def _no_rows(source: Source, model: str) -> str:
     """What a file is that cannot hold rows; empty when it may."""
     head = source.head
     for magic, what in _NOT_TEXT.items():
@@ -168,7 +169,14 @@ def _no_rows(source: Source) -> str:
             return "UTF-16 text; save it as UTF-8"
         return "no text, as it begins with NUL bytes: perhaps it was not copied to its end"
     if source.name.lower().endswith(_TABLES):
-        return f"a table; make rows of it: vertex-sft convert {source.name} OUT.jsonl --model MODEL"
+        fetch, name = "", source.name
+        if source.path is None:
+            fetch, name = f"gcloud storage cp {name} . && ", name.rpartition("/")[2]
+        files = shlex.join([name, f"{name.rpartition('.')[0] or name}.jsonl"])
+        command = f"{fetch}vertex-sft convert {files} --model {model or 'MODEL'}"
+        return f"a table; make rows of it: {command}"
+    if head.startswith(b"PAR1"):
+        return "a Parquet file; name it so (.parquet), and give it to `vertex-sft convert`"
     return ""
 
 

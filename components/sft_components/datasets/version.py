@@ -6,7 +6,7 @@ import json
 from sft_components.datasets.source import find
 
 
-def data_version(project: str, *addresses: str) -> str:
+def data_version(project: str, *addresses: str, model: str = "") -> str:
     """A digest of the files that `addresses` name: it changes whenever one of them is written.
 
     Vertex AI's cache goes by a step's inputs, and an address stays the same when rows are added.
@@ -15,12 +15,13 @@ def data_version(project: str, *addresses: str) -> str:
     Args:
         project: Project that Cloud Storage requests are made in.
         addresses: Paths and gs:// addresses, each perhaps with wildcards; empty ones count as such.
+        model: As for `source.find`.
 
     Raises:
         UserError: An address names nothing, or it may not be read.
     """
     files = [
-        [(source.name, source.size, source.written) for source in find(address, project)]
+        [(source.name, source.size, source.written) for source in find(address, project, model)]
         if address
         else []
         for address in addresses

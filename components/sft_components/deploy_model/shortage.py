@@ -20,7 +20,7 @@ _QUOTA = re.compile(
 )
 _GPUS = re.compile(r"CustomModelServing(?!Preemptible)\w+GPUsPerProjectPerRegion")
 """The name that some messages give the quota of serving; the console is searched by its metric."""
-_FULL = re.compile(r"At most \d+ models are deployed at once on this machine")
+_FULL = re.compile(r"At most \d+ models are deployed at once on this machine.*", re.DOTALL)
 """What only the local Vertex AI says, after a quota's name as the service has it."""
 _CONTINENTS = {"northamerica": "us"}
 """What a region's name begins with, where another beginning means the same continent."""
@@ -57,10 +57,7 @@ def explain(
         UserError: The local Vertex AI is full, where neither another machine nor a region helps.
     """
     if full := _FULL.search(message):
-        raise UserError(
-            f"{full[0]}: take one down with `vertex-sft endpoints delete ENDPOINT`; `vertex-sft "
-            "endpoints list` shows what there is."
-        )
+        raise UserError(full[0])
     accelerator = types.AcceleratorType(machine.accelerator_type).name
     quota = _QUOTA.search(message)
     catalog = load_catalog()

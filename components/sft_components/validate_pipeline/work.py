@@ -115,6 +115,7 @@ def validate_pipeline(
         settings.dataset_uri,
         settings.validation_data_uri,
         settings.evaluation_uri,
+        model=model.name,
     )
     return ValidatedPipeline(
         model.name,

@@ -25,6 +25,12 @@ router = APIRouter()
 _ENDPOINT = f"{PLACE}/endpoints/{{endpoint}}"
 
 
+@router.get("/room")
+def room(vertex: VertexHere) -> dict[str, str]:
+    """Whether one more model can be deployed; Google's API has no such question."""
+    return {"full": vertex.hosting.full()}
+
+
 @router.post(f"{_ENDPOINT}:deployModel")
 def deploy(endpoint: str, body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
     """Serves a model of the registry at an endpoint, beside what is there."""
@@ -73,7 +79,7 @@ def deploy(endpoint: str, body: Body, place: PlaceHere, vertex: VertexHere) -> R
     )
     try:
         if not hosted:
-            vertex.servers.reserve(deployed_id)
+            vertex.hosting.reserve(deployed_id)
     except ApiError:
         vertex.hosting.forget(deployed_id)
         raise

@@ -86,7 +86,7 @@ def deploy(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
         vertex.store.delete(model_name)
 
     try:
-        vertex.servers.reserve(deployed_id)
+        vertex.hosting.reserve(deployed_id)
     except ApiError:
         undo()
         raise

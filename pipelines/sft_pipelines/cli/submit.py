@@ -41,6 +41,7 @@ def run_on_vertex(
     from sft_pipelines.experiments import check_name
     from sft_pipelines.following import planned_tasks
     from sft_pipelines.preparing import prepare
+    from sft_pipelines.room import check_room
     from sft_pipelines.submitting import JOB_ID, build_job, console_url, new_job_id, submit
 
     with wrong_use():
@@ -54,6 +55,8 @@ def run_on_vertex(
         job = build_job(prepared.source, prepared.values, prepared.options)
     connection = prepared.connection
     template, values = prepared.source.template, prepared.values
+    if connection.is_local:
+        check_room(template, values, connection.base_url, err, job_id)
     if check_only:
         with wrong_use():
             say_cost(template, values, prepared.options.project, only_limited=True)

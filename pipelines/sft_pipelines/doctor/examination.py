@@ -17,6 +17,7 @@ from sft_pipelines.doctor import access, places
 from sft_pipelines.doctor.asking import TIMEOUT_S, Asker
 from sft_pipelines.doctor.lines import Line, bad, ok, unknown
 from sft_pipelines.doctor.packages import look_at_packages
+from sft_pipelines.room import full
 
 LOGIN = "gcloud auth application-default login"
 
@@ -145,6 +146,8 @@ def _local(
             f"{none} quotas: a tuning waits until this machine is free, and at most two models are "
             "deployed at once.",
         )
+        if not model.served_by_service and (taken := full(url)):
+            yield bad("deployment", "no place is left for one more model", taken)
     if wanted.encryption_key:
         yield unknown(f"encryption key {wanted.encryption_key}", f"{none} Cloud KMS.")
 

@@ -33,7 +33,7 @@ def rehearse_command(
 ) -> None:
     """Rehearse on this machine and print what came of it; exits with 1 when a step fails."""
     try:
-        from sft_local.control import PROJECT
+        from sft_local import control
     except ImportError as error:
         raise UserError(
             f"A rehearsal needs the extra 'local' ({error.name} is missing): "
@@ -44,6 +44,7 @@ def rehearse_command(
     from sft_pipelines.cli.rehearsal.screen import Screen
     from sft_pipelines.cli.rehearsal.session import rehearsal_defaults, rehearse, step_names
     from sft_pipelines.preparing import read_source, read_values
+    from sft_pipelines.room import check_room
 
     def warn(line: str) -> None:
         typer.echo(line, err=True)
@@ -64,6 +65,8 @@ def rehearse_command(
         if "gs://" not in str(values.get("dataset_uri")):
             say_cost(found, values, "", only_limited=True)
         if check_only:
+            if running := control.running():
+                check_room(found, values, running.api_url, warn)
             print_checked(source.describe(), {"parameters": values}, as_json)
             return
     # Also where the shell started us with SIGINT ignored, as it does in the background.
@@ -99,7 +102,7 @@ def rehearse_command(
         typer.echo("vertex-sft local down")
     elif keep:
         endpoint = result.outputs["endpoint_resource_name"]
-        if endpoint.split("/")[1] != PROJECT:
+        if endpoint.split("/")[1] != control.PROJECT:
             # Another project's name alone would be asked for at Google.
             typer.echo('Point this shell at it: eval "$(vertex-sft local env)"')
         typer.echo(f'Ask it: vertex-sft prompt {endpoint} "Hello"')

@@ -25,6 +25,7 @@ from sft_pipelines.cli.rehearsal.leftovers import Owned, clear
 from sft_pipelines.cli.rehearsal.screen import Screen
 from sft_pipelines.cli.rehearsal.turns import alone
 from sft_pipelines.parameters import Template
+from sft_pipelines.room import check_room
 
 BUCKET = "vertex-sft-rehearsal"
 DEFAULT_BASE_MODEL = "smollm2"
@@ -118,6 +119,7 @@ def rehearse(
 
     Raises:
         KeyboardInterrupt: Interrupted; what was started has been ended.
+        UserError: The local Vertex AI has no place for the tuned model.
     """
     with alone(folder, screen.note):
         found = control.running()
@@ -132,6 +134,7 @@ def rehearse(
         try:
             with _environment(local.environment()):
                 clear(screen.note)
+                check_room(template, parameters, local.api_url, screen.note)
                 owned.note()
                 if str(parameters.get("output_uri", "")).startswith("gs://"):
                     control.ensure_bucket(local, split_uri(parameters["output_uri"])[0])

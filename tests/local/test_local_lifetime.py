@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import requests
 from typer.testing import CliRunner
 
 from sft_components.errors import UserError
-from sft_local import control, wire
+from sft_local import control, paths, wire
 from sft_local.gcs import Storage
 from sft_local.store import Store
 from sft_pipelines.cli.app import app
@@ -145,19 +146,51 @@ def test_second_start_adopts_or_refuses(local_vertex: control.LocalVertex, tmp_p
         control.start(state_dir=tmp_path, base_model="no-such-model", detach=False)
 
 
-def test_a_shell_can_be_freed_of_all_that_was_put_there(
+@pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "fish"])
+def test_a_shell_gets_back_what_it_had(local_vertex: control.LocalVertex, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"There is no {shell} here.")
+    pointed = local_vertex.environment()
+    own = {k: v for k, v in os.environ.items() if k not in pointed}
+    own |= {
+        paths.HOME_VARIABLE: str(local_vertex.state_dir),
+        "GOOGLE_CLOUD_PROJECT": "acme-ml's $HOME",  # to be quoted rightly
+        "GOOGLE_CLOUD_LOCATION": "europe-west4",
+        "NO_PROXY": "example.com",
+    }
+    command = f"{sys.executable} -m sft_pipelines.cli local env"
+    point, free = f'eval "$({command})"', f'eval "$({command} --unset)"'
+    printed = f"{sys.executable} -c 'import os, json; print(json.dumps(dict(os.environ)))'"
+    # Twice: what was there first is not forgotten.
+    script = "\n".join((printed, point, point, printed, free, printed, command))
+    done = subprocess.run([shell, "-c", script], env=own, capture_output=True, text=True)
+    assert done.stderr == ""
+    first, there, last, *lines = done.stdout.splitlines()
+    before, during, after = map(json.loads, (first, there, last))
+    assert {**after, "_": ""} == {**before, "_": ""}
+    assert {during[name] for name in control.POINTING} == {
+        local_vertex.api_url,
+        local_vertex.storage_url,
+    }
+    assert (during["GOOGLE_CLOUD_PROJECT"], during["GOOGLE_CLOUD_LOCATION"]) == (
+        control.PROJECT,
+        "europe-west4",
+    )
+    assert during["NO_PROXY"] == "example.com,127.0.0.1,localhost"
+    assert "acme-ml" not in "".join(lines)
+
+
+def test_a_shell_that_points_here_by_other_means_is_freed_of_that_alone(
     local_vertex: control.LocalVertex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proxies = {"NO_PROXY", "no_proxy"}  # they may hold the user's own exceptions
-    named = {*control.POINTING, *control.ACCOMPANYING}
-    assert named == local_vertex.environment().keys() - proxies
-    for own, there in (("", proxies), ("example.com", set())):
-        for name in proxies:
-            monkeypatch.setenv(name, own)
-        for name, value in local_vertex.environment().items():
-            monkeypatch.setenv(name, value)
-        freed = CliRunner().invoke(app, ["local", "env", "--unset"])
-        assert set(freed.stdout.split()) == {"unset", *named, *there}
+    for name, value in local_vertex.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "acme-ml")
+    monkeypatch.setenv("NO_PROXY", "example.com,127.0.0.1,localhost")
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    freed = CliRunner().invoke(app, ["local", "env", "--unset"]).stdout.split()
+    named = {*control.POINTING, *control.ACCOMPANYING} - {"GOOGLE_CLOUD_PROJECT"}
+    assert set(freed) == {"unset", "no_proxy", *named}
 
 
 def test_wrapper_hands_on_the_exit_status_and_ends_what_it_runs() -> None:

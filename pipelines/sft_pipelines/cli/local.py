@@ -1,7 +1,6 @@
 """`vertex-sft local`: the Vertex AI on this machine."""
 
 import os
-import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -96,32 +95,29 @@ def status(as_json: AsJson = False) -> None:
 @app.command()
 def env(
     unset: Annotated[
-        bool, typer.Option("--unset", help="Take out of the shell what this has put there.")
+        bool, typer.Option("--unset", help="Give the shell back what it had before.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the environment that points clients at the local Vertex AI, for `eval`."""
-    if unset:
-        from sft_local import control
+    """Print the environment that points clients at the local Vertex AI, for `eval`.
 
-        names = [*control.POINTING, *control.ACCOMPANYING]
-        # Where the shell had exceptions of its own before, they are in it too.
-        proxies = ("NO_PROXY", "no_proxy")
-        names += [name for name in proxies if os.environ.get(name) == "127.0.0.1,localhost"]
-        # `local env` has kept a region that the shell named.
-        if os.environ.get("GOOGLE_CLOUD_LOCATION") not in (None, control.LOCATION):
-            names.remove("GOOGLE_CLOUD_LOCATION")
+    What the shell has set itself is saved, and given back by --unset.
+    """
+    from sft_pipelines.cli.shell import before, freeing, pointing
+
+    if unset:
         if as_json:
-            print_json(dict.fromkeys(names))
-        else:
-            typer.echo(f"unset {' '.join(names)}")
-        return
-    variables = need_local().environment()
-    if as_json:
-        print_json(variables)
-        return
-    for name, value in variables.items():
-        typer.echo(f"export {name}={shlex.quote(value)}")
+            print_json(before())
+            return
+        lines = freeing()
+    else:
+        variables = need_local().environment()
+        if as_json:
+            print_json(variables)
+            return
+        lines = pointing(variables)
+    for line in lines:
+        typer.echo(line)
 
 
 def _described(found: "LocalVertex | None") -> dict[str, Any]:

@@ -1,0 +1,67 @@
+"""What a shell evaluates to point at the local Vertex AI, and to point where it did before.
+
+A value of the shell's own is saved by the shell itself: it is never printed.
+"""
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+
+SAVED = "VERTEX_SFT_SAVED"
+"""Set while the shell points at a local Vertex AI. What was set before is in `SAVED_NAME`."""
+PROXIES = ("NO_PROXY", "no_proxy")
+
+
+def pointing(values: Mapping[str, str]) -> Iterator[str]:
+    """Lines that set variables; the first time also those that save what they had.
+
+    Args:
+        values: By name.
+    """
+    if SAVED not in os.environ:
+        for name in values:
+            if name in os.environ:
+                yield f'export {SAVED}_{name}="${name}"'
+        yield f"export {SAVED}=yes"
+    for name, value in values.items():
+        yield f"export {name}={shlex.quote(value)}"
+
+
+def before() -> dict[str, str | None]:
+    """What each variable had before `pointing`; None: it was not set."""
+    from sft_local import control
+
+    names = [*control.POINTING, *control.ACCOMPANYING, *PROXIES]
+    if SAVED in os.environ:
+        return {name: os.environ.get(f"{SAVED}_{name}") for name in names}
+    # Pointed there by other means: what may be the shell's own stays.
+    ours = {
+        "GOOGLE_CLOUD_PROJECT": control.PROJECT,
+        "CLOUDSDK_CORE_PROJECT": control.PROJECT,
+        "GOOGLE_CLOUD_LOCATION": control.LOCATION,
+        **dict.fromkeys(PROXIES, "127.0.0.1,localhost"),
+    }
+    kept = [name for name, value in ours.items() if os.environ.get(name, value) != value]
+    return {name: None for name in names if name not in kept}
+
+
+def freeing() -> Iterator[str]:
+    """Lines that undo `pointing`."""
+    found = before()
+    for name, value in found.items():
+        if value is not None:
+            yield f'export {name}="${SAVED}_{name}"'
+    gone = [name for name, value in found.items() if value is None]
+    gone += [name for name in os.environ if name == SAVED or name.startswith(f"{SAVED}_")]
+    yield f"{'set -e' if _is_fish() else 'unset'} {' '.join(gone)}"
+
+
+def _is_fish() -> bool:
+    """Whether the shell that runs this is fish, which knows no `unset`."""
+    import psutil
+
+    try:
+        parent = psutil.Process().parent()
+        return parent is not None and parent.name() == "fish"
+    except psutil.Error:
+        return False

@@ -14,6 +14,7 @@ from sft_components.catalog.legacy import (
     accelerator,
     batch_size,
     epochs_from_steps,
+    row_warnings,
     step_warnings,
     steps_from_epochs,
 )
@@ -172,7 +173,7 @@ def _legacy_length(
         batch,
         place.tuning_region,
         place.hardware,
-        tuple(step_warnings(model, steps, rows)),
+        (*step_warnings(model, steps), *row_warnings(model, rows)),
     )
 
 

@@ -10,6 +10,7 @@ from sft_components.catalog.legacy import (
     batch_size,
     check_regions,
     epochs_from_steps,
+    row_warnings,
     step_warnings,
     steps_from_epochs,
 )
@@ -66,16 +67,17 @@ def test_nonsense_is_refused(wrong: float) -> None:
 
 
 def test_recommended_steps() -> None:
-    assert step_warnings(TEXT, steps=300, rows=200, task="classification") == []
-    assert step_warnings(TEXT, steps=1000, rows=200, task="summarization") == []
-    assert len(step_warnings(TEXT, steps=1000, rows=200, task="classification")) == 1
-    assert len(step_warnings(TEXT, steps=5000, rows=20)) == 2
+    # What is recommended for one of a model's tasks is not warned of.
+    for steps in (300, 1000):
+        assert step_warnings(TEXT, steps) == []
+    assert "train_steps is 5,000; 100 to 1,000 are" in step_warnings(TEXT, 5000)[0]
     chat = CATALOG.find("chat-bison@002")
-    assert step_warnings(chat, steps=1000, rows=200) == []
-    assert "1,000" in step_warnings(chat, steps=300, rows=200)[0]
-    assert step_warnings(CATALOG.find("gemini-2.5-flash"), steps=1, rows=1) == []
-    with pytest.raises(UserError, match="classification or"):
-        step_warnings(TEXT, steps=300, rows=200, task="translation")
+    assert step_warnings(chat, 1000) == []
+    assert "1,000" in step_warnings(chat, 300)[0]
+    assert row_warnings(TEXT, 200) == row_warnings(TEXT, 0) == []
+    assert "has 20 rows; 100 or more" in row_warnings(TEXT, 20)[0]
+    gemini = CATALOG.find("gemini-2.5-flash")
+    assert step_warnings(gemini, 1) == row_warnings(gemini, 1) == []
 
 
 def test_regions_and_keys() -> None:

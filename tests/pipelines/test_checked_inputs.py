@@ -18,7 +18,7 @@ from sft_pipelines.tune_llama_model import tune_llama_model
 LATER = {
     # Read by the steps before the tuning: the data set's, the look at its fingerprint, the launch.
     *("dataset_format", "on_long", "validation_split", "deduplicate"),
-    *("export_last_checkpoint_only", "tuning_method", "api_endpoint", "relaunch_failed"),
+    *("tuning_method", "api_endpoint", "relaunch_failed"),
     # Nothing but true and false, so that nothing can be wrong with them.
     *("serving_spot", "cancel_on_abort"),
     "evaluation_output_root_dir",  # not read at all
@@ -98,6 +98,7 @@ TEXT = {"large_model_reference": "text-bison@002"}
         ({**LLAMA, "train_steps": 0, "max_cost_usd": 5.0}, ""),
         ({**TEXT, "default_context": "Be brief."}, "default_context has no effect"),
         ({**LLAMA, "default_context": "Be brief."}, ""),
+        ({**TEXT, "export_last_checkpoint_only": True}, "export_last_checkpoint_only has no"),
     ],
 )
 def test_what_needs_no_rows_is_said_before_any_is_read(changes: dict[str, Any], said: str):
@@ -108,6 +109,13 @@ def test_what_needs_no_rows_is_said_before_any_is_read(changes: dict[str, Any], 
         assert [line for line in lines if said in line], lines
     else:
         assert not [line for line in lines if "recommended" in line or "default_context" in line]
+
+
+def test_the_launch_leaves_the_warnings_to_the_first_step():
+    spec = _template(tune_llama_model).spec
+    launch = spec["components"]["comp-tuning-graph"]["dag"]["tasks"]["launch-sft"]
+    checked = launch["inputs"]["parameters"]["settings_checked"]
+    assert checked == {"runtimeValue": {"constant": True}}
 
 
 @pytest.mark.parametrize(

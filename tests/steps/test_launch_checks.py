@@ -8,6 +8,10 @@ from tests.steps.launching import LLAMA, launch_settings
 from sft_components.catalog.settings import check_settings
 from sft_components.errors import UserError
 from sft_components.launch_sft.plan import make_plan
+from sft_components.launch_sft.work import launch_sft
+from sft_components.validate_pipeline.settings import PipelineSettings
+from sft_components.validate_pipeline.work import validate_pipeline
+from sft_local.control import LocalVertex
 
 KEY = "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"
 GEMINI = "gemini-2.5-flash"
@@ -100,6 +104,41 @@ def test_refused_with_the_cure(model: str, changes: dict[str, Any], cure: str):
 def test_warned_of(model: str, changes: dict[str, Any], warning: str):
     checked = check_settings(launch_settings(model, **changes))
     assert [text for text in checked.warnings if warning in text]
+
+
+@pytest.mark.parametrize("steps", [{"train_steps": 5}, {"epochs": 900}])
+def test_each_warning_is_said_once_in_a_run(
+    steps: dict[str, int], vertex: LocalVertex, output_uri: str
+):
+    given = {"evaluation_interval": 5, "output_uri": output_uri, **steps}
+
+    def said(**changes: Any) -> list[str]:
+        lines: list[str] = []
+        settings = launch_settings(
+            TEXT,
+            project="warned",
+            run_name=f"warned-{next(iter(steps))}",
+            training_uri="gs://no-rows/rows.jsonl",
+            training_rows=20,
+            **given,
+            **changes,
+        )
+        with pytest.raises(UserError, match="PIPELINE_STATE_FAILED"):
+            launch_sft(settings, log=lines.append)
+        return [line for line in lines if line.startswith("WARNING")]
+
+    before: list[str] = []
+    validate_pipeline(
+        PipelineSettings(
+            base_model=TEXT, location="us-central1", dataset_uri="gs://no-rows/rows.jsonl", **given
+        ),
+        log=before.append,
+    )
+    before = [line for line in before if line.startswith("WARNING")]
+    after, alone = said(settings_checked=True), said()
+    assert sorted(before + after) == sorted(alone)
+    assert len(set(alone)) == len(alone) == 4
+    assert any("20 rows" in line for line in after)
 
 
 def test_a_chat_has_a_place_for_a_context():

@@ -7,7 +7,7 @@ follows from the region where tuning computes and from the model's context lengt
 import math
 
 from sft_components.catalog.lookup import load_catalog
-from sft_components.catalog.schema import LegacyAccelerator, ModelSpec
+from sft_components.catalog.schema import LegacyAccelerator, ModelSpec, RecommendedSteps
 from sft_components.errors import UserError
 
 
@@ -59,42 +59,43 @@ def steps_from_epochs(epochs: float, rows: int, batch: int) -> int:
     return math.ceil(exact)
 
 
-def step_warnings(model: ModelSpec, steps: int, rows: int = 0, task: str = "") -> list[str]:
-    """Sentences on steps and rows that lie outside the recommendation; none if all is well.
+def step_warnings(model: ModelSpec, steps: int) -> list[str]:
+    """A sentence on steps outside the recommendation for every task of a model; else none.
 
     Args:
-        model: A legacy model.
+        model: Of a model that is not legacy nothing is recommended.
         steps: Training steps.
-        rows: Rows of the training set; 0: not counted yet.
-        task: A key of `Legacy.recommended_steps`; empty: the widest range of the model's tasks.
-
-    Raises:
-        UserError: No such task for this model.
     """
-    tasks = {
-        name: advice
-        for name, advice in load_catalog().legacy.recommended_steps.items()
-        if model.family in advice.families
-    }
-    if not tasks:
+    advice = _recommended(model)
+    if not advice:
         return []
-    if task and task not in tasks:
-        raise UserError(f"{model.name} has no task {task!r}: write {' or '.join(tasks)}.")
-    chosen = [tasks[task]] if task else list(tasks.values())
-    fewest = min(advice.min_steps for advice in chosen)
-    most = max(advice.max_steps for advice in chosen)
-    least_rows = min(advice.min_rows for advice in chosen)
-    what = task or f"{model.family} models"
-    warnings = []
-    if not fewest <= steps <= most:
-        span = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
-        warnings.append(f"train_steps is {steps:,}; {span} are recommended for {what}.")
-    if 0 < rows < least_rows:
-        warnings.append(
-            f"The training set has {rows:,} rows; "
-            f"{least_rows:,} or more are recommended for {what}."
-        )
-    return warnings
+    fewest = min(task.min_steps for task in advice)
+    most = max(task.max_steps for task in advice)
+    if fewest <= steps <= most:
+        return []
+    span = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    return [f"train_steps is {steps:,}; {span} are recommended for {model.family} models."]
+
+
+def row_warnings(model: ModelSpec, rows: int) -> list[str]:
+    """A sentence on fewer rows than are recommended for any task of a model; else none.
+
+    Args:
+        model: Of a model that is not legacy nothing is recommended.
+        rows: Rows of the training set; 0: not counted.
+    """
+    least = min((task.min_rows for task in _recommended(model)), default=0)
+    if not 0 < rows < least:
+        return []
+    return [
+        f"The training set has {rows:,} rows; {least:,} or more are recommended for "
+        f"{model.family} models."
+    ]
+
+
+def _recommended(model: ModelSpec) -> list[RecommendedSteps]:
+    every = load_catalog().legacy.recommended_steps.values()
+    return [advice for advice in every if model.family in advice.families]
 
 
 def check_regions(

@@ -192,19 +192,17 @@ class LegacyAccelerator(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     hardware: str
     cmek: bool
     """Whether a customer-managed key is allowed at all (then only in `Legacy.cmek_regions`)."""
-    vpc_service_controls: bool
     quota: str
     quota_multiple: int
 
 
 class RecommendedSteps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Recommended rows and training steps of one task. None: no upper bound is named."""
+    """Recommended rows and training steps of one task."""
 
     families: tuple[Family, ...]
     min_rows: int
     min_steps: int
     max_steps: int
-    max_rows: int | None = None
 
 
 class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

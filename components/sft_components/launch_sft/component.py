@@ -59,6 +59,7 @@ def launch_sft(
     relaunch_failed: bool = False,
     when_changed: str = "",
     fingerprint: str = "",
+    settings_checked: bool = False,
 ) -> NamedTuple(
     "LaunchOutputs",
     [
@@ -132,6 +133,8 @@ def launch_sft(
             every run tunes.
         fingerprint: Fingerprint of the data set, from validate_dataset. Empty: no tuning is used
             again, as training_uri need not tell the rows apart.
+        settings_checked: Whether validate_pipeline has checked the same settings in this run: what
+            it has warned of is not said again.
 
     Returns:
         The job, the folders of the tuned and of the base model's weights, the tuned model, the
@@ -194,6 +197,7 @@ def launch_sft(
                 relaunch_failed=relaunch_failed,
                 when_changed=when_changed,
                 fingerprint=fingerprint,
+                settings_checked=settings_checked,
             ),
             records=Records(
                 curve=Path(training_curve.path),

@@ -14,6 +14,7 @@ from sft_components.catalog.legacy import (
     accelerator,
     batch_size,
     epochs_from_steps,
+    row_warnings,
     step_warnings,
     steps_from_epochs,
 )
@@ -73,6 +74,11 @@ def _legacy_steps(model: ModelSpec, settings: LaunchSettings, log: Log) -> tuple
                 "make an epoch follows from the rows: give training_rows, or train_steps."
             )
         steps = steps_from_epochs(settings.epochs, rows, batch)
+    warnings = row_warnings(model, rows)
+    if settings.epochs or not settings.settings_checked:
+        warnings = [*step_warnings(model, steps), *warnings]
+    for warning in warnings:
+        log(f"WARNING: {warning}")
     log(
         f"Tuning computes in {chosen.tuning_region} on {chosen.hardware}: it takes "
         f"{chosen.quota_multiple} of the quota '{chosen.quota}'."
@@ -82,8 +88,6 @@ def _legacy_steps(model: ModelSpec, settings: LaunchSettings, log: Log) -> tuple
         return steps, 0.0
     passes = epochs_from_steps(steps, rows, batch)
     log(f"{steps:,} steps of {batch} rows: {passes:.3g} epochs of {rows:,} rows")
-    for warning in step_warnings(model, steps, rows):
-        log(f"WARNING: {warning}")
     return steps, passes
 
 

@@ -19,6 +19,8 @@ class LaunchSettings(TuningSettings):
     tokens_are_estimated: bool
     training_rows: int = 0
     """Rows of the training set, to convert epochs and steps; 0: not known."""
+    settings_checked: bool = False
+    """Whether `validate_pipeline` has checked them in this run; its warnings are not said again."""
     max_cost_usd: float = 0.0
     """Refuse to launch above this estimate, US dollars; 0: no limit."""
     cancel_on_abort: bool = True

@@ -65,8 +65,9 @@ def launch_sft(
     records = records or Records()
     checked = check_settings(settings)
     model = checked.model
-    for warning in checked.warnings:
-        log(f"WARNING: {warning}")
+    if not settings.settings_checked:
+        for warning in checked.warnings:
+            log(f"WARNING: {warning}")
     plan = make_plan(model, checked.tuning_mode, settings, log)
     connection = Connection(settings.project, settings.region)
     _check_bucket(model, settings, connection, log)
@@ -106,7 +107,8 @@ def _check_bucket(
 ) -> None:
     if not settings.output_uri:
         return
-    check_bucket(settings.project, settings.output_uri, settings.region, log)
+    if not settings.settings_checked:
+        check_bucket(settings.project, settings.output_uri, settings.region, log)
     agents: tuple[str, ...] = OPEN_AGENTS
     if model.route == "pipeline-job":
         agents = (settings.service_account or COMPUTE_ACCOUNT,)

@@ -25,6 +25,7 @@ def validate_pipeline(
     adapter_size: int = 0,
     batch_size: int = 0,
     custom_base_model: str = "",
+    export_last_checkpoint_only: bool = False,
     model_display_name: str = "",
     max_context_length: str = "",
     accelerator_type: str = "",
@@ -111,6 +112,7 @@ def validate_pipeline(
         adapter_size: LoRA rank: 1, 2, 4, 8, 16 or 32; 0: the recommended one.
         batch_size: Rows a step; 0: the service's default.
         custom_base_model: Weights to start from; may be empty.
+        export_last_checkpoint_only: Keep no checkpoint but the last.
         model_display_name: Name of the tuned model, up to 128 characters.
         max_context_length: Legacy models: 8k or 32k; empty: the model's own.
         accelerator_type: Legacy models: GPU or TPU; empty: GPU.
@@ -198,6 +200,7 @@ def validate_pipeline(
                 adapter_size=adapter_size,
                 batch_size=batch_size,
                 custom_base_model=custom_base_model,
+                export_last_checkpoint_only=export_last_checkpoint_only,
                 model_display_name=model_display_name,
                 max_context_length=max_context_length,
                 accelerator_type=accelerator_type,

@@ -126,6 +126,7 @@ def stages(
         adapter_size=adapter_size,
         batch_size=batch_size,
         custom_base_model=custom_base_model,
+        export_last_checkpoint_only=export_last_checkpoint_only,
         max_context_length=max_context_length,
         accelerator_type=accelerator_type,
         default_context=default_context,

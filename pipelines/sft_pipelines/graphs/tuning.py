@@ -119,6 +119,7 @@ def tuning_graph(
         relaunch_failed=relaunch_failed,
         when_changed=when_changed,
         fingerprint=fingerprint,
+        settings_checked=True,
     )
     small(uncached(repeated(launched)))
     outputs = namedtuple(

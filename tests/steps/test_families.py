@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from sft_components.deploy_model.work import deploy_model
 from sft_components.errors import UserError
 from sft_components.launch_sft.records import Records
+from sft_components.launch_sft.settings import LaunchSettings
 from sft_components.launch_sft.work import LaunchResult, launch_sft
 from sft_components.promote_model.record import write
 from sft_components.release_endpoint.work import ReleaseResult, release_endpoint
@@ -67,7 +68,7 @@ class Case:
 
 
 CASES = {
-    "text": Case("text-bison@002", text, {"train_steps": 2, "evaluation_interval": 1}, 2),
+    "text": Case("text-bison@002", text, {"train_steps": 3, "evaluation_interval": 2}, 3),
     "chat": Case("chat-bison@002", chat, {"train_steps": 2}, 2),
     "code": Case("code-bison@002", text, {"epochs": 1}, 2),
     "codechat": Case("codechat-bison@002", chat, {"train_steps": 2}, 2),
@@ -81,6 +82,7 @@ LEGACY = ("text", "chat", "code", "codechat")
 
 @dataclass(frozen=True)
 class Tuned:
+    settings: LaunchSettings
     result: LaunchResult
     records: Records
     lines: list[str]
@@ -118,7 +120,8 @@ def tuned(vertex: LocalVertex, output_uri: str, tmp_path_factory) -> dict[str, T
             events=folder / family,
         )
         lines: list[str] = []
-        return Tuned(launch_sft(settings, records=records, log=lines.append), records, lines)
+        result = launch_sft(settings, records=records, log=lines.append)
+        return Tuned(settings, result, records, lines)
 
     with ThreadPoolExecutor(len(CASES)) as pool:
         return dict(zip(CASES, pool.map(launch, CASES), strict=True))
@@ -175,6 +178,17 @@ def test_a_service_that_serves_names_its_endpoint(family: str, tuned: dict[str, 
     if family == "gemini":
         assert [c["epoch"] for c in result.checkpoints] == [1, 2]
         assert all(c["endpoint"] for c in result.checkpoints)
+
+
+def test_a_metric_of_an_earlier_step_is_said_to_be_one(tuned: dict[str, Tuned]):
+    lines: list[str] = []
+    # The job has ended: all of its metrics come at once.
+    launch_sft(tuned["text"].settings, log=lines.append)
+    (line,) = [line for line in lines if line.startswith("step ")]
+    assert line.startswith("step 3 of 3: ")
+    said = dict(part.split(" ", 1) for part in line.partition(": ")[2].split(", "))
+    assert said["eval_total_loss"].endswith(" (of step 2)")
+    assert "(of step" not in said["train_total_loss"]
 
 
 def aliases(model: str) -> set[str]:

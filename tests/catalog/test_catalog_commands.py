@@ -39,6 +39,12 @@ def test_one_model_is_shown_with_its_sources() -> None:
         assert part in result.stdout
 
 
+def test_two_ratios_of_one_tokenizer_are_said_to_be_the_sources() -> None:
+    said = "because the table of tuning-skill has them so"
+    assert said in run("models", "meta/llama3_1@llama-3.1-8b-instruct").stdout
+    assert said not in run("models", "qwen/qwen3@qwen3-32b").stdout  # two modes, one ratio
+
+
 def test_json_lists_and_shows() -> None:
     listed = json.loads(run("models", "--family", "qwen", "--json").stdout)
     assert {model["family"] for model in listed} == {"qwen"}

@@ -197,6 +197,8 @@ def test_the_local_vertex_is_never_taken_for_google(local_vertex: control.LocalV
         assert name != "quotas" or "at most two models are deployed at once" in line
     assert any(line.startswith("    ok  local Vertex AI: answers") for line in lines)
     assert any(line.startswith("    ok  bucket gs://doctor: exists in the local") for line in lines)
+    marks = [line for line in lines if line[:8].strip() in ("ok", "not ok", "?")]
+    assert lines[-1].endswith(f"could not be asked, of {len(marks)}.")
     absent = CliRunner().invoke(app, ["doctor", "--project", "p", "--bucket", "absent"])
     assert absent.exit_code == 1
     assert "bucket gs://absent: does not exist in the local storage" in absent.stdout

@@ -13,6 +13,7 @@ from tests.doctor.google_apis import serving
 from typer.testing import CliRunner
 
 from sft_components.errors import UserError
+from sft_local.paths import HOME_VARIABLE
 from sft_pipelines.checking import check_data, check_network
 from sft_pipelines.cli.app import app
 from sft_pipelines.following import planned_tasks, read_snapshot
@@ -29,6 +30,12 @@ VALUES = {
     "model_display_name": "m",
     "dataset_uri": "gs://bucket/rows.jsonl",
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_local_vertex(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory):
+    """A person's own local Vertex AI may be full, of which a check tells."""
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path_factory.mktemp("home")))
 
 
 def run(*arguments: str, **parameters: Any) -> Any:

@@ -45,7 +45,7 @@ def test_an_endpoint_is_listed_shown_and_deleted(
     assert "g2-standard-12, 1 × L4" in table
     assert "nothing is deployed" in table
     shown = command("endpoints", "show", "listed").stdout
-    assert served.dedicated_endpoint_dns in shown
+    assert f"address  http://{served.dedicated_endpoint_dns}\n" in shown
     assert "assistant@1" in shown
 
     # Nobody to ask: nothing is deleted.
@@ -53,6 +53,7 @@ def test_an_endpoint_is_listed_shown_and_deleted(
     assert get_endpoint(endpoints, served.name) is not None
     deleted = command("endpoints", "delete", served.name, "idle", "--yes")
     assert deleted.exit_code == 0, deleted.output
+    assert "listed  deleted, cost nothing on this machine" in deleted.stdout
     assert get_endpoint(endpoints, served.name) is None
     gone = command("endpoints", "show", "listed")
     assert isinstance(gone.exception, UserError)

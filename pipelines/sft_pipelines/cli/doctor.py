@@ -97,7 +97,9 @@ def doctor(
         ]
         if packages:
             out.print(f"[green]    ok[/]  packages: {', '.join(packages)}", soft_wrap=True)
-        out.print(f"{wrong} not ok, {unasked} could not be asked, of {len(lines)}.")
+        # As many as are shown: sound packages are one.
+        shown = len(lines) - max(0, len(packages) - 1)
+        out.print(f"{wrong} not ok, {unasked} could not be asked, of {shown}.")
     if wrong:
         raise typer.Exit(1)
 

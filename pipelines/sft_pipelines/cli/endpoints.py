@@ -66,7 +66,6 @@ def list_command(
     as_json: AsJson = False,
 ) -> None:
     """List endpoints, newest first, with machines, replicas, traffic and cost."""
-    from sft_components.vertex.connection import is_loopback
     from sft_pipelines.cli.endpoints_print import print_list
     from sft_pipelines.cli.jobs import key_and_value
     from sft_pipelines.cli.output import print_json, wrong_use
@@ -80,7 +79,7 @@ def list_command(
     if as_json:
         print_json([endpoint.as_dict() for endpoint in shown])
     else:
-        here = all(is_loopback(place.base_url) for place in places)
+        here = all(place.is_local for place in places)
         print_list(shown, several=len(places) > 1, here=here)
 
 
@@ -89,7 +88,6 @@ def show(
     name: Name, project: Project = "", location: Locations = None, as_json: AsJson = False
 ) -> None:
     """Show one endpoint: address, models, machines, traffic, labels, when it expires, cost."""
-    from sft_components.vertex.connection import is_loopback
     from sft_pipelines.cli.endpoints_print import print_endpoint
     from sft_pipelines.cli.output import print_json
 
@@ -97,7 +95,7 @@ def show(
     if as_json:
         print_json({**endpoint.as_dict(), "resource": endpoint.resource})
     else:
-        print_endpoint(endpoint, in_console=not is_loopback(place.base_url))
+        print_endpoint(endpoint, in_console=not place.is_local)
 
 
 @app.command()
@@ -119,7 +117,8 @@ def delete(
         point_at_local(project, *names)
     found = [find(name, project, location) for name in names]
     if not (yes or as_json) and sys.stdin.isatty():
-        print_list([endpoint for _, endpoint in found], several=True)
+        here = all(place.is_local for place, _ in found)
+        print_list([endpoint for _, endpoint in found], several=True, here=here)
     ask(f"Delete {counted(len(found), 'endpoint')}?", yes)
     _delete(found, as_json)
 
@@ -222,8 +221,10 @@ def _delete(
             typer.echo(f"Error: {endpoint.name}: {error}", err=True)
         outcome.append({**endpoint.as_dict(), "deleted": not error, "error": error})
         if not as_json and not error:
-            cost = endpoint.usd_so_far
-            typer.echo(f"{endpoint.id}  deleted" + (f", cost {dollars(cost)}" if cost else ""))
+            cost = dollars(endpoint.usd_so_far) if endpoint.usd_so_far else ""
+            if place.is_local and cost:
+                cost = f"nothing on this machine, {cost} at the prices of what was asked for"
+            typer.echo(f"{endpoint.id}  deleted" + (f", cost {cost}" if cost else ""))
     if as_json:
         print_json(outcome)
     if any(entry["error"] for entry in outcome):

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
+from sft_components.catalog.cost import dollars
+from sft_components.vertex.connection import is_loopback
 from sft_pipelines.cli.jobs_print import local_time, print_facts, print_rows, took
 from sft_pipelines.cli.output import console, print_table
 from sft_pipelines.endpoints.records import Deployed, Endpoint
@@ -69,9 +71,9 @@ def print_endpoint(endpoint: Endpoint, *, in_console: bool) -> None:
     out = console()
     out.print(Text(endpoint.display_name or endpoint.id, style="bold"))
     print_facts("", dict(_facts(endpoint)))
-    columns = ("model", "traffic", "machine", "replicas", "since", "usd/h", "usd so far", "id")
+    columns = ("model", "traffic", "machine", "replicas", "since", "$/h", "$ so far", "id")
     print_rows("Models", columns, [_row(deployed) for deployed in endpoint.deployed])
-    hour, total = _usd(endpoint.usd_per_hour), _usd(endpoint.usd_so_far)
+    hour, total = _dollars(endpoint.usd_per_hour), _dollars(endpoint.usd_so_far)
     note = NOTE if in_console else HERE
     print_facts("Cost", {"an hour": hour, "so far": total, "note": note})
     if in_console:
@@ -80,7 +82,7 @@ def print_endpoint(endpoint: Endpoint, *, in_console: bool) -> None:
 
 def _facts(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
     yield "name", endpoint.name
-    yield "address", endpoint.address or ("none yet" if endpoint.network else "the shared one")
+    yield "address", _address(endpoint)
     yield "network", endpoint.network
     yield "created", local_time(endpoint.created)
     yield "age", took(endpoint.seconds)
@@ -92,6 +94,13 @@ def _facts(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
     yield "note", endpoint.resource.get("description", "")
 
 
+def _address(endpoint: Endpoint) -> str:
+    host = endpoint.address
+    if not host:
+        return "none yet" if endpoint.network else "the shared one"
+    return host if "//" in host else f"{'http' if is_loopback(host) else 'https'}://{host}"
+
+
 def _row(deployed: Deployed) -> dict[str, str]:
     machine, replicas, traffic = _serving(deployed)
     return {
@@ -100,8 +109,8 @@ def _row(deployed: Deployed) -> dict[str, str]:
         "machine": machine,
         "replicas": replicas,
         "since": local_time(deployed.created),
-        "usd/h": _usd(deployed.usd_per_hour),
-        "usd so far": _usd(deployed.usd_so_far),
+        "$/h": _usd(deployed.usd_per_hour),
+        "$ so far": _usd(deployed.usd_so_far),
         "id": deployed.id,
     }
 
@@ -128,6 +137,10 @@ def _until(endpoint: Endpoint) -> str:
         return "may be an orphan" if endpoint.may_be_orphan else ""
     moment = local_time(endpoint.expires.isoformat())
     return f"{moment} (past)" if endpoint.has_expired else moment
+
+
+def _dollars(amount: float | None) -> str:
+    return "unknown" if amount is None else dollars(amount)
 
 
 def _usd(amount: float | None) -> str:

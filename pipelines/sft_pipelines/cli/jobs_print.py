@@ -53,7 +53,7 @@ def print_job(job: Job, *, in_console: bool) -> None:
     else:
         print_facts("Cost", {"tuning": "by its accelerators' hours; the catalogue holds no price"})
     if job.error:
-        out.print(Text("Error", style="bold red"))
+        out.print(Text("\nError", style="bold red"))
         for line in explain(job.error).splitlines():
             out.print(Text(f"  {line}"), soft_wrap=True)
     if in_console:
@@ -99,7 +99,7 @@ def print_rows(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, A
     """A small table below a title."""
     if not rows:
         return
-    console().print(Text(title, style="bold"))
+    console().print(Text(f"\n{title}", style="bold"))
     cells = [
         [Text(str(row[column]), style=STYLES.get(str(row[column]), "")) for column in columns]
         for row in rows
@@ -118,7 +118,7 @@ def print_facts(title: str, found: Mapping[str, Any]) -> None:
         return
     out = console()
     if title:
-        out.print(Text(title, style="bold"))
+        out.print(Text(f"\n{title}", style="bold"))
     indent = 2 if title else 0
     widest = max(map(len, rows))
     room = max(20, out.width - indent - widest - 2) if out.is_terminal else UNLIMITED

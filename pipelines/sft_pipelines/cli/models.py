@@ -130,7 +130,7 @@ def _print_one(catalog: "Catalog", model: "ModelSpec") -> None:
     out.print(table)
     if model.warning:
         out.print(Text(f"Warning: {model.warning}"))
-    for note in model.notes:
+    for note in (*model.notes, *_unlike_ratios(model)):
         out.print(Text(f"Note: {note}"))
     for key in used:
         source = catalog.sources[key]
@@ -181,6 +181,15 @@ def _facts(model: "ModelSpec") -> Iterator[tuple[str, str, str]]:
     if shape := model.architecture:
         sizes = f"hidden size {shape.hidden_size}, {shape.num_hidden_layers} layers"
         yield "checkpoint", f"{shape.model_type}, {sizes}", "architecture"
+
+
+def _unlike_ratios(model: "ModelSpec") -> Iterator[str]:
+    """A note where one tokenizer has more than one ratio."""
+    if len({mode.tokens_per_char for mode in model.modes.values()}) > 1:
+        yield (
+            "The tokenizer is the same in each mode; the tokens per character differ because the "
+            f"table of {model.sources['tokens']} has them so."
+        )
 
 
 def _route(model: "ModelSpec") -> str:

@@ -123,6 +123,14 @@ class Storage:
         except exceptions.NotFound:
             return None
 
+    def head(self, uri: str) -> bytes:
+        """The first 16 bytes of the object `uri`; none where there is no such object."""
+        bucket, name = split_uri(uri)
+        try:
+            return bytes(self._client.bucket(bucket).blob(name).download_as_bytes(start=0, end=15))
+        except (exceptions.NotFound, exceptions.RequestRangeNotSatisfiable):
+            return b""
+
     def delete_folder(self, uri: str) -> None:
         """Deletes the objects below the folder `uri`."""
         bucket, folder = split_uri(uri)

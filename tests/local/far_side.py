@@ -48,8 +48,8 @@ class Far:
     def jobs(self) -> Any:
         return self.client("GenAiTuningServiceClient")
 
-    def put(self, name: str, lines: list[Any] | str) -> str:
-        text = lines if isinstance(lines, str) else "\n".join(map(json.dumps, lines))
+    def put(self, name: str, lines: list[Any] | str | bytes) -> str:
+        text = lines if isinstance(lines, str | bytes) else "\n".join(map(json.dumps, lines))
         self.storage.bucket(BUCKET).blob(name).upload_from_string(text)
         return f"gs://{BUCKET}/{name}"
 

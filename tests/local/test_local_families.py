@@ -205,6 +205,23 @@ def test_rows_with_images_are_trained_without_them_and_that_is_said(far: Far) ->
     assert "left out: it has no image" in stats.dropped_example_reasons[9]
 
 
+def test_bytes_count_more_than_what_is_declared(far: Far) -> None:
+    def job_on(name: str, content: bytes) -> Any:
+        uri = far.put(f"bytes/{name}", content)
+        file = {"fileData": {"mimeType": "image/jpeg", "fileUri": uri}}
+        row = {"contents": [{"role": "user", "parts": [{"text": "what?"}, file]}]}
+        row["contents"].append({"role": "model", "parts": [{"text": "a dog"}]})
+        body = far.request(far.put(f"bytes/{name}.jsonl", [row] * 12), name.replace(".", "-"))
+        body["base_model"] = "meta/llama4@llama-4-scout-17b-16e-instruct"
+        return far.until(post(far, "v1beta1", body).json()["name"])
+
+    refused = job_on("photo.jpg", b"GIF89a" + bytes(20))
+    assert refused.state.name == "JOB_STATE_FAILED"
+    assert "photo.jpg by its bytes: 'image/gif' is not taken (media-type)." in refused.error.message
+    # The name says less than what is declared, and that less than the bytes.
+    assert job_on("photo.gif", b"\xff\xd8\xff\xe0" + bytes(20)).state.name == "JOB_STATE_SUCCEEDED"
+
+
 @pytest.mark.parametrize(
     ("model", "training", "validation", "phrase"),
     [

@@ -61,7 +61,9 @@ def test_an_endpoint_that_is_not_there_is_told_before_the_tuning(
         check_serving("evaluation_baseline_endpoint", nowhere, lines.append)
     with pytest.raises(UserError, match=r"promote_to_endpoint is .*there is no such endpoint"):
         check_promotable(nowhere, 100, lines.append)
-    with pytest.raises(UserError, match=r"traffic_share is 30, but .*is-empty serves nothing yet"):
+    with pytest.raises(
+        UserError, match=r"^promote_traffic_share is 30, but .*is-empty serves nothing yet"
+    ):
         check_promotable(empty, 30, lines.append)
     assert lines == []
     check_promotable(empty, 100, lines.append)

@@ -1,5 +1,6 @@
 """What a promotion is refused for before it begins, and how it divides the traffic."""
 
+import re
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ def test_shares_are_whole_and_keep_their_proportions() -> None:
         ({"traffic_share": 101}, "traffic_share is 101"),
         ({"test_share": 100}, "test_share is 100"),
         ({"settle_s": -1}, "settle_s is -1"),
-        ({"aliases": ["Champion"]}, "version alias 'Champion'"),
+        ({"aliases": ["Champion"]}, "version_aliases has 'Champion'"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -82,3 +83,24 @@ def test_what_names_no_model_is_refused_before_anything_is_asked(
     refused = command("endpoints", "promote", "unnamed", model)
     assert refused.exit_code == 2, refused.output
     assert says in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--settle", "-1"), "Error: --settle is -1: give seconds"),
+        (("--share", "30"), "Error: --share is 30, but .*serves nothing yet"),
+        (("--alias", "V 1"), "Error: --alias has 'V 1'"),
+        (("--parent-model", "foo"), "Error: --parent-model is 'foo'"),
+        (("--machine-type", "g9"), "--machine-type g9 .* give --accelerator-type and --accel"),
+        (("--max-replicas", "0"), "Error: --max-replicas is 0: .* as --min-replicas is 1"),
+    ],
+)
+def test_what_is_refused_has_the_name_that_was_typed(
+    serve: Serve, command: Command, options: tuple[str, ...], says: str
+) -> None:
+    serve("typed", "")
+    model = f"{CONNECTION.parent}/models/none@2"
+    refused = command("endpoints", "promote", "typed", model, *options)
+    assert refused.exit_code == 2, refused.output
+    assert re.search(says, refused.stderr), refused.stderr

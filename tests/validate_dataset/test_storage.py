@@ -57,6 +57,8 @@ def test_media_that_do_not_exist_are_told(step: Step, bucket: Any) -> None:
     said = str(raised.value)
     assert "training.jsonl:5: error missing-object: gs://rows/m/4.png does not exist" in said
     assert "training.jsonl:6: error missing-object: gs://gone/5.png" in said
+    assert "many/6.png does not exist. (This is the Cloud Storage of this machine" in said
+    assert "many/7.png does not exist." not in said  # once for a folder
     assert "36 errors" in said
 
 

@@ -60,7 +60,7 @@ def _parts(uri: str) -> tuple[str, str]:
 
 
 def _faults_in(client: Any, folder: str, named: _Named) -> _Found:
-    from sft_components.vertex.storage import REFUSALS, storage_fault
+    from sft_components.vertex.storage import REFUSALS, missing, storage_fault
 
     bucket_name, prefix = _parts(folder)
     bucket = client.bucket(bucket_name)
@@ -93,8 +93,13 @@ def _faults_in(client: Any, folder: str, named: _Named) -> _Found:
     except REFUSALS as error:
         fault = storage_fault(error, bucket_name, role="roles/storage.objectViewer")
         return [(min(by)[0], "missing-object", f"{uri}: {fault}") for uri, by in named.items()]
-    gone = [(min(named[u])[0], "missing-object", f"{u} does not exist") for u in left.values()]
-    return sorted(found + gone)
+    gone = sorted((min(named[uri])[0], uri) for uri in left.values())
+    for line, uri in gone:
+        why = f"{uri} does not exist"
+        # Which Cloud Storage was asked is said once for a folder.
+        why = str(missing(f"{why}.")).rstrip(".") if uri == gone[0][1] else why
+        found.append((line, "missing-object", why))
+    return sorted(found)
 
 
 def _other_type(blob: Any, mime: str) -> str:

@@ -15,37 +15,41 @@ def check_promotion(
     test_share: int = 0,
     settle_s: float = 60.0,
     aliases: Sequence[str] = (),
+    prefix: str = "",
 ) -> None:
     """
     Raises:
-        UserError: A setting of a promotion cannot be.
+        UserError: A setting of a promotion cannot be; it is named with `prefix` before it.
     """
     if not 0 <= traffic_share <= 100:
-        raise UserError(f"traffic_share is {traffic_share}: it is a share in per cent, 0 to 100.")
+        raise UserError(
+            f"{prefix}traffic_share is {traffic_share}: it is a share in per cent, 0 to 100."
+        )
     if not 0 <= test_share < 100:
         raise UserError(
             f"test_share is {test_share}: give 1 to 99 per cent of the users' requests, or 0 to "
             "test on an endpoint of its own first."
         )
     if settle_s < 0:
-        raise UserError(f"settle_s is {settle_s:g}: give seconds, 0 or more.")
+        raise UserError(f"{prefix}settle_s is {settle_s:g}: give seconds, 0 or more.")
     for alias in aliases:
         plain = alias.replace("-", "") if isinstance(alias, str) else ""
         if not (
             plain and len(alias) > 1 and plain.isascii() and plain.isalnum() and alias[0].islower()
         ):
             raise UserError(
-                f"version alias {alias!r}: write two or more letters, digits and dashes, a small "
-                "letter first."
+                f"{'model_' if prefix else ''}version_aliases has {alias!r}: write two or more "
+                "letters, digits and dashes, a small letter first."
             )
 
 
-def check_parent_model(parent_model: str, endpoint: str) -> None:
+def check_parent_model(parent_model: str, endpoint: str, prefix: str = "") -> None:
     """Check the model of the registry that a promoted model becomes a version of.
 
     Args:
         parent_model: `projects/…/locations/…/models/ID`, a version behind it does not count.
         endpoint: `projects/…/locations/…/endpoints/…` that is promoted on; empty: none.
+        prefix: What stands before the setting's name where it was given.
 
     Raises:
         UserError: It is no model, or not in the endpoint's region.
@@ -55,13 +59,13 @@ def check_parent_model(parent_model: str, endpoint: str) -> None:
     parts = parent_model.split("/")
     if len(parts) != 6 or parts[::2] != ["projects", "locations", "models"] or "" in parts:
         raise UserError(
-            f"parent_model is {parent_model!r}: write projects/PROJECT/locations/LOCATION/models/"
-            "ID."
+            f"{prefix}parent_model is {parent_model!r}: write projects/PROJECT/locations/LOCATION/"
+            "models/ID."
         )
     if endpoint and parts[3] != endpoint.split("/")[3]:
         raise UserError(
-            f"parent_model is in {parts[3]}, and {endpoint} is not: a model and its versions are "
-            "in the region of their endpoint."
+            f"{prefix}parent_model is in {parts[3]}, and {endpoint} is not: a model and its "
+            "versions are in the region of their endpoint."
         )
 
 
@@ -85,16 +89,16 @@ def not_dedicated(endpoint: str) -> str:
     )
 
 
-def check_first(endpoint: str, traffic_share: int, test_share: int = 0) -> None:
+def check_first(endpoint: str, traffic_share: int, test_share: int = 0, prefix: str = "") -> None:
     """Check the shares of the first model of an endpoint that serves nothing yet.
 
     Raises:
-        UserError: They leave requests to a model that is not there.
+        UserError: They leave requests to a model that is not there; as in `check_promotion`.
     """
     if traffic_share < 100:
         raise UserError(
-            f"traffic_share is {traffic_share}, but {endpoint} serves nothing yet that could get "
-            "the rest: give 100."
+            f"{prefix}traffic_share is {traffic_share}, but {endpoint} serves nothing yet that "
+            "could get the rest: give 100."
         )
     if test_share:
         raise UserError(

@@ -161,7 +161,7 @@ def check_promotable(
         return
     check_public(endpoint, found.get("network", ""))
     if not found.get("deployedModels"):
-        check_first(endpoint, traffic_share)
+        check_first(endpoint, traffic_share, prefix="promote_")
         log(f"{endpoint} serves nothing yet: the tuned model will be its first.")
         return
     shares = found.get("trafficSplit", {})

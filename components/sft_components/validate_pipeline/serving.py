@@ -45,11 +45,12 @@ def check_serving_settings(model: ModelSpec, settings: PipelineSettings) -> str:
     check_promoted_endpoint(settings.promote_to_endpoint, settings.location, settings.project)
     if settings.promote_to_endpoint:
         check_promoted_model(model)
-    check_parent_model(settings.promote_parent_model, settings.promote_to_endpoint)
+    check_parent_model(settings.promote_parent_model, settings.promote_to_endpoint, "promote_")
     check_promotion(
         settings.promote_traffic_share,
         settle_s=settings.promote_settle_s,
         aliases=settings.model_version_aliases,
+        prefix="promote_",
     )
     check_smoke_test(
         settings.smoke_test_prompts_uri,

@@ -1,17 +1,20 @@
 """The data sets of a training: fetched, checked against the service's limits, in tokens."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from sft_local.gcs import Storage
 from sft_local.trainer.encoding import Example, encode
 from sft_local.trainer.protocol import MAX_SAMPLES, Statistics, TrainingJob
-from sft_local.trainer.rows import Row, RowError, read_rows
+from sft_local.trainer.rows import Row, RowError, check_bytes, read_rows
 from sft_local.trainer.statistics import distribution
 
 MAX_VALIDATION_ROWS = 100
 """The most rows that are evaluated after an epoch here, to keep a rehearsal short."""
 
+THREADS = 8
+"""Objects that are looked at together."""
 EXAMPLES = 5
 """How many rows' questions the statistics quote."""
 
@@ -43,6 +46,7 @@ class DataSets:
         storage.download(uri, path)
         job = self._job
         rows = list(read_rows(path, uri, job.formats, job.default_context, job.modalities))
+        _check_objects(rows, uri, storage)
         return rows, path.stat().st_size
 
     def encode(self, tokenizer: Any, longest: int) -> None:
@@ -103,6 +107,14 @@ class DataSets:
             output_tokens=distribution(outputs),
             messages=distribution([len(row.messages) or 2 for row in self._rows]),
         )
+
+
+def _check_objects(rows: list[Row], uri: str, storage: Storage) -> None:
+    """Only text is trained here: of media that are there the first bytes are looked at."""
+    named = {name: number for number, row in enumerate(rows, 1) for name in row.objects}
+    with ThreadPoolExecutor(THREADS) as pool:
+        for name, head in zip(named, pool.map(storage.head, named), strict=True):
+            check_bytes(head, f"{uri} row {named[name]}: {name}")
 
 
 def _check_training(rows: list[Row], size: int, job: TrainingJob) -> None:

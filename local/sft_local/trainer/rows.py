@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sft_components.datasets.media import IMAGES, mime_of_uri, modality
+from sft_components.datasets.media import IMAGES, decode_base64, mime_of_uri, modality, recognise
 from sft_components.datasets.rules import RULES
 
 Message = dict[str, str]
@@ -25,6 +25,8 @@ class Row:
     completion: str = ""
     left_out: tuple[str, ...] = ()
     """What the parts hold that are no text; a note in brackets stands in their place."""
+    objects: tuple[str, ...] = ()
+    """The gs:// addresses among them."""
 
     @property
     def characters(self) -> int:
@@ -66,17 +68,40 @@ def read_rows(
                     continue
                 empty = False
                 try:
-                    row = parse_row(json.loads(line), formats, default_context)
+                    value = json.loads(line)
+                    row = parse_row(value, formats, default_context)
                     _check_media(row, modalities)
                 except json.JSONDecodeError as error:
                     raise RowError(f"{uri} line {number}: not valid JSON ({error.msg}).") from None
                 except RowError as error:
                     raise RowError(f"{uri} line {number}: {error}") from None
-                yield row
+                yield replace(row, objects=tuple(_objects(value))) if row.left_out else row
     except UnicodeDecodeError as error:
         raise RowError(f"{uri}: not UTF-8 text ({error.reason}).") from None
     if empty:
         raise RowError(f"{uri} has no rows.")
+
+
+def _objects(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _objects(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key in ("fileUri", "file_uri", "url") and str(item).startswith("gs://"):
+                yield str(item)
+            else:
+                yield from _objects(item)
+
+
+def check_bytes(head: bytes, place: str) -> None:
+    """Refuse media by their first bytes, which count more than the declared type and the name.
+
+    Raises:
+        RowError: They tell a type that tuning does not take; the message begins with `place`.
+    """
+    if told := recognise(head):
+        _taken(told, f"{place} by its bytes")
 
 
 def _check_media(row: Row, modalities: Collection[str]) -> None:
@@ -236,11 +261,13 @@ def _kind(part: dict[str, Any], place: str) -> str:
             mime = data.get("mimeType") or data.get("mime_type")
             if not mime:
                 raise _broken("missing-key", f"{place}: {key} has no mimeType")
+            check_bytes(decode_base64(str(data.get("data", ""))[:24]) or b"", f"{place}: {key}")
             return _taken(str(mime), place)
     image = part.get("image_url")
     if isinstance(image, dict):
         url = str(image.get("url", ""))
         data_type = url.removeprefix("data:").partition(";")[0]
+        check_bytes(decode_base64(url.partition(",")[2][:24]) or b"", f"{place}: image_url")
         mime = _taken(mime_of_uri(url) if data_type == url else data_type, place)
         return "image" if mime in IMAGES else mime
     for key in ("functionCall", "function_call", "functionResponse"):

@@ -1,6 +1,8 @@
 """`vertex-sft endpoints promote` and `rollback`."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,24 @@ from sft_pipelines.cli.jobs import AsJson, Locations, Project
 
 if TYPE_CHECKING:
     from sft_components.promote_model.settings import Promotion
+
+
+OPTIONS = {
+    "traffic_share": "--share",
+    "settle_s": "--settle",
+    "min_replica_count": "--min-replicas",
+    "max_replica_count": "--max-replicas",
+    "version_aliases": "--alias",
+    "fallback_machines": "--fallback-machine",
+    "test_share": "--test-share",
+    "base_model": "--base-model",
+    "parent_model": "--parent-model",
+    "max_latency_s": "--max-latency-s",
+    "machine_type": "--machine-type",
+    "accelerator_type": "--accelerator-type",
+    "accelerator_count": "--accelerator-count",
+}
+"""Of `promote`, by the settings of the component, which its errors name."""
 
 
 def register(app: typer.Typer) -> None:
@@ -134,7 +154,7 @@ def promote(
         version_aliases=alias or ["champion"],
         max_latency_s=max_latency_s,
     )
-    with wrong_use():
+    with wrong_use(), _named_as_options():
         if not weights:
             _check_model(model, endpoint.name)
         wanted.check()
@@ -157,7 +177,8 @@ def promote(
                 settings=Settings(gate=gate),
             )
     examine = _examine(wanted, old, evaluation, gate, report) if evaluation else None
-    result = promote_model(wanted, examine=examine, log=_log)
+    with _named_as_options():
+        result = promote_model(wanted, examine=examine, log=_log)
     if as_json:
         print_json(asdict(result))
     else:
@@ -202,6 +223,17 @@ def rollback(
             typer.echo(f"{deployed.model}: {deployed.traffic} %")
         if not now.deployed:
             typer.echo(f"{endpoint.name} serves nothing, as before.")
+
+
+@contextmanager
+def _named_as_options() -> Iterator[None]:
+    """Errors with the options that a person gave in the place of the component's settings."""
+    try:
+        yield
+    except UserError as error:
+        names = rf"(?<![\w/.-])({'|'.join(OPTIONS)})(?![\w/-])"
+        error.args = (re.sub(names, lambda found: OPTIONS[found[0]], str(error)),)
+        raise
 
 
 def _check_model(model: str, endpoint: str) -> None:

@@ -109,8 +109,8 @@ def test_the_command_that_is_told_of_a_table_makes_rows_of_it(folder: Path) -> N
     (folder / "my rows.csv").write_text("prompt,completion\n" + "say 1,1\n" * 12)
     told = run(folder, "validate", "my rows.csv", "-m", GEMINI)
     assert told.returncode == 2
-    _, _, command = told.stderr.strip().rstrip(".").partition("vertex-sft ")
-    done = run(folder, *shlex.split(command))
+    _, command, _ = told.stderr.split("`")
+    done = run(folder, *shlex.split(command)[1:])
     assert "my rows.jsonl: 12 rows" in done.stdout, done.stderr
     assert run(folder, "validate", "my rows.jsonl", "-m", GEMINI).returncode == 0
 

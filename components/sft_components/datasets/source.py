@@ -174,7 +174,7 @@ def _no_rows(source: Source, model: str) -> str:
             fetch, name = f"gcloud storage cp {name} . && ", name.rpartition("/")[2]
         files = shlex.join([name, f"{name.rpartition('.')[0] or name}.jsonl"])
         command = f"{fetch}vertex-sft convert {files} --model {model or 'MODEL'}"
-        return f"a table; make rows of it: {command}"
+        return f"a table; make rows of it: `{command}`"
     if head.startswith(b"PAR1"):
         return "a Parquet file; name it so (.parquet), and give it to `vertex-sft convert`"
     return ""

@@ -22,8 +22,6 @@ from sft_components.vertex.connection import is_loopback
 from sft_components.vertex.keys import digest
 from sft_pipelines.parameters import Template, read_template
 
-REGISTRY_VARIABLE = "VERTEX_SFT_REGISTRY"
-"""Environment variable with the repository that `push` goes to."""
 DIGEST = "sha256:"
 GOOGLE = re.compile(
     r"https://(?P<location>[\w-]+)-kfp\.pkg\.dev/(?P<project>[^/]+)/(?P<repo>[^/]+)"

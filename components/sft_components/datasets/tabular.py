@@ -1,4 +1,4 @@
-"""Rows from tables: CSV, Parquet, and data frames of pandas, polars or pyarrow."""
+"""Rows from tables: CSV, TSV and Parquet files."""
 
 import csv
 import math
@@ -15,11 +15,11 @@ _NESTED = ("messages", "contents", "systemInstruction", "system_instruction")
 """Columns that hold lists or objects; in a CSV file their cells are JSON."""
 
 
-def from_dataframe(frame: Any, columns: Mapping[str, str] | None = None) -> Iterator[bytes]:
-    """The rows of a data frame as lines of JSON.
+def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[bytes]:
+    """The rows of a CSV, TSV or Parquet file as lines of JSON.
 
     Args:
-        frame: A pandas or polars DataFrame or a pyarrow Table, or any iterable of mappings.
+        path: The file; its ending tells what it is.
         columns: Name of a row's key -> name of the column it comes from, for instance
             `{"prompt": "question", "completion": "answer"}`; empty: columns named as the keys.
 
@@ -27,39 +27,12 @@ def from_dataframe(frame: Any, columns: Mapping[str, str] | None = None) -> Iter
         One line a row, without line ends. Empty cells leave their key out.
 
     Raises:
-        UserError: A named column is missing, or a cell that must be JSON is not.
-    """
-    for number, record in enumerate(_records(frame), 1):
-        yield _line(record, columns or {}, f"row {number:,}")
-
-
-def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[bytes]:
-    """The rows of a CSV, TSV or Parquet file as lines of JSON.
-
-    Args:
-        path: The file; its ending tells what it is.
-        columns: As for `from_dataframe`.
-
-    Raises:
-        UserError: The file cannot be read, or as for `from_dataframe`.
+        UserError: The file cannot be read, a named column is missing, or a cell that must be JSON
+            is not.
     """
     records = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
     for number, record in enumerate(records, 1):
         yield _line(record, columns or {}, f"{path}: row {number:,}")
-
-
-def _records(frame: Any) -> Iterator[Mapping[str, Any]]:
-    if hasattr(frame, "iter_rows"):  # polars
-        yield from frame.iter_rows(named=True)
-    elif hasattr(frame, "to_batches"):  # pyarrow
-        for batch in frame.to_batches():
-            yield from batch.to_pylist()
-    elif hasattr(frame, "itertuples"):  # pandas
-        names = [str(name) for name in frame.columns]
-        for values in frame.itertuples(index=False, name=None):
-            yield dict(zip(names, values, strict=True))
-    else:
-        yield from frame
 
 
 def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -131,9 +104,7 @@ def _line(record: Mapping[str, Any], columns: Mapping[str, str], place: str) -> 
 
 
 def _plain(value: Any) -> Any:
-    """The value without array types and without the empty fields that a table fills in."""
-    if hasattr(value, "tolist"):  # numpy, inside of pandas
-        value = value.tolist()
+    """The value without the empty fields that a table fills in."""
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items() if v is not None}
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):

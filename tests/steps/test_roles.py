@@ -19,7 +19,7 @@ from sft_components.launch_sft.work import launch_sft
 from sft_components.promote_model.settings import Promotion
 from sft_components.promote_model.work import promote_model
 from sft_components.release_endpoint.work import release_endpoint
-from sft_components.smoke_test_endpoint.work import smoke_test_endpoint
+from sft_components.smoke_test_endpoint.work import examine_endpoint
 from sft_components.upload_to_gcs.work import UploadResult
 from sft_components.vertex.connection import Connection
 from sft_pipelines import roles
@@ -130,7 +130,9 @@ def test_the_steps_call_what_their_rows_name(
             endpoint_ttl_hours=1,
         )
     with watched() as used["smoke-test-endpoint"]:
-        smoke_test_endpoint(endpoint=deployed.endpoint, base_model=LLAMA, prompts=["number 1"])
+        examine_endpoint(
+            endpoint=deployed.endpoint, base_model=LLAMA, prompts=["number 1"]
+        ).passed()
     connection = Connection(PROJECT, LOCATION)
     production = connection.client(EndpointServiceClient).create_endpoint(
         parent=connection.parent, endpoint=types.Endpoint(display_name="production"), timeout=60

@@ -15,7 +15,7 @@ from sft_components.launch_sft.records import Records
 from sft_components.launch_sft.settings import LaunchSettings
 from sft_components.launch_sft.work import LaunchResult, launch_sft
 from sft_components.release_endpoint.work import release_endpoint
-from sft_components.smoke_test_endpoint.work import smoke_test_endpoint
+from sft_components.smoke_test_endpoint.work import examine_endpoint
 from sft_components.upload_to_gcs.work import UploadResult
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.keys import RUN_LABEL
@@ -128,13 +128,14 @@ def test_an_endpoint_is_deployed_once_answers_and_is_released(tuned):
 
     session = EndpointSession(Connection(PROJECT, LOCATION), deployed.endpoint)
     assert session.describe()["labels"][RUN_LABEL] == RUN
-    test = smoke_test_endpoint(endpoint=deployed.endpoint, base_model=MODEL, prompts=["one", "two"])
+    asked = {"endpoint": deployed.endpoint, "base_model": MODEL, "prompts": ["one", "two"]}
+    test = examine_endpoint(**asked).passed()
     assert len(test.answers) == 2
     # Two prompts in two ways, and two variants of these with the first prompt.
     assert test.metrics["requests"] == 6
     assert 0 < test.metrics["latency_p50_s"] <= test.metrics["latency_max_s"]
     with pytest.raises(UserError, match="max_latency_s"):
-        smoke_test_endpoint(endpoint=deployed.endpoint, max_latency_s=1e-6)
+        examine_endpoint(endpoint=deployed.endpoint, max_latency_s=1e-6).passed()
 
     released = {"project": PROJECT, "location": LOCATION, "tuning_location": LOCATION}
     models = Connection(PROJECT, LOCATION).client(ModelServiceClient)

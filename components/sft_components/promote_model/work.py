@@ -41,7 +41,7 @@ from sft_components.promote_model.restoring import (
 from sft_components.promote_model.settings import Promotion
 from sft_components.promote_model.shares import check_first, check_public, with_share
 from sft_components.promote_model.trial import Trial
-from sft_components.smoke_test_endpoint.work import smoke_test_endpoint
+from sft_components.smoke_test_endpoint.work import examine_endpoint
 from sft_components.steps import on_stop, undone
 from sft_components.vertex.endpoints import delete_endpoint, get_endpoint, undeploy
 from sft_components.vertex.expiry import EXPIRES_LABEL
@@ -329,14 +329,14 @@ class _Work:
         delete_endpoint(self._endpoints, name, self._log)
 
     def _smoke_test(self, endpoint: str, deployed: str = "") -> None:
-        smoke_test_endpoint(
+        examine_endpoint(
             endpoint=endpoint,
             base_model=self._wanted.base_model,
             prompts=self._wanted.prompts,
             max_latency_s=self._wanted.max_latency_s,
             deployed_model=deployed,
             log=self._log,
-        )
+        ).passed()
 
     def _share(self, champions: Mapping[str, int], share: int) -> None:
         split = with_share(champions, self._id, share)
@@ -344,29 +344,12 @@ class _Work:
         write(self._endpoints, self._wanted.endpoint, split=split)
 
     def _move(self, champions: Mapping[str, int]) -> None:
-        """Give the challenger its share, and see for a while that the endpoint answers."""
+        """Give the challenger its share for good, if the endpoint answers for a while with it."""
         share = self._wanted.traffic_share
         self._begun = True
         self._share(champions, share)
-        until = time.monotonic() + self._wanted.settle_s
-        if share and self._wanted.settle_s:
-            self._log(
-                f"Watching {self._wanted.endpoint} for {self._wanted.settle_s:g} s: should it not "
-                "answer, the traffic goes back"
-            )
-        while share:
-            smoke_test_endpoint(
-                endpoint=self._wanted.endpoint,
-                base_model=self._wanted.base_model,
-                prompts=self._wanted.prompts[:1],
-                max_latency_s=self._wanted.max_latency_s,
-                warm_up_timeout_s=ANSWER_S,
-                log=lambda line: None,
-            )
-            left = until - time.monotonic()
-            if left <= 0:
-                break
-            time.sleep(min(WATCH_S, left))
+        if share:
+            self._watch()
         state: State = "ending" if share == 100 else "shared"
         record = Record(self._label, self._id, state, champions)
         endpoint = self._now()
@@ -378,6 +361,32 @@ class _Work:
         # From here on there is no way back: a model that is being undeployed cannot be given
         # traffic, one that shares it does so by choice, and one that is alone has proved itself.
         self._begun, self._registered = False, None
+
+    def _watch(self) -> None:
+        """Ask the endpoint until the old model need not stay.
+
+        Raises:
+            UserError: It does not answer.
+        """
+        name, settle_s = self._wanted.endpoint, self._wanted.settle_s
+        until = time.monotonic() + settle_s
+        if settle_s:
+            self._log(
+                f"Watching {name} for {settle_s:g} s: should it not answer, the traffic goes back"
+            )
+        while True:
+            examine_endpoint(
+                endpoint=name,
+                base_model=self._wanted.base_model,
+                prompts=self._wanted.prompts[:1],
+                max_latency_s=self._wanted.max_latency_s,
+                warm_up_timeout_s=ANSWER_S,
+                log=lambda line: None,
+            ).passed()
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(WATCH_S, left))
 
     def _crown(self, deployed: types.DeployedModel, former: types.DeployedModel | None) -> None:
         champion = self._registry.get(version(deployed))

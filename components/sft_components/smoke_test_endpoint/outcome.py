@@ -66,10 +66,12 @@ class SmokeTestResult:
             found["tuned_weights_proven"] = float(self.served)
         return found
 
-    def raise_failures(self) -> None:
-        """
+    def passed(self) -> "SmokeTestResult":
+        """The same, of an endpoint that has passed.
+
         Raises:
-            UserError: The endpoint has not passed.
+            UserError: It has not.
         """
         if self.failures:
             raise UserError(f"{self.endpoint} failed its smoke test: {' '.join(self.failures)}")
+        return self

@@ -28,47 +28,6 @@ PROMPTS = (
 )
 
 
-def smoke_test_endpoint(
-    *,
-    endpoint: str,
-    base_model: str = "",
-    prompts: Sequence[str] = (),
-    prompts_uri: str = "",
-    max_latency_s: float = 0.0,
-    requests: int = 0,
-    concurrency: int = 8,
-    base_endpoint: str = "",
-    warm_up_timeout_s: float = 900.0,
-    deployed_model: str = "",
-    report_path: Path | None = None,
-    log: Callable[[str], None] = print,
-) -> SmokeTestResult:
-    """Ask the endpoint each prompt through every surface that its kind of model has.
-
-    As `examine_endpoint`, and what does not pass is an error.
-
-    Raises:
-        UserError: No answer in time, an empty answer, one that took too long or was not as
-            expected, or a setting that cannot be.
-    """
-    result = examine_endpoint(
-        endpoint=endpoint,
-        base_model=base_model,
-        prompts=prompts,
-        prompts_uri=prompts_uri,
-        max_latency_s=max_latency_s,
-        requests=requests,
-        concurrency=concurrency,
-        base_endpoint=base_endpoint,
-        warm_up_timeout_s=warm_up_timeout_s,
-        deployed_model=deployed_model,
-        report_path=report_path,
-        log=log,
-    )
-    result.raise_failures()
-    return result
-
-
 def examine_endpoint(
     *,
     endpoint: str,

@@ -153,15 +153,16 @@ def deploy_model(
         accelerator_count,
         fallback_machines,
     )
-    containers: list[types.ModelContainerSpec | None] = [None] * len(choices)
     image = "" if container_image_uri == CATALOG else container_image_uri
-    if container_image_uri or container_args:
-        containers = [
-            container(model_spec.name, choice.accelerator_count, container_args, image)
-            for choice in choices
-        ]
+    containers: list[types.ModelContainerSpec | None] = [
+        container(model_spec.name, choice.accelerator_count, container_args, image)
+        if container_image_uri or container_args
+        else None
+        for choice in choices
+    ]
+    connection = Connection(project, location)
     deployment = _Deployment(
-        Connection(project, location),
+        connection,
         run_name,
         model_spec.name,
         checkpoint_uri,
@@ -174,7 +175,7 @@ def deploy_model(
         log(f"Adopted endpoint {endpoint.name}")
     elif service_account or encryption_spec_key_name or network:
         endpoint = deploy_by_hand(
-            Connection(project, location),
+            connection,
             run_name=run_name,
             base_model=base_model,
             checkpoint_uri=checkpoint_uri,
@@ -191,7 +192,7 @@ def deploy_model(
         endpoint, machine = deployment.first_that_is_to_be_had(choices, containers)
     label_endpoint(deployment.endpoints, endpoint, run_name, endpoint_ttl_hours, endpoint_labels)
     deployed = endpoint.deployed_models[0]
-    label_model(deployment.connection.client(ModelServiceClient), deployed.model, run_name)
+    label_model(connection.client(ModelServiceClient), deployed.model, run_name)
     log(f"Endpoint {endpoint.name} serves {deployed.model}")
     return DeployResult(
         endpoint=endpoint.name,

@@ -28,7 +28,7 @@ from sft_pipelines.cli.app import app
 from sft_pipelines.doctor import examination
 from sft_pipelines.doctor.examination import Wanted, examine
 from sft_pipelines.doctor.lines import Line, ok
-from sft_pipelines.doctor.places import _quotas
+from sft_pipelines.doctor.places import needed_quotas
 
 MODEL = "meta/llama3_1@llama-3.1-8b-instruct"
 WANTED = Wanted(PROJECT, "us-central1", MODEL, f"gs://{BUCKET}/rows.jsonl", "", KEY)
@@ -131,7 +131,7 @@ def test_the_evaluation_needs_as_many_accelerators_as_its_template_takes(
     model: str, serving: str, needed: int
 ) -> None:
     catalog = load_catalog()
-    named = {title: count for title, count, _ in _quotas(catalog, catalog.find(model))}
+    named = {title: count for title, count, _ in needed_quotas(catalog, catalog.find(model))}
     assert named.get("custom_model_training_nvidia_l4_gpus", 0) == needed
     assert not serving or serving in named
 

@@ -10,7 +10,7 @@ from google.cloud.aiplatform_v1beta1.services.gen_ai_tuning_service import GenAi
 from sft_components.catalog import load_catalog
 from sft_components.errors import UserError
 from sft_components.launch_sft.headroom import warn_of_quota
-from sft_components.launch_sft.tuning_job_route import _statistics
+from sft_components.launch_sft.tuning_job_route import data_statistics
 from sft_components.vertex.buckets import agents_line, check_bucket, is_near
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.storage import storage_client
@@ -61,7 +61,7 @@ def test_rows_that_the_service_left_out_are_said_loudly():
     )
     job = types.TuningJob(tuning_data_stats={"supervised_tuning_data_stats": stats})
     lines: list[str] = []
-    figures = _statistics(job, lines.append)
+    figures = data_statistics(job, lines.append)
     assert figures["truncated_rows"] == 12
     assert "12 of 1,000 training rows (rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …)" in lines[0]
     assert [line.rpartition(": ")[2] for line in lines[1:]] == [
@@ -69,7 +69,7 @@ def test_rows_that_the_service_left_out_are_said_loudly():
         "An image cannot be read.",
     ]
     assert all(line.startswith("WARNING") for line in lines)
-    assert _statistics(types.TuningJob(), print) == {}
+    assert data_statistics(types.TuningJob(), print) == {}
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ class TuningJobRoute:
             checkpoint_uri=final,
             description=job.description,
             checkpoints=checkpoints,
-            statistics=_statistics(job.raw, log),
+            statistics=data_statistics(job.raw, log),
         )
 
     def steps(self, job: Job) -> int:
@@ -227,7 +227,7 @@ def _data_stats(job: types.TuningJob) -> Any:
     return job.tuning_data_stats.supervised_tuning_data_stats if job.tuning_data_stats else None
 
 
-def _statistics(job: types.TuningJob, log: Log) -> dict[str, float]:
+def data_statistics(job: types.TuningJob, log: Log) -> dict[str, float]:
     """What the service says of the data, with what it cut or left out said loudly."""
     stats = _data_stats(job)
     if not stats:

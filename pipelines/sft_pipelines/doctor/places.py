@@ -125,7 +125,7 @@ def look_at_quotas(
     asker: Asker, project: str, catalog: Catalog, model: ModelSpec, location: str
 ) -> Iterator[Line]:
     """Whether the quotas leave room for one tuning, its evaluation and one endpoint."""
-    wanted = list(_quotas(catalog, model))
+    wanted = list(needed_quotas(catalog, model))
     if not wanted:
         return
     try:
@@ -151,7 +151,7 @@ def look_at_quotas(
             )
 
 
-def _quotas(catalog: Catalog, model: ModelSpec) -> Iterator[tuple[str, int, str]]:
+def needed_quotas(catalog: Catalog, model: ModelSpec) -> Iterator[tuple[str, int, str]]:
     """Title or metric, least value, and region where it is not the one that was asked for."""
     for quota in catalog.quotas.values():
         if model.family in quota.families:

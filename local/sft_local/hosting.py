@@ -71,18 +71,25 @@ class Hosting:
         self._operations = operations
         self._stand_in = stand_in
         self._prediction_host = prediction_host
+        self._take_back_unfinished()
+        self._renew_addresses()
+
+    def _take_back_unfinished(self) -> None:
         for deployed_id, found in self._all().items():
             if not found.complete:
                 for name in found.undo:
-                    store.delete(name)
-                store.forget(_KIND, deployed_id)
-        for endpoint in store.all("Endpoint"):
-            # Each server process has another port.
-            if endpoint.dedicated_endpoint_enabled:
-                with store.change(endpoint.name) as stored:
-                    stored.dedicated_endpoint_dns = prediction_host
-            if endpoint.network:
-                with store.change(endpoint.name) as stored:
+                    self._store.delete(name)
+                self.forget(deployed_id)
+
+    def _renew_addresses(self) -> None:
+        """Each server process has another port."""
+        for endpoint in self._store.all("Endpoint"):
+            if not (endpoint.dedicated_endpoint_enabled or endpoint.network):
+                continue
+            with self._store.change(endpoint.name) as stored:
+                if stored.dedicated_endpoint_enabled:
+                    stored.dedicated_endpoint_dns = self._prediction_host
+                if stored.network:
                     for deployed in stored.deployed_models:
                         deployed.private_endpoints = self._private(deployed.id)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Query, Request
 
 from sft_local.faults import Faults
 from sft_local.gcs import Storage
@@ -56,3 +56,8 @@ def _place(
 VertexHere = Annotated[Vertex, Depends(_vertex)]
 PlaceHere = Annotated[Place, Depends(_place)]
 Body = Annotated[bytes, Depends(read_body)]
+# The query parameters of the API's lists.
+Expression = Annotated[str, Query(alias="filter")]
+Order = Annotated[str, Query(alias="orderBy")]
+PageSize = Annotated[int, Query(alias="pageSize")]
+PageToken = Annotated[str, Query(alias="pageToken")]

@@ -15,7 +15,7 @@ from sft_local.api.resources import (
 )
 from sft_local.labels import check_labels
 from sft_local.place import PLACE
-from sft_local.vertex import Body, PlaceHere, VertexHere
+from sft_local.vertex import Body, Expression, PageSize, PageToken, PlaceHere, VertexHere
 from sft_local.wire import ApiError
 
 router = APIRouter()
@@ -76,9 +76,9 @@ def create(
 def list_endpoints(
     place: PlaceHere,
     vertex: VertexHere,
-    expression: str = Query("", alias="filter"),
-    size: int = Query(0, alias="pageSize"),
-    token: str = Query("", alias="pageToken"),
+    expression: Expression = "",
+    size: PageSize = 0,
+    token: PageToken = "",
 ) -> Response:
     """A page of the location's endpoints, newest first."""
     found, following = vertex.store.page(

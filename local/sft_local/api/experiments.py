@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Response
 from sft_local import wire
 from sft_local.place import PLACE, Place
 from sft_local.store import Point, paginate
-from sft_local.vertex import PlaceHere, Vertex, VertexHere
+from sft_local.vertex import PageSize, PageToken, PlaceHere, Vertex, VertexHere
 from sft_local.wire import ApiError
 
 router = APIRouter()
@@ -83,8 +83,8 @@ def list_experiments(
     board: str,
     place: PlaceHere,
     vertex: VertexHere,
-    size: int = Query(0, alias="pageSize"),
-    token: str = Query("", alias="pageToken"),
+    size: PageSize = 0,
+    token: PageToken = "",
 ) -> Response:
     """A TensorBoard's experiments: one for each job that has metrics."""
     experiments = []
@@ -137,8 +137,8 @@ def list_series(
     run: str,
     place: PlaceHere,
     vertex: VertexHere,
-    size: int = Query(0, alias="pageSize"),
-    token: str = Query("", alias="pageToken"),
+    size: PageSize = 0,
+    token: PageToken = "",
 ) -> Response:
     """The time series of a run: one for each metric."""
     job = _run(place, vertex, board, experiment, run)

@@ -11,7 +11,7 @@ from sft_local.labels import check_labels
 from sft_local.place import PLACE
 from sft_local.store import now, paginate
 from sft_local.versions import add_version, check_aliases, move_aliases, version_row, version_rows
-from sft_local.vertex import Body, PlaceHere, VertexHere
+from sft_local.vertex import Body, Expression, PageSize, PageToken, PlaceHere, VertexHere
 from sft_local.vllm_container import kept
 from sft_local.wire import ApiError
 
@@ -73,9 +73,9 @@ def upload(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
 def list_models(
     place: PlaceHere,
     vertex: VertexHere,
-    expression: str = Query("", alias="filter"),
-    size: int = Query(0, alias="pageSize"),
-    token: str = Query("", alias="pageToken"),
+    expression: Expression = "",
+    size: PageSize = 0,
+    token: PageToken = "",
 ) -> Response:
     """A page of the location's models in their default versions, newest first."""
     found, following = vertex.store.page(
@@ -90,8 +90,8 @@ def list_versions(
     model: str,
     place: PlaceHere,
     vertex: VertexHere,
-    size: int = Query(0, alias="pageSize"),
-    token: str = Query("", alias="pageToken"),
+    size: PageSize = 0,
+    token: PageToken = "",
 ) -> Response:
     """A page of a model's versions, the default first."""
     every = [found for _, found in version_rows(vertex.store, place.name("models", model))]

@@ -5,13 +5,13 @@ The client libraries poll an operation below `/ui/` as well as below the version
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from google.longrunning import operations_pb2
 from google.protobuf import json_format
 
 from sft_local import wire
 from sft_local.store import paginate
-from sft_local.vertex import Body, VertexHere
+from sft_local.vertex import Body, PageSize, PageToken, VertexHere
 from sft_local.wire import ApiError
 
 router = APIRouter()
@@ -44,8 +44,8 @@ def get(collection: Collection, operation: str, vertex: VertexHere) -> Response:
 def list_operations(
     collection: Collection,
     vertex: VertexHere,
-    size: int = Query(0, alias="pageSize"),
-    token: str = Query("", alias="pageToken"),
+    size: PageSize = 0,
+    token: PageToken = "",
 ) -> dict[str, Any]:
     """A page of the operations of a location, or of an endpoint, newest first."""
     found, following = paginate(vertex.store.all("Operation", collection), size, token)

@@ -9,7 +9,7 @@ from sft_local import wire
 from sft_local.pipelines.requests import create_job, whole_job
 from sft_local.pipelines.runner import ENDED
 from sft_local.place import PLACE
-from sft_local.vertex import Body, PlaceHere, VertexHere
+from sft_local.vertex import Body, Expression, Order, PageSize, PageToken, PlaceHere, VertexHere
 from sft_local.wire import ApiError
 
 router = APIRouter()
@@ -32,10 +32,10 @@ def create(
 def list_jobs(
     place: PlaceHere,
     vertex: VertexHere,
-    expression: str = Query("", alias="filter"),
-    order: str = Query("", alias="orderBy"),
-    size: int = Query(0, alias="pageSize"),
-    token: str = Query("", alias="pageToken"),
+    expression: Expression = "",
+    order: Order = "",
+    size: PageSize = 0,
+    token: PageToken = "",
 ) -> Response:
     """A page of the location's jobs, newest first, without their tasks and compiled pipelines."""
     jobs, following = vertex.store.page(

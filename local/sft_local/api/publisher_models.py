@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.errors import UserError
 from sft_local import wire
 from sft_local.place import PLACE
 from sft_local.store import paginate
+from sft_local.vertex import PageSize, PageToken
 from sft_local.wire import ApiError, Version
 
 router = APIRouter()
@@ -26,8 +27,8 @@ _SCHEMAS = {
 @router.get(_MODELS)
 def list_models(
     version: Version,
-    size: int = Query(0, alias="pageSize"),
-    token: str = Query("", alias="pageToken"),
+    size: PageSize = 0,
+    token: PageToken = "",
 ) -> Response:
     """A page of the base models that are answered for on this machine."""
     every = [_resource(spec) for spec in load_catalog().models.values() if _is_answered(spec)]

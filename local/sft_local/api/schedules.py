@@ -11,7 +11,16 @@ from sft_local import wire
 from sft_local.pipelines.requests import create_job, prepare
 from sft_local.place import PLACE, Place
 from sft_local.store import now
-from sft_local.vertex import Body, PlaceHere, Vertex, VertexHere
+from sft_local.vertex import (
+    Body,
+    Expression,
+    Order,
+    PageSize,
+    PageToken,
+    PlaceHere,
+    Vertex,
+    VertexHere,
+)
 from sft_local.wire import ApiError
 
 router = APIRouter()
@@ -56,10 +65,10 @@ def create(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
 def list_schedules(
     place: PlaceHere,
     vertex: VertexHere,
-    expression: str = Query("", alias="filter"),
-    order: str = Query("", alias="orderBy"),
-    size: int = Query(0, alias="pageSize"),
-    token: str = Query("", alias="pageToken"),
+    expression: Expression = "",
+    order: Order = "",
+    size: PageSize = 0,
+    token: PageToken = "",
 ) -> Response:
     """A page of the location's schedules, newest first."""
     schedules, following = vertex.store.page(

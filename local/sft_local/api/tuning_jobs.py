@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from sft_local import wire
 from sft_local.place import PLACE
 from sft_local.planning import TUNED_MODELS_BUCKET, make_plan
 from sft_local.stand_in import LABEL
 from sft_local.store import now
-from sft_local.vertex import Body, PlaceHere, VertexHere
+from sft_local.vertex import Body, Expression, PageSize, PageToken, PlaceHere, VertexHere
 
 router = APIRouter()
 
@@ -47,9 +47,9 @@ def create(body: Body, place: PlaceHere, vertex: VertexHere) -> Response:
 def list_jobs(
     place: PlaceHere,
     vertex: VertexHere,
-    expression: str = Query("", alias="filter"),
-    size: int = Query(0, alias="pageSize"),
-    token: str = Query("", alias="pageToken"),
+    expression: Expression = "",
+    size: PageSize = 0,
+    token: PageToken = "",
 ) -> Response:
     """A page of the location's jobs, newest first."""
     jobs, following = vertex.store.page(

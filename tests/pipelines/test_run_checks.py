@@ -34,7 +34,8 @@ VALUES = {
 
 @pytest.fixture(autouse=True)
 def _no_local_vertex(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory):
-    """A person's own local Vertex AI may be full, of which a check tells."""
+    """A person's own local Vertex AI, or another test's, may be full, of which a check tells."""
+    monkeypatch.delenv("GOOGLE_VERTEX_BASE_URL", raising=False)
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path_factory.mktemp("home")))
 
 

@@ -171,3 +171,10 @@ def until(reached: Callable[[], object], seconds: float = 540) -> None:
     while not reached():
         assert time.monotonic() < end, "It did not come to that."
         time.sleep(0.2)
+
+
+def wait_until_gone(sandbox: Sandbox, seconds: float) -> list[psutil.Process]:
+    end = time.monotonic() + seconds
+    while (left := sandbox.processes()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return left

@@ -11,8 +11,9 @@ from uuid import uuid4
 import pytest
 import requests
 from google.cloud.aiplatform_v1beta1 import types
+from tests.load import Load
 from tests.serving.conftest import CONNECTION, MACHINE, Command, Serve
-from tests.serving.promoting import Load, aliases, release
+from tests.serving.promoting import aliases, release
 
 from sft_components.errors import UserError
 from sft_components.promote_model.challenger import Challenger

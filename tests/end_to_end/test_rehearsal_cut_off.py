@@ -1,0 +1,86 @@
+"""A rehearsal that is interrupted, cancelled or killed leaves nothing that runs."""
+
+import json
+import re
+import signal
+import subprocess
+
+import httpx
+import pytest
+from tests.end_to_end.sandbox import Sandbox, Server, until, wait_until_gone
+
+from sft_local import control
+from sft_local.store import Store
+
+pytestmark = pytest.mark.slow
+
+
+def wait_until_training(process: "subprocess.Popen[str]") -> None:
+    assert process.stdout
+    for line in process.stdout:
+        if re.search(r"launch-sft \| step \d+", line):
+            return
+    pytest.fail("the training never started")
+
+
+def test_runs_that_are_stopped_during_their_deployment_leave_nothing(server: Server):
+    server.order({"kind": "stockout", "path": ":deploy$", "seconds": 600})
+    server.submit("stopped")
+    process = server.start(server.run_command(evaluation_data_uri=""))
+    until(lambda: process.poll() is not None or len(server.open_operations()) == 2)
+    assert process.poll() is None, process.communicate()
+    assert len(server.get("endpoints")) == 2
+    server.post("pipelineJobs/stopped:cancel")
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 130, output
+    assert re.search(r"deploy-model \| Cancelling projects/", output), output
+    until(lambda: server.get("pipelineJobs/stopped")["state"] == "PIPELINE_STATE_CANCELLED")
+    assert server.left() == []
+
+
+def test_ctrl_c_in_the_training_leaves_nothing(sandbox: Sandbox):
+    process = sandbox.start(sandbox.run_command(epochs=2000))
+    wait_until_training(process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 130, output
+    assert "cancelling projects/" in output
+    assert "Interrupted" in output
+    assert wait_until_gone(sandbox, 5) == []
+
+
+def test_ctrl_c_leaves_nothing_in_a_local_vertex_that_goes_on(sandbox: Sandbox):
+    up = sandbox.run(sandbox.command("local", "up", "--base-model", "tiny"))
+    assert up.returncode == 0, up.stderr
+    process = sandbox.start(sandbox.run_command(epochs=2000))
+    wait_until_training(process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 130, output
+    found = json.loads(sandbox.run(sandbox.command("local", "status", "--json")).stdout)
+    url = f"{found['api_url']}/v1beta1/projects/{control.PROJECT}/locations/us-central1"
+    jobs = httpx.get(f"{url}/tuningJobs").json()["tuningJobs"]
+    assert {job["state"] for job in jobs} <= {"JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED"}
+    assert httpx.get(f"{url}/endpoints").json().get("endpoints", []) == []
+    assert sandbox.run(sandbox.command("local", "down")).returncode == 0
+    assert wait_until_gone(sandbox, 5) == []
+
+
+def test_a_killed_run_leaves_nothing_and_the_next_comes_through(sandbox: Sandbox):
+    process = sandbox.start(sandbox.run_command(epochs=2000))
+    wait_until_training(process)
+    process.kill()
+    process.wait()
+    assert wait_until_gone(sandbox, 30) == []
+    done = sandbox.run(sandbox.run_command())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The last rehearsal was cut off: taking down what it left" in done.stdout
+    assert not (sandbox.home / "rehearsal.json").exists()
+    store = Store(sandbox.home / "resources.sqlite")
+    assert store.all("Endpoint") == []
+    # The killed one's job was cancelled in time, or failed with its server.
+    first, last = sorted(store.all("TuningJob"), key=lambda job: str(job.create_time))
+    assert first.state.name in ("JOB_STATE_CANCELLED", "JOB_STATE_FAILED")
+    assert last.state.name == "JOB_STATE_SUCCEEDED"
+    store.close()

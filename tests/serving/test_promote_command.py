@@ -1,0 +1,64 @@
+"""`vertex-sft endpoints promote` and `rollback`, from a share to the whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
+from tests.serving.conftest import CONNECTION, Command, Serve
+from tests.serving.promoting import aliases
+
+from sft_components.errors import UserError
+
+
+def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
+    serve: Serve, endpoints: Any, registered: str, weights: str, command: Command, tmp_path: Path
+) -> None:
+    endpoint = serve("shared", "1")
+    before, versions = dict(endpoint.traffic_split), set(aliases(registered))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "number 1", "completion": "never this"}\n' * 2)
+    common = ("endpoints", "promote", "shared", weights, "--parent-model", registered)
+    refused = command(
+        *common,
+        "--run-name",
+        "worse",
+        "--evaluation",
+        str(rows),
+        "--gate",
+        "exact_match > 0.5",
+        "--report",
+        str(tmp_path / "report.html"),
+    )
+    assert isinstance(refused.exception, UserError), refused.output
+    assert "exact_match" in str(refused.exception)
+    assert dict(endpoints.get_endpoint(name=endpoint.name, timeout=60).traffic_split) == before
+    assert set(aliases(registered)) == versions
+
+    options = (*common, "--test-share", "20", "--share", "30", "--settle", "0", "--json")
+    shared = command(*options)
+    assert shared.exit_code == 0, shared.output
+    result = json.loads(shared.stdout)
+    # The weights became a version of the model, on vLLM's image with the settings of a catalogue.
+    model = CONNECTION.client(ModelServiceClient).get_model(name=result["model"])
+    assert model.name == registered
+    assert model.artifact_uri == weights
+    assert "--model=$(AIP_STORAGE_URI)" in model.container_spec.args
+    assert result["traffic"] == {**dict.fromkeys(before, 70), result["deployed_model"]: 30}
+    # The same again adopts the version and the deployed model.
+    assert json.loads(command(*options).stdout) == result
+    rolled = command("endpoints", "rollback", "shared")
+    assert rolled.exit_code == 0, rolled.output
+    now = endpoints.get_endpoint(name=endpoint.name, timeout=60)
+    assert dict(now.traffic_split) == before
+    assert [d.id for d in now.deployed_models] == list(before)
+    assert command("endpoints", "rollback", "shared").exit_code == 1
+
+    ended = command(*common, "--settle", "0")
+    assert ended.exit_code == 0, ended.output
+    back = ended.stdout.rpartition("To go back to what it served before: vertex-sft ")[2].split()
+    assert back == ["endpoints", "promote", endpoint.name, f"{registered}@previous-champion"]
+    returned = command(*back, "--settle", "0")
+    assert returned.exit_code == 0, returned.output
+    (deployed,) = endpoints.get_endpoint(name=endpoint.name, timeout=60).deployed_models
+    assert deployed.model_version_id == "1"

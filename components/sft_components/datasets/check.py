@@ -21,6 +21,7 @@ from sft_components.datasets.media import mime_of_name, modality
 from sft_components.datasets.repeats import Repeats
 from sft_components.datasets.rows import (
     FAST_TYPES,
+    PAIRS,
     Conversation,
     Media,
     from_fast,
@@ -163,7 +164,7 @@ class Checker:
 
     def tell_ignored(self) -> None:
         """Report, once for all of them, the keys of the first rows that the service ignores."""
-        keys = [key for key in self._ignored if key not in ("input_text", "output_text")]
+        keys = [key for key in self._ignored if key not in PAIRS["text-to-text"]]
         if keys:
             names = ", ".join(map(repr, keys[:5])) + ", …" * (len(keys) > 5)
             message = f"keys that the service ignores: {names}"

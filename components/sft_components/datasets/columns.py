@@ -7,14 +7,13 @@ from itertools import chain, islice, repeat
 from operator import add, attrgetter
 from typing import Any
 
+from sft_components.datasets.rows import PAIRS
+
 _messages = attrgetter("messages")
 _role = attrgetter("role")
 _author = attrgetter("author")
 _content = attrgetter("content")
-_PAIRS = {
-    "prompt-completion": attrgetter("prompt", "completion"),
-    "text-to-text": attrgetter("input_text", "output_text"),
-}
+_PAIRS = {form: attrgetter(*keys) for form, keys in PAIRS.items()}
 _NARROW = 16
 """Texts of a row whose lengths are added column by column."""
 

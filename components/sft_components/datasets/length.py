@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_components.catalog import ModelSpec, load_catalog
-from sft_components.datasets.rows import Conversation, Turn
+from sft_components.datasets.rows import PAIRS, Conversation, Turn
 from sft_components.errors import UserError
 
 TOKENS_PER_CHAR = 0.25
@@ -159,13 +159,9 @@ def _texts(row: Conversation, form: str) -> list[tuple[str, str, str]]:
     """Path, role and text of every text of the row."""
     found = [("$", "system", part) for part in row.system if isinstance(part, str)]
     shift = 1 if row.system and form == "messages" else 0
-    keys = {
-        "text-to-text": ("input_text", "output_text"),
-        "prompt-completion": ("prompt", "completion"),
-    }
     for i, turn in enumerate(row.turns):
-        if form in keys:
-            path = f"$.{keys[form][i]}"
+        if form in PAIRS:
+            path = f"$.{PAIRS[form][i]}"
         elif form == "generate-content":
             path = f"$.contents[{i}]"
         else:

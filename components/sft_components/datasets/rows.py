@@ -13,7 +13,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from sft_components.datasets.media import mime_of_uri
 
 FORMATS = ("text-to-text", "author-chat", "prompt-completion", "messages", "generate-content")
-NO_SYSTEM = ("prompt-completion", "text-to-text")
+PAIRS = {
+    "prompt-completion": ("prompt", "completion"),
+    "text-to-text": ("input_text", "output_text"),
+}
+"""The formats of one question and its answer, with the keys of both."""
+NO_SYSTEM = tuple(PAIRS)
 """The formats without a place for a system instruction."""
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -235,7 +240,9 @@ def _author_chat(row: Conversation, _: str) -> dict[str, Any]:
     return result
 
 
-def _two_keys(target: str, first: str, second: str) -> Callable[[Conversation, str], Any]:
+def _render_pair(target: str) -> Callable[[Conversation, str], Any]:
+    first, second = PAIRS[target]
+
     def render_pair(row: Conversation, _: str) -> dict[str, Any]:
         if row.system:
             raise InexpressibleError(f"{target} rows have no place for a system instruction")
@@ -251,8 +258,7 @@ _RENDER: dict[str, Callable[[Conversation, str], dict[str, Any]]] = {
     "messages": _messages,
     "generate-content": _generate_content,
     "author-chat": _author_chat,
-    "prompt-completion": _two_keys("prompt-completion", "prompt", "completion"),
-    "text-to-text": _two_keys("text-to-text", "input_text", "output_text"),
+    **{form: _render_pair(form) for form in PAIRS},
 }
 
 encode = msgspec.json.Encoder().encode

@@ -10,7 +10,7 @@ from typing import Any
 
 from sft_components.datasets import media
 from sft_components.datasets.line import Problem, decode, json_type, show
-from sft_components.datasets.rows import NO_SYSTEM, Conversation, Media, Turn, detect
+from sft_components.datasets.rows import PAIRS, Conversation, Media, Turn, detect
 from sft_components.errors import UserError
 
 
@@ -101,27 +101,28 @@ class _Reader:
         self._say("wrong-type", f"expected {what}, found {json_type(found)}", path, value)
 
     def read(self, row: dict[str, Any], form: str) -> Conversation | None:
-        if form in NO_SYSTEM:
-            first, second = (
-                ("prompt", "completion")
-                if form == "prompt-completion"
-                else ("input_text", "output_text")
-            )
-            # What the service ignores in rows of text-to-text is told once a file.
-            self._keys(row, "$", (first, second), *row if form == "text-to-text" else ())
-            texts = [self._text(row, key, "$") for key in (first, second)]
-            if texts[0] is None or texts[1] is None:
-                return None
-            return Conversation((Turn("user", (texts[0],)), Turn("assistant", (texts[1],))))
+        if form in PAIRS:
+            return self._pair(row, form)
         if form == "generate-content":
             return self._generate_content(row)
         return self._chat(row, form)
+
+    # The formats of one question and its answer.
+
+    def _pair(self, row: dict[str, Any], form: str) -> Conversation | None:
+        keys = PAIRS[form]
+        # What the service ignores in rows of text-to-text is told once a file.
+        self._keys(row, "$", keys, *(row if form == "text-to-text" else ()))
+        question, answer = (self._text(row, key, "$") for key in keys)
+        if question is None or answer is None:
+            return None
+        return Conversation((Turn("user", (question,)), Turn("assistant", (answer,))))
 
     # The formats with messages.
 
     def _chat(self, row: dict[str, Any], form: str) -> Conversation | None:
         author = form == "author-chat"
-        self._keys(row, "$", ("messages",), *["context"] * author)
+        self._keys(row, "$", ("messages",), *(("context",) if author else ()))
         system: tuple[str | Media, ...] = ()
         context = row.get("context") if author else None
         if context is not None:
@@ -164,11 +165,7 @@ class _Reader:
         image = part.get("image_url")
         if not isinstance(image, dict):
             if "image_url" in part:
-                self._expected(
-                    "an object",
-                    image,
-                    f"{path}.image_url",
-                )
+                self._expected("an object", image, f"{path}.image_url")
             return None
         path = f"{path}.image_url"
         self._keys(image, path, ("url",), "detail")
@@ -189,7 +186,7 @@ class _Reader:
         uri = self._uri(url, path, mime)
         return Media(mime, uri=uri, detail=detail) if uri else None
 
-    # generate-content
+    # The format generate-content.
 
     def _generate_content(self, row: dict[str, Any]) -> Conversation | None:
         system: tuple[str | Media, ...] = ()
@@ -302,7 +299,12 @@ class _Reader:
             return None
         return Media(mime, data=data, detail=detail)
 
-    def _parts(self, parts: list[Any], path: str, read: Any) -> tuple[str | Media, ...] | None:
+    def _parts(
+        self,
+        parts: list[Any],
+        path: str,
+        read: Callable[[dict[str, Any], str], str | Media | None],
+    ) -> tuple[str | Media, ...] | None:
         if not parts:
             self._say("empty-parts", "the list is empty", path)
             return None

@@ -266,9 +266,9 @@ class _Deployment:
         elif self._begun_before():
             return self._served(), ""
         tried: list[str] = []
-        for machine, contained in zip(choices, containers, strict=True):
+        for machine, container_spec in zip(choices, containers, strict=True):
             tried.append(machine.machine_type)
-            error = self._deploy(machine, contained)
+            error = self._deploy(machine, container_spec)
             if error is None:
                 return self._served(), described(machine)
             code, message = error
@@ -302,22 +302,22 @@ class _Deployment:
         return "" if self.find() is not None else None
 
     def _deploy(
-        self, machine: types.MachineSpec, contained: types.ModelContainerSpec | None
+        self, machine: types.MachineSpec, container_spec: types.ModelContainerSpec | None
     ) -> tuple[int, str] | None:
         """Deploy on `machine`; code and message of what went wrong, if anything."""
         # What an attempt that failed had left: the ids are ours, a new deployment needs them.
         self._clear()
         self._log(f"Deploying {self._checkpoint_uri} on {described(machine)}")
-        if contained is not None:
-            options = " ".join(arg for arg in contained.args if arg.startswith("--"))
-            self._log(f"vLLM {contained.image_uri.rpartition(':')[2]}: {options}")
+        if container_spec is not None:
+            options = " ".join(arg for arg in container_spec.args if arg.startswith("--"))
+            self._log(f"vLLM {container_spec.image_uri.rpartition(':')[2]}: {options}")
         request = types.DeployRequest(
             destination=self.connection.parent,
             custom_model=types.DeployRequest.CustomModel(gcs_uri=self._checkpoint_uri),
             model_config=types.DeployRequest.ModelConfig(
                 model_user_id=model_id(self._run_name),
                 model_display_name=self._display_name[:128],
-                container_spec=contained,
+                container_spec=container_spec,
             ),
             endpoint_config=types.DeployRequest.EndpointConfig(
                 endpoint_user_id=endpoint_id(self._run_name),

@@ -5,7 +5,6 @@ back to the model that had it. At an endpoint that serves nothing yet the challe
 whatever goes wrong, it is empty again.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +40,7 @@ from sft_components.promote_model.restoring import (
 from sft_components.promote_model.settings import Promotion
 from sft_components.promote_model.shares import check_first, check_public, with_share
 from sft_components.promote_model.trial import Trial
+from sft_components.promote_model.watching import watch
 from sft_components.smoke_test_endpoint.work import examine_endpoint
 from sft_components.steps import on_stop, undone
 from sft_components.vertex.endpoints import delete_endpoint, get_endpoint, undeploy
@@ -54,11 +54,6 @@ from sft_components.vertex.keys import (
 )
 from sft_components.vertex.names import same_resource
 from sft_components.vertex.prediction import endpoint_connection
-
-WATCH_S = 10.0
-"""Between two questions to the endpoint while the old model is still there."""
-ANSWER_S = 60.0
-"""How long a question may go unanswered then."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +118,9 @@ class _Work:
         self._challenger: Challenger | None = None
         self._trial: Trial | None = None
         self._begun = False
+        """Whether there is something to give back: from the record to the moment of no return."""
         self._registered: types.Model | None = None
+        """What is taken out of the registry again after a failure."""
 
     def run(self) -> PromoteResult:
         """Do it all, or what is left of it."""
@@ -142,7 +139,7 @@ class _Work:
         if record is None or record.state == "testing":
             deployed = self._test_and_deploy(endpoint, champions)
         else:
-            deployed = self._there(endpoint, record.challenger)
+            deployed = self._held(endpoint, record.challenger)
         if record is None or record.state != "ending":
             self._move(champions)
         if self._wanted.traffic_share == 100 or (record and record.state == "ending"):
@@ -207,7 +204,12 @@ class _Work:
             raise UserError(f"There is no endpoint {self._wanted.endpoint}.")
         return endpoint
 
-    def _there(self, endpoint: types.Endpoint, deployed_id: str) -> types.DeployedModel:
+    def _held(self, endpoint: types.Endpoint, deployed_id: str) -> types.DeployedModel:
+        """The challenger that an attempt before has deployed.
+
+        Raises:
+            UserError: It is gone.
+        """
         for deployed in endpoint.deployed_models:
             if deployed.id == deployed_id:
                 return deployed
@@ -349,7 +351,7 @@ class _Work:
         self._begun = True
         self._share(champions, share)
         if share:
-            self._watch()
+            watch(self._wanted, self._log)
         state: State = "ending" if share == 100 else "shared"
         record = Record(self._label, self._id, state, champions)
         endpoint = self._now()
@@ -361,32 +363,6 @@ class _Work:
         # From here on there is no way back: a model that is being undeployed cannot be given
         # traffic, one that shares it does so by choice, and one that is alone has proved itself.
         self._begun, self._registered = False, None
-
-    def _watch(self) -> None:
-        """Ask the endpoint until the old model need not stay.
-
-        Raises:
-            UserError: It does not answer.
-        """
-        name, settle_s = self._wanted.endpoint, self._wanted.settle_s
-        until = time.monotonic() + settle_s
-        if settle_s:
-            self._log(
-                f"Watching {name} for {settle_s:g} s: should it not answer, the traffic goes back"
-            )
-        while True:
-            examine_endpoint(
-                endpoint=name,
-                base_model=self._wanted.base_model,
-                prompts=self._wanted.prompts[:1],
-                max_latency_s=self._wanted.max_latency_s,
-                warm_up_timeout_s=ANSWER_S,
-                log=lambda line: None,
-            ).passed()
-            left = until - time.monotonic()
-            if left <= 0:
-                return
-            time.sleep(min(WATCH_S, left))
 
     def _crown(self, deployed: types.DeployedModel, former: types.DeployedModel | None) -> None:
         champion = self._registry.get(version(deployed))

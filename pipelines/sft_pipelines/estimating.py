@@ -78,7 +78,7 @@ def read_training_set(
 
     job = job_for(model.name, mode, on_long="warn", allow_unlisted_model=model.unlisted)
     sets = open_sets({"training": list(paths)}, dataset_format, project, model.name)
-    findings = Findings(None)
+    findings = Findings()
     check_sets(sets, job, findings, workers=os.cpu_count() or 1)
     found = figures(sets[0], job, findings)
     tokens, rows = int(found["training_tokens"]), int(found["rows"])

@@ -62,11 +62,11 @@ class Task:
     """Resource name of the custom job that runs it, if any: its log is there."""
     outputs: dict[str, Any] = field(default_factory=dict)
 
-    def seconds(self, now: datetime | None = None) -> float:
+    def seconds(self) -> float:
         """How long it has run, or ran."""
         if self.started is None:
             return 0.0
-        return max(0.0, ((self.ended or now or datetime.now(UTC)) - self.started).total_seconds())
+        return max(0.0, ((self.ended or datetime.now(UTC)) - self.started).total_seconds())
 
 
 @dataclass(frozen=True)

@@ -60,12 +60,12 @@ def by_metric(points: Sequence[Point]) -> dict[str, list[tuple[int, float]]]:
     return {metric: sorted(found[metric]) for metric in sorted(found)}
 
 
-def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
+def sparkline(values: Sequence[float]) -> str:
     """The values as a line of blocks, the means of as many stretches as it has columns."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return ""
-    columns = min(width, len(finite))
+    columns = min(WIDTH, len(finite))
     cuts = [len(finite) * i // columns for i in range(columns + 1)]
     means = [math.fsum(finite[low:high]) / (high - low) for low, high in pairwise(cuts)]
     low, high = min(means), max(means)

@@ -11,6 +11,8 @@ from sft_local.store import Store, now
 from sft_local.wire import ApiError
 
 ENDED = ("SUCCEEDED", "CANCELLED", "FAILED", "SKIPPED", "NOT_TRIGGERED")
+LOG_KEY = "vertex-sft-log"
+"""In the metadata of an execution: the file of the step's log on this machine."""
 _EXECUTION = {
     "RUNNING": "RUNNING",
     "SUCCEEDED": "COMPLETE",
@@ -67,6 +69,7 @@ class Board:
         outputs: Mapping[str, Any] | None = None,
         artifacts: Mapping[str, Any] | None = None,
         error: ApiError | None = None,
+        log: str = "",
     ) -> None:
         """Records that the task at `path` is now in `state`.
 
@@ -77,6 +80,7 @@ class Board:
             outputs: Values of its output parameters.
             artifacts: Its output artifacts (messages) by name.
             error: Why it failed.
+            log: The file of its log; empty: it has none, or none yet.
         """
         with self._store.change(self._job) as job:
             detail = self._detail(job, path)
@@ -97,6 +101,8 @@ class Board:
             metadata = type(detail.execution).pb(detail.execution).metadata
             metadata.update({f"input:{name}": value for name, value in (inputs or {}).items()})
             metadata.update({f"output:{name}": value for name, value in (outputs or {}).items()})
+            if log:
+                metadata.update({LOG_KEY: log})
             for name, artifact in (artifacts or {}).items():
                 detail.outputs[name] = {"artifacts": [artifact]}
 

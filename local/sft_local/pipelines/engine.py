@@ -26,6 +26,7 @@ from sft_local.pipelines import artifacts, spec
 from sft_local.pipelines.board import Board
 from sft_local.pipelines.parameters import check_parameters
 from sft_local.pipelines.protocol import Broken, Ended, Event, Started, Work
+from sft_local.pipelines.steps import log_file
 from sft_local.store import Store
 from sft_local.wire import ApiError
 
@@ -257,7 +258,15 @@ class Engine:
                 self._failed[event.path[-1]] = event.message
         elif not event.path:
             self._succeeded = True
-        board.set(event.path, event.state, outputs=event.outputs, artifacts=published, error=error)
+        file = log_file(self._folder / "logs", event.path) if event.path else None
+        board.set(
+            event.path,
+            event.state,
+            outputs=event.outputs,
+            artifacts=published,
+            error=error,
+            log=str(file) if file and file.is_file() else "",
+        )
 
 
 def _end_tree(process: Any) -> None:

@@ -77,7 +77,7 @@ class Hooks:
             unique_pipeline_id=work.job_id,
             fail_stack=[],
         )
-        self._end((), outputs, result == status.Status.SUCCESS)
+        self._end((), outputs, result == status.Status.SUCCESS, spec.root)
 
     def _install(self) -> None:
         orchestrator.execute_task = self._run_task
@@ -133,7 +133,7 @@ class Hooks:
         missing = _missing(component, outputs) if result == status.Status.SUCCESS else []
         if missing:
             return self._fail(path, f"The step ended without writing {', '.join(missing)}.")
-        return self._end(path, outputs, result == status.Status.SUCCESS)
+        return self._end(path, outputs, result == status.Status.SUCCESS, component)
 
     def _loop(self, **call: Any) -> bool:
         """In the place of `_run_parallel_for_task`: whether the loop failed."""
@@ -191,9 +191,19 @@ class Hooks:
         self._steps.words[path] = message
         return self._end(path, {}, False)
 
-    def _end(self, path: protocol.Path, outputs: dict[str, Any], succeeded: bool) -> Result:
+    def _end(
+        self,
+        path: protocol.Path,
+        outputs: dict[str, Any],
+        succeeded: bool,
+        component: Any = None,
+    ) -> Result:
         if succeeded:
-            artifacts = {k: _told(v) for k, v in outputs.items() if isinstance(v, dsl.Artifact)}
+            artifacts = {
+                key: _told(value, component.output_definitions.artifacts[key].artifact_type)
+                for key, value in outputs.items()
+                if isinstance(value, dsl.Artifact)
+            }
             values = {k: v for k, v in outputs.items() if not _is_artifact(v)}
             self._emit(Ended(path, "SUCCEEDED", "", values, artifacts))
             return outputs, status.Status.SUCCESS
@@ -263,12 +273,13 @@ def _is_artifact(value: Any) -> bool:
     return isinstance(value, dsl.Artifact)
 
 
-def _told(artifact: Any) -> Artifact:
+def _told(artifact: Any, declared: Any) -> Artifact:
+    # kfp knows its own types only, and takes any other for its most general one.
     return Artifact(
         artifact.name,
         artifact.uri,
-        artifact.schema_title,
-        artifact.schema_version,
+        declared.schema_title or artifact.schema_title,
+        declared.schema_version or artifact.schema_version,
         dict(artifact.metadata),
     )
 

@@ -19,6 +19,11 @@ _GRACE_SECONDS = 30.0
 """How long a step that is told to end may take, to cancel what it started."""
 
 
+def log_file(logs: Path, path: protocol.Path) -> Path:
+    """What the step at `path` prints; `logs`: the folder of the run's logs."""
+    return logs.joinpath(*path[:-1], f"{path[-1]}.log")
+
+
 class Steps:
     """The steps of one run."""
 
@@ -42,7 +47,7 @@ class Steps:
 
     def run(self, path: protocol.Path, command: list[str], environment: dict[str, str]) -> int:
         """The exit status of `command`, the step at `path`, once it has ended."""
-        log = self._logs.joinpath(*path[:-1], f"{path[-1]}.log")
+        log = log_file(self._logs, path)
         with self._lock:
             if self.cancelled.is_set() and not self.is_protected(path):
                 return 1

@@ -13,6 +13,8 @@ from google.protobuf import field_mask_pb2, json_format
 
 from sft_components.vertex.connection import Connection, is_loopback
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, TRANSIENT, backoff, reading
+from sft_pipelines.results import Artifact, Results, StepOutputs, read_results
+from sft_pipelines.states import state_word
 from sft_pipelines.submitting import TEMPLATE_LABEL
 
 TaskState = Literal["waiting", "running", "succeeded", "failed", "cancelled", "skipped"]
@@ -20,6 +22,8 @@ LOST_S = 1800.0
 """How long the service may not answer before following ends; the job goes on."""
 LOST_HERE_S = 60.0
 """The same for a local Vertex AI, which has another address when it is started again."""
+LOG_KEY = "vertex-sft-log"
+"""In the metadata of a task's execution: the file of its log, on a local Vertex AI."""
 
 _State = types.PipelineState
 ENDED = {
@@ -60,7 +64,10 @@ class Task:
     error: str = ""
     job: str = ""
     """Resource name of the custom job that runs it, if any: its log is there."""
+    log: str = ""
+    """The file of its log, which a local Vertex AI tells."""
     outputs: dict[str, Any] = field(default_factory=dict)
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
 
     def seconds(self) -> float:
         """How long it has run, or ran."""
@@ -75,7 +82,7 @@ class Snapshot:
 
     name: str
     state: str
-    """Without its prefix: RUNNING, SUCCEEDED, …"""
+    """In a word: running, succeeded, …"""
     ended: bool
     error: str
     tasks: list[Task]
@@ -87,7 +94,12 @@ class Snapshot:
     @property
     def succeeded(self) -> bool:
         """Whether it has ended well."""
-        return self.state == "SUCCEEDED"
+        return self.state == "succeeded"
+
+    def results(self) -> Results:
+        """What it made."""
+        steps = (StepOutputs(t.name, t.outputs, t.artifacts) for t in self.tasks if not t.graph)
+        return read_results(steps, self.outputs)
 
 
 def planned_tasks(spec: dict[str, Any]) -> list[Task]:
@@ -129,7 +141,7 @@ def read_snapshot(job: types.PipelineJob, planned: Sequence[Task] = ()) -> Snaps
 
     holders = set(parents.values())
     found = {
-        d.task_id: _task(d, depth(d.task_id), d.task_id in holders)
+        d.task_id: _task(d, depth(d.task_id), graph=d.task_id in holders)
         for d in details
         if d.task_id not in roots
     }
@@ -143,17 +155,20 @@ def read_snapshot(job: types.PipelineJob, planned: Sequence[Task] = ()) -> Snaps
     tasks = settled([*tasks, *rest.values()], ended, len(planned))
     return Snapshot(
         name=job.name,
-        state=job.state.name.removeprefix("PIPELINE_STATE_"),
+        state=state_word(job.state.name),
         ended=ended,
         error=job.error.message,
         tasks=tasks,
-        outputs=_outputs(root) if root else {},
+        outputs=_outputs_of(_task(root, 0, graph=True)) if root else {},
         run_context=job.job_detail.pipeline_run_context.name,
     )
 
 
-def _task(detail: types.PipelineTaskDetail, depth: int, graph: bool) -> Task:
+def _task(detail: types.PipelineTaskDetail, depth: int, *, graph: bool) -> Task:
     container = detail.executor_detail.container_detail
+    # As plain values: what holds a list in a message cannot be printed as JSON.
+    told = json_format.MessageToDict(types.PipelineTaskDetail.pb(detail))
+    metadata = told.get("execution", {}).get("metadata", {})
     return Task(
         name=detail.task_name,
         depth=depth,
@@ -163,8 +178,19 @@ def _task(detail: types.PipelineTaskDetail, depth: int, graph: bool) -> Task:
         ended=detail.end_time or None,
         error=detail.error.message,
         job=container.main_job or detail.executor_detail.custom_job_detail.job,
-        outputs=_outputs(detail),
+        log=str(metadata.get(LOG_KEY, "")),
+        outputs=_outputs(metadata),
+        artifacts={
+            name: Artifact(one.get("schemaTitle", ""), one.get("uri", ""), one.get("metadata", {}))
+            for name, output in told.get("outputs", {}).items()
+            for one in output.get("artifacts", [])[:1]
+        },
     )
+
+
+def _outputs_of(pipeline: Task) -> dict[str, Any]:
+    """Values of a pipeline's outputs; an artifact's is its address."""
+    return pipeline.outputs | {name: one.uri for name, one in pipeline.artifacts.items()}
 
 
 def with_plan(task: Task, plan: Task) -> Task:
@@ -205,10 +231,8 @@ def _as(task: Task, state: TaskState) -> Task:
     return replace(task, state=state, started=None, ended=None)
 
 
-def _outputs(detail: types.PipelineTaskDetail) -> dict[str, Any]:
+def _outputs(metadata: dict[str, Any]) -> dict[str, Any]:
     """Output parameters, which the service keeps in the metadata of the task's execution."""
-    # As plain values: what holds a list in a message cannot be printed as JSON.
-    metadata = json_format.MessageToDict(types.Execution.pb(detail.execution).metadata)
     return {
         key.removeprefix("output:"): value
         for key, value in metadata.items()
@@ -281,7 +305,7 @@ def cancel(connection: Connection, name: str) -> str:
     client = connection.client(PipelineServiceClient)
     job = client.get_pipeline_job(name=name, retry=reading(60.0), timeout=CALL_TIMEOUT_S)
     if job.state in ENDED:
-        return f"{name} has ended already: {job.state.name.removeprefix('PIPELINE_STATE_')}."
+        return f"{name} has ended already: {state_word(job.state.name)}."
     try:
         client.cancel_pipeline_job(name=name, retry=reading(60.0), timeout=CALL_TIMEOUT_S)
     except api.BadRequest as error:  # over REST, FAILED_PRECONDITION is a plain 400

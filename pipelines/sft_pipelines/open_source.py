@@ -19,6 +19,7 @@ from kfp.client import Client
 from sft_components.errors import UserError
 from sft_pipelines.following import Snapshot, Task, TaskState, settled, with_plan
 from sft_pipelines.parameters import Template
+from sft_pipelines.states import state_word
 from sft_pipelines.template_yaml import dump_documents
 
 ENDED = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
@@ -160,7 +161,7 @@ def _snapshot(run: Any, planned: Sequence[Task]) -> Snapshot:
     tasks = settled(tasks, ended, len(tasks))
     return Snapshot(
         name=run.run_id,
-        state=run.state or "PENDING",
+        state=STATES.get(run.state) or state_word(run.state or "pending"),
         ended=ended,
         error=run.error.message if run.error else "",
         tasks=tasks,

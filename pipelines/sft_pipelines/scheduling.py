@@ -19,6 +19,7 @@ from sft_components.vertex.retrying import CALL_TIMEOUT_S, find_or_create, readi
 from sft_components.vertex.storage import join_uri
 from sft_pipelines.cron import with_zone, zone_of
 from sft_pipelines.parameters import Template
+from sft_pipelines.states import state_word
 
 WHEN_CHANGED = "when_changed"
 """The templates' parameter: the name under which a run's data are remembered."""
@@ -292,7 +293,7 @@ def _refused(schedule: types.Schedule, what: str) -> Iterator[None]:
         yield
     except api.BadRequest as error:  # over REST, FAILED_PRECONDITION is a plain 400
         raise UserError(
-            f"{schedule.display_name} is {schedule.state.name} and cannot be {what}: "
+            f"{schedule.display_name} is {state_word(schedule.state.name)} and cannot be {what}: "
             f"{error.message}"
         ) from error
 

@@ -20,6 +20,7 @@ from sft_components.vertex.names import KMS_KEY
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, find_or_create, reading
 from sft_pipelines.defaults import PROJECT_FORM, PROJECT_ID
 from sft_pipelines.sources import Source
+from sft_pipelines.states import state_word
 
 TEMPLATE_LABEL = "vertex-sft-template"
 JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
@@ -242,8 +243,8 @@ def submit(
             return None
         if found.labels.get(KEY_LABEL) != job.labels[KEY_LABEL]:
             raise UserError(
-                f"{name} exists already ({found.state.name}), made by another request: give "
-                "another --job-id."
+                f"{name} exists already ({state_word(found.state.name)}), made by another request: "
+                "give another --job-id."
             )
         return found
 

@@ -163,8 +163,8 @@ def test_a_misspelt_template_gets_its_name() -> None:
     [
         (("runs", "follow", "nosuch"), "There is no run nosuch of p in us-central1"),
         (("runs", "cancel", "nosuch"), "There is no run nosuch of p in us-central1"),
-        (("schedule", "pause", "7"), "nightly is COMPLETED and cannot be paused: "),
-        (("schedule", "resume", "7"), "nightly is COMPLETED and cannot be resumed: "),
+        (("schedule", "pause", "7"), "nightly is completed and cannot be paused: "),
+        (("schedule", "resume", "7"), "nightly is completed and cannot be resumed: "),
     ],
 )
 def test_what_is_not_there_or_has_ended_is_a_sentence(
@@ -213,6 +213,6 @@ def test_a_run_that_failed_is_told_with_cause_and_cure_once(
     failed = Task("launch-sft", state="failed", error=error)
     google = Connection("p", "us-central1")
     for tasks, of_the_run in (([failed], "It failed."), ([], error)):
-        print_end(google, Snapshot("r", "FAILED", True, of_the_run, tasks, {}))
+        print_end(google, Snapshot("r", "failed", True, of_the_run, tasks, {}))
         said = capsys.readouterr().err
         assert said.count(DENIED) == said.count("Cure: enable the Compute Engine API") == 1

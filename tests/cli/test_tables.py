@@ -85,6 +85,6 @@ def test_live_tables_keep_the_names(width: int) -> None:
     console.print(rehearsal._table())
     submitted = JobScreen(console)
     tasks = [Task(name, 2, error="word " * 100) for name in names]
-    submitted.show(Snapshot("r", "RUNNING", False, "", tasks, {}))
+    submitted.show(Snapshot("r", "running", False, "", tasks, {}))
     console.print(submitted._table())
     assert all(sink.getvalue().count(name) == 2 for name in names)

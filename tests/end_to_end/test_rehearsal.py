@@ -21,15 +21,18 @@ def test_the_whole_way(sandbox: Sandbox):
     assert "smoke-test-endpoint succeeded" in done.stdout
     # What has passed everything is called so in the registry.
     assert re.search(r"release-endpoint \| projects/\S+/models/\S+@1 is champion", done.stdout)
-    for step in ("evaluate", "launch-sft"):
-        report = re.search(rf"report of [\w-]+: (\S+{step}\S*\.html)", done.stdout)
+    for step in ("evaluate-model", "launch-sft"):
+        report = re.search(rf"report of {step}: (\S+/{step}\.html)", done.stdout)
         assert report
         page = Path(report[1]).read_text()
         assert "loss over step: training ends at" in page
         assert "stands in for meta/llama3_1@llama-3.1-8b-instruct on this machine" in page
     facts = json.loads((Path(report[1]).parent / "run.json").read_text())
     assert (Path(report[1]).parent / "steps" / facts["run_name"]).is_dir()
-    assert f"run {facts['run_name']}, in {Path(report[1]).parent}" in done.stdout
+    named = f"{facts['run_name']}, in {Path(report[1]).parent}\n"
+    assert f"\nrun {named}" in done.stdout
+    assert done.stdout.index(f"\nRun {named}") < done.stdout.index(" started\n")
+    assert "Its endpoint was taken down; --keep leaves it up." in done.stdout
     assert "google.com" not in done.stdout
     assert wait_until_gone(sandbox, 5) == []
 

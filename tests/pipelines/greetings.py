@@ -37,27 +37,33 @@ def compile_greetings(folder: Path, note: str = "") -> Path:
 
 
 @dsl.component(base_image="python:3.11.14-slim")
-def evaluate_model(passed: bool) -> NamedTuple("V", [("passed", bool), ("reason", str)]):
+def judge(passed: bool, page: dsl.Output[dsl.HTML]) -> NamedTuple(
+    "V", [("passed", bool), ("reason", str)]
+):
     from collections import namedtuple
+    from pathlib import Path
 
+    Path(page.path).write_text("<!doctype html><title>judged</title>")
     return namedtuple("V", ["passed", "reason"])(passed, "chrF is 0.5 [of 1].")
 
 
 @dsl.component(base_image="python:3.11.14-slim")
-def deploy_model(passed: bool) -> NamedTuple("D", [("endpoint_resource_name", str)]):
-    from collections import namedtuple
+def serve(passed: bool, served: dsl.Output[dsl.Artifact]) -> str:
+    if passed:
+        served.metadata["resourceName"] = "projects/7/locations/us-central1/endpoints/8"
+        served.metadata["machine"] = "g2-standard-12"
+    return "served" if passed else ""
 
-    name = "projects/7/locations/us-central1/endpoints/8" if passed else ""
-    return namedtuple("D", ["endpoint_resource_name"])(name)
+
+# As `artifact_types` of a step has it.
+serve.component_spec.outputs["served"].type = "google.VertexEndpoint@0.0.1"
 
 
 @dsl.pipeline(name="gated")
-def gated(passed: bool) -> NamedTuple("G", [("endpoint_resource_name", str)]):
-    from collections import namedtuple
-
-    evaluated = evaluate_model(passed=passed)
-    deployed = deploy_model(passed=evaluated.outputs["passed"])
-    return namedtuple("G", ["endpoint_resource_name"])(deployed.outputs["endpoint_resource_name"])
+def gated(passed: bool) -> str:
+    """None of its names is one of ours, but for the verdict's."""
+    judged = judge(passed=passed)
+    return serve(passed=judged.outputs["passed"]).outputs["Output"]
 
 
 def compile_gated(folder: Path) -> Path:

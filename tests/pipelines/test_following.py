@@ -38,5 +38,5 @@ def test_a_graph_whose_steps_are_skipped_is_skipped(graph: str, step: str, ended
 
 def test_a_state_is_not_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
     place = Connection("p", "us-central1")
-    print_end(place, Snapshot("r", "CANCELLED", True, "Cancelled.", [], {}))
-    assert capsys.readouterr().err == "The run ended as CANCELLED.\n"
+    print_end(place, Snapshot("r", "cancelled", True, "Cancelled.", [], {}))
+    assert capsys.readouterr().err == "The run ended as cancelled.\n"

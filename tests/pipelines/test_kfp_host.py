@@ -103,7 +103,7 @@ def test_a_run_is_created_with_its_parameters_and_followed(kfp: tuple[Kfp, str],
     )
     assert done.exit_code == 0, done.stderr
     assert "greet succeeded" in done.stderr
-    assert json.loads(done.stdout)["state"] == "SUCCEEDED"
+    assert json.loads(done.stdout)["state"] == "succeeded"
     created = next(
         body for method, path, body in far.requests if method == "POST" and "runs" in path
     )

@@ -84,7 +84,7 @@ def test_a_run_by_tag_says_which_content_it_runs(
     pushed = answer("push", versions["one"])[0]
     tag = f"{repository}/greetings/latest"
     ended = answer("run", tag, "-p", "name=ada", "--pipeline-root", ROOT)
-    assert ended["state"] == "SUCCEEDED"
+    assert ended["state"] == "succeeded"
     assert ended["template_uri"] == pushed["uri"]
     assert the_jobs()[ended["name"]].template_uri == pushed["uri"]
 
@@ -109,7 +109,7 @@ def test_a_schedule_keeps_its_content_until_it_is_updated(
     assert created["created"]
     assert created["template_digest"] == first["digest"]
     assert created["cron"] == "TZ=Europe/Paris 0 3 * * 1"
-    assert created["state"] == "ACTIVE"
+    assert created["state"] == "active"
     assert re.match(r"20\d\d-", created["next_run"])
 
     second = push(repository, versions["two"], "v2")
@@ -129,9 +129,9 @@ def test_a_schedule_keeps_its_content_until_it_is_updated(
     assert "max_run_count, which cannot be taken away" in str(command(*unlimited).exception)
 
     number = created["name"].rpartition("/")[2]
-    assert "greeter is PAUSED" in command("schedule", "pause", number).stdout
-    assert answer("schedule", "show", created["name"])["state"] == "PAUSED"
-    assert "greeter is ACTIVE" in command("schedule", "resume", "greeter", "--catch-up").stdout
+    assert "greeter is paused" in command("schedule", "pause", number).stdout
+    assert answer("schedule", "show", created["name"])["state"] == "paused"
+    assert "greeter is active" in command("schedule", "resume", "greeter", "--catch-up").stdout
     unasked = command("schedule", "delete", "greeter")
     assert unasked.exit_code == 2
     assert "Nobody can be asked here: give --yes" in unasked.stderr
@@ -175,11 +175,11 @@ def test_a_schedule_trains_only_when_the_data_have_changed(vertex: LocalVertex, 
         for content in ("one", "one", "two"):
             rows.upload_from_string(content)
             run = fire(vertex, created["name"])
-            assert run["state"] == "SUCCEEDED", run
+            assert run["state"] == "succeeded", run
             trained.append({t["name"]: t["state"] for t in run["tasks"]}["train"])
     finally:
         command("schedule", "delete", created["name"], "--yes")
-    assert trained == ["SUCCEEDED", "SKIPPED", "SUCCEEDED"]
+    assert trained == ["succeeded", "skipped", "succeeded"]
 
 
 def test_a_schedule_may_be_made_before_its_rows(vertex: LocalVertex):

@@ -49,11 +49,11 @@ def test_a_run_is_followed_to_its_outputs(vertex: LocalVertex, template: Path):
     done = run(template, "--label", "team=nlp", "--json", "--display-name", "Greet", name="ada")
     assert done.exit_code == 0, done.stderr
     ended = json.loads(done.stdout)
-    assert ended["state"] == "SUCCEEDED"
+    assert ended["state"] == "succeeded"
     assert ended["outputs"] == {"Output": "HELLO ADA"}
     assert [(t["name"], t["state"]) for t in ended["tasks"]] == [
-        ("greet", "SUCCEEDED"),
-        ("shout", "SUCCEEDED"),
+        ("greet", "succeeded"),
+        ("shout", "succeeded"),
     ]
     lines = done.stderr.splitlines()
     assert lines.index("greet running") < lines.index("run succeeded")
@@ -68,8 +68,9 @@ def test_a_run_is_followed_to_its_outputs(vertex: LocalVertex, template: Path):
 def test_a_failed_run_names_the_step_and_its_error(vertex: LocalVertex, template: Path):
     done = run(template, name="ada", fail="true")
     assert done.exit_code == 1
-    last = "Error: greet failed: ValueError: ada does not answer"
-    assert done.stderr.splitlines()[-1] == last
+    *_, before, last = done.stderr.splitlines()
+    assert last == "Error: greet failed: ValueError: ada does not answer"
+    assert "hello ada" in Path(before.removeprefix("Log of greet: ")).read_text()
     assert done.stderr.count("ada does not answer") == 1
     assert "\nskipped: shout\n" in done.stdout
     assert "run failed" in done.stdout
@@ -85,16 +86,23 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
     kept = run(template, passed=False)
     assert kept.exit_code == 0, kept.output
     refused = "gate not passed, so nothing was deployed: chrF is 0.5 [of 1]."
-    assert kept.stdout.splitlines()[-2:] == ["Succeeded.", refused]
+    told = kept.stdout.splitlines()
+    assert told[told.index("Succeeded.") + 1] == refused
+    assert told[-1].startswith("report of judge: ")
 
     name = "projects/7/locations/us-central1/endpoints/8"
     ask = f'Ask it: vertex-sft prompt {name} "Hello"'
-    said = ["Succeeded.", "gate passed: chrF is 0.5 [of 1].", f"endpoint_resource_name: {name}"]
+    passed = ["Succeeded.", "gate passed: chrF is 0.5 [of 1].", f"endpoint_resource_name: {name}"]
     delete = f"until you delete it: vertex-sft endpoints delete {name}"
     place = f"It takes a place on this machine {delete}"
     done = run(template, "--job-id", "gated", passed=True)
-    assert done.stdout.splitlines()[-5:] == [*said, ask, place]
-    assert command("runs", "follow", "gated").stdout.splitlines()[-5:] == [*said, ask, place]
+    page = re.search(r"report of judge: (gs://\S+/judge_\d+/page)\n", done.stdout)
+    assert page
+    said = [*passed, "Output: served", f"report of judge: {page[1]}", ask]
+    assert done.stdout.splitlines()[-7:] == [*said, place]
+    assert command("runs", "follow", "gated").stdout.splitlines()[-7:] == [*said, place]
+    as_json = json.loads(command("runs", "follow", "gated", "--json").stdout)
+    assert (as_json["results"], as_json["reports"]) == ({"endpoint_resource_name": name}, [page[1]])
 
     local = Connection(os.environ["GOOGLE_CLOUD_PROJECT"], "us-central1")
     # Who follows it later knows the names that the template gives its tasks.
@@ -105,7 +113,7 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
     google = Connection("p", "us-central1")
     price = f"It costs money {delete}"
     print_end(google, snapshot)
-    assert capsys.readouterr().out.splitlines() == [*said, ask, price]
+    assert capsys.readouterr().out.splitlines() == [*said, price]
     # A tuned Gemini has no machine, and an endpoint that served before is not the run's to delete.
     print_end(
         google, replace(snapshot, tasks=[*snapshot.tasks, Task("t", outputs={"endpoint": name})])
@@ -174,7 +182,7 @@ def test_an_interrupt_asks_on_a_terminal_and_leaves_the_run_elsewhere(
     assert command("runs", "follow", "ctrl-c-1").exit_code == 1
     again = command("runs", "cancel", "ctrl-c-1")
     assert again.exit_code == 1
-    assert "ctrl-c-1 has ended already: CANCELLED." in str(again.exception)
+    assert "ctrl-c-1 has ended already: cancelled." in str(again.exception)
 
     ours, theirs = pty.openpty()
     shown = start(template, "ctrl-c-2", stdin=theirs, stdout=theirs, stderr=theirs)
@@ -184,7 +192,7 @@ def test_an_interrupt_asks_on_a_terminal_and_leaves_the_run_elsewhere(
     shown.send_signal(signal.SIGINT)
     until(ours, b"Cancel the run?")
     os.write(ours, b"y\n")
-    until(ours, b"CANCELLED")
+    until(ours, b"ended as cancelled")
     assert shown.wait(30) == 1
     os.close(ours)
     assert state("ctrl-c-2") == "PIPELINE_STATE_CANCELLED"

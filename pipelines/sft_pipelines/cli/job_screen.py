@@ -1,5 +1,7 @@
 """The state of each task of a remote run: a live table on a terminal, else plain lines."""
 
+from collections.abc import Iterator, Sequence
+
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
@@ -42,7 +44,7 @@ class JobScreen:
         if not snapshot.ended:
             self._run_state(snapshot)
         skipped = []
-        for index, task in enumerate(snapshot.tasks):
+        for index, task in _as_they_went(snapshot.tasks):
             if task.state == self._said.get(index, "waiting"):
                 continue
             self._said[index] = task.state
@@ -57,7 +59,7 @@ class JobScreen:
 
     def _run_state(self, snapshot: Snapshot) -> None:
         if snapshot.state != self._state:
-            self._plain(f"run {snapshot.state.lower()}")
+            self._plain(f"run {snapshot.state}")
             self._state = snapshot.state
 
     def _plain(self, text: str) -> None:
@@ -78,6 +80,19 @@ class JobScreen:
             Text(_spoken(seconds) if seconds else ""),
             Text(task.error.strip().splitlines()[-1] if task.error.strip() else "", style="dim"),
         )
+
+
+def _as_they_went(tasks: Sequence[Task]) -> Iterator[tuple[int, Task]]:
+    """Each task with its place; a graph that has ended comes after what it holds."""
+    ended: list[tuple[int, Task]] = []
+    for index, task in enumerate(tasks):
+        while ended and task.depth <= ended[-1][1].depth:
+            yield ended.pop()
+        if task.graph and task.ended:
+            ended.append((index, task))
+        else:
+            yield index, task
+    yield from reversed(ended)
 
 
 def _indented(task: Task) -> str:

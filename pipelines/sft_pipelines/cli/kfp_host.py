@@ -77,7 +77,7 @@ def run_on_kfp(
     described = {"run_id": run.run_id, "url": run.url, "parameters": values}
     if not wait:
         if as_json:
-            print_json({**described, "state": "PENDING"})
+            print_json({**described, "state": "pending"})
         else:
             typer.echo(run.run_id)
         return

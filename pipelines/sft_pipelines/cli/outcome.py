@@ -1,13 +1,15 @@
-"""What following a remote run has in common, wherever it runs."""
+"""How a run ended, in the words of every command that runs one."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from sft_pipelines.following import Snapshot
+    from sft_components.vertex.connection import Connection
+    from sft_pipelines.following import Snapshot, Task
+    from sft_pipelines.results import Results
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C; the run goes on."""
@@ -31,6 +33,45 @@ def verdict(evaluation: Mapping[str, Any]) -> str:
     return f"gate {decided}: {evaluation['reason']}"
 
 
+def made(results: "Results", outputs: Mapping[str, Any]) -> Iterator[str]:
+    """What a run made, a line each: verdict, outputs, resources, reports.
+
+    Args:
+        results: As its steps tell it.
+        outputs: Of the pipeline itself.
+    """
+    if results.unchanged:
+        yield "The data set is the one of the last successful run: nothing was trained."
+    if results.evaluation:
+        yield verdict(results.evaluation)
+    told = {name: value for name, value in outputs.items() if value not in ("", None)}
+    for name, value in {**results.found, **told}.items():
+        yield f"{name}: {value}"
+    for step, address in results.reports:
+        yield f"report of {step}: {address}"
+
+
+def next_commands(results: "Results") -> Iterator[str]:
+    """How to look at a run's tuning, and how to ask its endpoint."""
+    if job := results.found.get("tuning_job"):
+        yield f"See the tuning: vertex-sft jobs show {job}"
+    if endpoint := results.found.get("endpoint_resource_name"):
+        yield f'Ask it: vertex-sft prompt {endpoint} "Hello"'
+
+
+def log_of(task: "Task", connection: "Connection | None") -> str:
+    """Where a task's log is: a file of this machine, or the page of its custom job.
+
+    Args:
+        task: The task.
+        connection: Where it ran; None: not on Vertex AI.
+    """
+    if task.log or not task.job or connection is None:
+        return task.log
+    job = task.job.rpartition("/")[2]
+    return connection.page(task.job, f"locations/{connection.location}/training/{job}")
+
+
 def told(error: str) -> str:
     """A task's or a run's error, with cause and cure where it is a known failure.
 
@@ -42,20 +83,24 @@ def told(error: str) -> str:
     return said if " Cure: " in said else explain(said)
 
 
-def ended(snapshot: "Snapshot") -> dict[str, Any]:
-    """How a run ended, for --json."""
+def ended(snapshot: "Snapshot", connection: "Connection | None" = None) -> dict[str, Any]:
+    """How a run ended, for --json; `connection`: where on Vertex AI it ran."""
+    results = snapshot.results()
     return {
         "state": snapshot.state,
         "error": snapshot.error,
         "outputs": snapshot.outputs,
+        "results": results.found,
+        "reports": [address for _, address in results.reports],
         "tasks": [
             {
                 "name": task.name,
                 "depth": task.depth,
-                "state": task.state.upper(),
+                "state": task.state,
                 "seconds": round(task.seconds(), 1),
                 "error": task.error,
                 "job": task.job,
+                "log": log_of(task, connection),
                 "outputs": task.outputs,
             }
             for task in snapshot.tasks

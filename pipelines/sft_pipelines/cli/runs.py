@@ -33,6 +33,7 @@ def list_runs(
 
     from sft_pipelines.cli.jobs_print import STYLES, local_time
     from sft_pipelines.following import list_jobs
+    from sft_pipelines.states import state_word
     from sft_pipelines.submitting import TEMPLATE_LABEL
 
     with wrong_use():
@@ -41,7 +42,7 @@ def list_runs(
         {
             "id": job.name.rpartition("/")[2],
             "template": job.labels.get(TEMPLATE_LABEL, ""),
-            "state": job.state.name.removeprefix("PIPELINE_STATE_"),
+            "state": state_word(job.state.name),
             "created": job.create_time.isoformat(timespec="seconds") if job.create_time else "",
             "schedule": job.schedule_name,
             "name": job.name,
@@ -61,7 +62,7 @@ def list_runs(
         (
             run["id"],
             run["template"],
-            Text(run["state"].lower(), style=STYLES.get(run["state"].lower(), "")),
+            Text(run["state"], style=STYLES.get(run["state"], "")),
             local_time(run["created"]),
         )
         for run in found
@@ -92,7 +93,9 @@ def follow(
     except api.NotFound as error:
         raise _absent(name) from error
     if as_json:
-        print_json({"name": name, "console": console_url(connection, name), **ended(snapshot)})
+        print_json(
+            {"name": name, "console": console_url(connection, name), **ended(snapshot, connection)}
+        )
     else:
         print_end(connection, snapshot)
     if not snapshot.succeeded:

@@ -10,6 +10,7 @@ from sft_pipelines.cli.costs import say_cost
 from sft_pipelines.cli.job_options import err
 from sft_pipelines.cli.output import ask, print_json, print_table, wrong_use
 from sft_pipelines.cli.places import place, reach
+from sft_pipelines.states import state_word
 
 if TYPE_CHECKING:
     from google.cloud.aiplatform_v1 import types
@@ -174,7 +175,7 @@ def list_schedules(
     rows = [
         (
             one.display_name,
-            one.state.name.lower(),
+            state_word(one.state.name),
             one.cron,
             local_time(_moment(one)),
             str(one.started_run_count),
@@ -218,7 +219,7 @@ def pause(
     if as_json:
         print_json(_described(found))
     else:
-        typer.echo(f"{found.display_name} is {found.state.name}.")
+        typer.echo(f"{found.display_name} is {state_word(found.state.name)}.")
 
 
 @app.command()
@@ -236,7 +237,9 @@ def resume(
     if as_json:
         print_json(_described(found))
     else:
-        typer.echo(f"{found.display_name} is {found.state.name}, next {_moment(found)}.")
+        typer.echo(
+            f"{found.display_name} is {state_word(found.state.name)}, next {_moment(found)}."
+        )
 
 
 @app.command()
@@ -284,7 +287,7 @@ def _described(schedule: "types.Schedule") -> dict[str, Any]:
     return {
         "display_name": schedule.display_name,
         "name": schedule.name,
-        "state": schedule.state.name,
+        "state": state_word(schedule.state.name),
         "cron": schedule.cron,
         "next_run": _moment(schedule),
         "start": schedule.start_time.isoformat() if schedule.start_time else "",

@@ -9,8 +9,17 @@ import typer
 
 from sft_pipelines.cli.costs import say_cost
 from sft_pipelines.cli.job_options import err
-from sft_pipelines.cli.outcome import INTERRUPTED, ended, told, verdict, wants_cancel
+from sft_pipelines.cli.outcome import (
+    INTERRUPTED,
+    ended,
+    log_of,
+    made,
+    next_commands,
+    told,
+    wants_cancel,
+)
 from sft_pipelines.cli.output import print_checked, print_json, wrong_use
+from sft_pipelines.states import state_word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,15 +88,14 @@ def run_on_vertex(
         if experiment:
             _join_when_started(prepared, name, experiment)
         if as_json:
-            state = submitted.job.state.name.removeprefix("PIPELINE_STATE_")
-            print_json({**described, "state": state})
+            print_json({**described, "state": state_word(submitted.job.state.name)})
         else:
             typer.echo(name)
         return
     planned = planned_tasks(prepared.source.template.spec) if prepared.source.sends_spec else []
     snapshot = follow_run(connection, name, planned, experiment=experiment, quiet_stdout=as_json)
     if as_json:
-        print_json({**described, **ended(snapshot)})
+        print_json({**described, **ended(snapshot, connection)})
     else:
         print_end(connection, snapshot)
     if not snapshot.succeeded:
@@ -151,7 +159,8 @@ def _interrupted(connection: "Connection", name: str) -> None:
     from sft_pipelines.following import cancel
 
     if not wants_cancel():
-        err(f"The run goes on. Cancel it with: vertex-sft runs cancel {name}")
+        err(f"The run goes on. Follow it with: vertex-sft runs follow {name}")
+        err(f"Cancel it with: vertex-sft runs cancel {name}")
         sys.exit(INTERRUPTED)
     err(cancel(connection, name) or "Cancelling; its exit handler still runs.")
 
@@ -184,7 +193,7 @@ def _join_when_started(prepared: "Prepared", name: str, experiment: str) -> None
 
 
 def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
-    """Say how a run ended: the gate's verdict and its outputs, or what failed and where the log is.
+    """Say how a run ended: verdict and what it made, or what failed and where its log is.
 
     The error is the last thing said; of several the first task's, which the others follow from.
     """
@@ -192,50 +201,19 @@ def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
         failed = [task for task in snapshot.tasks if task.state == "failed" and not task.graph]
         # The service's own sentence repeats the errors of the tasks.
         reason = "" if any(task.error.strip() for task in failed) else told(snapshot.error)
-        if reason.strip(". ").upper() == snapshot.state:
+        if reason.strip(". ").lower() == snapshot.state:
             reason = ""
         err(f"The run ended as {snapshot.state}. {reason}".rstrip())
         for task in reversed(failed):
-            if log := _log_of(connection, task):
+            if log := log_of(task, connection):
                 err(f"Log of {task.name}: {log}")
             err(f"Error: {task.name} failed: {told(task.error) or 'no reason is given'}")
         return
+    results = snapshot.results()
     typer.echo("Succeeded.")
-    if any(task.outputs.get("changed") is False for task in snapshot.tasks):
-        typer.echo("The data set is the one of the last successful run: nothing was trained.")
-    for task in snapshot.tasks:
-        if task.name.startswith("evaluate-") and {"passed", "reason"} <= task.outputs.keys():
-            typer.echo(verdict(task.outputs))
-    for name, value in snapshot.outputs.items():
-        if value not in ("", None):
-            typer.echo(f"{name}: {value}")
-    if endpoint := snapshot.outputs.get("endpoint_resource_name"):
-        typer.echo(f'Ask it: vertex-sft prompt {endpoint} "Hello"')
-        if _has_machine_of_its_own(snapshot, endpoint):
-            takes = "takes a place on this machine" if connection.is_local else "costs money"
-            typer.echo(f"It {takes} until you delete it: vertex-sft endpoints delete {endpoint}")
-
-
-def _has_machine_of_its_own(snapshot: "Snapshot", endpoint: str) -> bool:
-    """Whether the run itself has put `endpoint` on a machine.
-
-    Not so one that the tuning brings along, as Gemini's does, nor one that served before the run
-    and whose model it has replaced.
-    """
-    if any(task.outputs.get("endpoint") for task in snapshot.tasks):
-        return False
-    # By its id: the project before it is a number in one place and a name in another.
-    return any(
-        str(task.outputs.get("endpoint_resource_name", "")).rpartition("/")[2]
-        == endpoint.rpartition("/")[2]
-        for task in snapshot.tasks
-        if task.name == "deploy-model"
-    )
-
-
-def _log_of(connection: "Connection", task: "Task") -> str:
-    """Where the log of a task's custom job is; empty when it has none."""
-    if not task.job or connection.is_local:
-        return task.job
-    job = task.job.rpartition("/")[2]
-    return connection.page(task.job, f"locations/{connection.location}/training/{job}")
+    for line in (*made(results, snapshot.outputs), *next_commands(results)):
+        typer.echo(line)
+    if results.own_machine:
+        endpoint = results.found["endpoint_resource_name"]
+        takes = "takes a place on this machine" if connection.is_local else "costs money"
+        typer.echo(f"It {takes} until you delete it: vertex-sft endpoints delete {endpoint}")

@@ -8,6 +8,7 @@ from sft_components.catalog.cost import CostEstimate, estimate_tuning_cost
 from sft_components.errors import UserError
 from sft_components.vertex.storage import join_uri
 from sft_pipelines.jobs.records import Job
+from sft_pipelines.states import state_word
 
 WEIGHTS = "postprocess/node-0/checkpoints/final"
 """Where the service writes the tuned weights of an open model, below its output folder."""
@@ -103,7 +104,7 @@ def tasks(job: Job) -> list[dict[str, str]]:
     return [
         {
             "task": str(one.get("taskName", "")),
-            "state": str(one.get("state", "")).lower().replace("_", "-"),
+            "state": state_word(one.get("state", "")),
             "error": str(one.get("error", {}).get("message", "")),
         }
         for one in sorted(details, key=lambda one: int(one.get("taskId", 0)))

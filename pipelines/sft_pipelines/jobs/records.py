@@ -10,6 +10,7 @@ import msgspec
 
 from sft_components.catalog import load_catalog
 from sft_components.errors import UserError
+from sft_pipelines.states import state_word
 
 COLLECTIONS = {"tuning-job": "tuningJobs", "pipeline-job": "pipelineJobs"}
 LEGACY_TEMPLATE = re.compile(r"/large-language-model-pipelines/(tune-large(?:-chat)?-model)/")
@@ -111,7 +112,7 @@ def from_tuning_job(resource: Mapping[str, Any]) -> Job:
         family=family_of(model),
         tuned_model=tuned.get("model", ""),
         endpoint=tuned.get("endpoint", ""),
-        **_common(resource, "JOB_STATE_"),
+        **_common(resource),
     )
 
 
@@ -130,7 +131,7 @@ def from_pipeline_job(resource: Mapping[str, Any]) -> Job | None:
         family=family_of(model) or ("chat" if "chat" in template[1] else "text"),
         tuned_model=outputs.get("model_resource_name", ""),
         endpoint=outputs.get("endpoint_resource_name", ""),
-        **_common(resource, "PIPELINE_STATE_") | {"error": _pipeline_error(resource)},
+        **_common(resource) | {"error": _pipeline_error(resource)},
     )
 
 
@@ -152,11 +153,10 @@ def _pipeline_error(resource: Mapping[str, Any]) -> str:
     return " ".join(dict.fromkeys([*[text for text in said if text][-1:], own])).strip()
 
 
-def _common(resource: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    state = str(resource.get("state", "")).removeprefix(prefix).lower().replace("_", "-")
+def _common(resource: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": resource["name"],
-        "state": state or "pending",
+        "state": state_word(resource.get("state", "")) or "pending",
         "created": resource.get("createTime", ""),
         "started": resource.get("startTime", ""),
         "ended": resource.get("endTime", ""),
@@ -204,8 +204,7 @@ def states(wanted: list[str]) -> tuple[str, ...]:
     """
     found: list[str] = []
     for word in wanted:
-        plain = word.lower().replace("_", "-").removeprefix("job-state-")
-        plain = plain.removeprefix("pipeline-state-")
+        plain = state_word(word)
         if plain not in (*STATES, "active"):
             raise UserError(f"Unknown state {word!r}: write active or one of {', '.join(STATES)}.")
         found += ACTIVE if plain == "active" else [plain]

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from sft_components.errors import UserError
-from sft_pipelines.cli.outcome import verdict
+from sft_pipelines.cli.outcome import made, next_commands
 from sft_pipelines.cli.output import console, print_checked, print_json, wrong_use
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
     from sft_pipelines.cli.rehearsal.session import Rehearsal
@@ -41,8 +44,9 @@ def rehearse_command(
         ) from error
     from sft_pipelines.checking import check_data, check_values
     from sft_pipelines.cli.costs import say_cost
+    from sft_pipelines.cli.rehearsal.results import step_names
     from sft_pipelines.cli.rehearsal.screen import Screen
-    from sft_pipelines.cli.rehearsal.session import rehearsal_defaults, rehearse, step_names
+    from sft_pipelines.cli.rehearsal.session import rehearsal_defaults, rehearse
     from sft_pipelines.preparing import read_source, read_values
     from sft_pipelines.room import check_room
 
@@ -85,28 +89,57 @@ def rehearse_command(
                 screen=screen,
             )
     except KeyboardInterrupt:
+        typer.echo(f"The whole log: {folder / 'run.log'}", err=True)
         typer.echo("Interrupted. Nothing was left running.", err=True)
         sys.exit(130)
     if as_json:
         print_json(_as_dict(result))
     if not result.succeeded:
         what = result.failed_step or "The run"
-        typer.echo(f"Error: {what} failed: {result.error}", err=True)
+        for step, report in result.results.reports:
+            typer.echo(f"report of {step}: {report}", err=True)
         typer.echo(f"The whole log: {folder / 'run.log'}", err=True)
+        typer.echo(f"Error: {what} failed: {result.error}", err=True)
         sys.exit(1)
     if as_json:
         return
     _summary(screen_console, result)
-    if keep and not result.outputs.get("endpoint_resource_name"):
-        typer.echo("There is no endpoint to keep. The local Vertex AI still runs: end it with")
-        typer.echo("vertex-sft local down")
-    elif keep:
-        endpoint = result.outputs["endpoint_resource_name"]
-        if endpoint.split("/")[1] != control.PROJECT:
-            # Another project's name alone would be asked for at Google.
-            typer.echo('Point this shell at it: eval "$(vertex-sft local env)"')
-        typer.echo(f'Ask it: vertex-sft prompt {endpoint} "Hello"')
-        typer.echo("Take it down with: vertex-sft local down")
+    for line in _end(result, keep, base_model):
+        typer.echo(line)
+
+
+def _end(result: "Rehearsal", keep: bool, base_model: str | None) -> "Iterator[str]":
+    """What was made, what is left of it, and how to look at it."""
+    from sft_local import control, paths
+
+    results, outputs = result.results, result.outputs
+    served = results.found.get("endpoint_resource_name")
+    taken_down = results.own_endpoint and not keep
+    if taken_down:
+        gone = {served, results.found.get("model_resource_name")}
+        found, outputs = (
+            {name: value for name, value in of.items() if value not in gone}
+            for of in (results.found, outputs)
+        )
+        results = replace(results, found=found)
+    yield from made(results, outputs)
+    if taken_down:
+        yield "Its endpoint was taken down; --keep leaves it up."
+    named = list(results.found.values())
+    if named and control.running() is None:
+        chosen = f" --base-model {base_model}" if base_model else ""
+        yield f"Job and weights stay in {paths.state_dir()} (gs:// in storage/); to look at them:"
+        yield f"vertex-sft local up{chosen}"
+    if any(
+        name.split("/")[:2] not in (["projects", control.PROJECT], ["gs:", ""]) for name in named
+    ):
+        # Another project's name alone would be asked for at Google.
+        yield 'Point this shell at it: eval "$(vertex-sft local env)"'
+    yield from next_commands(results)
+    if keep and not served:
+        yield "There is no endpoint to keep. The local Vertex AI still runs."
+    if keep:
+        yield "Take it down with: vertex-sft local down"
 
 
 def _places(wanted: "Wanted") -> dict[str, str]:
@@ -141,12 +174,13 @@ def _as_dict(result: "Rehearsal") -> dict[str, object]:
     return {
         "folder": str(result.folder),
         "run_name": result.run_name,
-        "state": "SUCCEEDED" if result.succeeded else "FAILED",
+        "state": "succeeded" if result.succeeded else "failed",
         "failed_step": result.failed_step,
         "error": result.error,
         "outputs": result.outputs,
-        "evaluation": result.evaluation,
-        "reports": [str(report) for report in result.reports],
+        "results": result.results.found,
+        "evaluation": result.results.evaluation,
+        "reports": [report for _, report in result.results.reports],
         "seconds": result.seconds,
     }
 
@@ -177,16 +211,11 @@ def _summary(out: "Console", result: "Rehearsal") -> None:
     out.print(f"run {result.run_name}, in {result.folder}", markup=False, soft_wrap=True)
     for name, seconds in result.seconds.items():
         out.print(f"{name:22} {seconds:6.1f} s", highlight=False)
-    evaluation = result.evaluation
-    if evaluation:
-        if rows := result.predictions:
-            primary = PRIMARY[evaluation["task"]]
-            scores = [name for name in ("base_scores", "tuned_scores") if rows[0][name]]
-            means = " -> ".join(f"{fmean(row[s][primary] for row in rows):.2f}" for s in scores)
-            out.print(f"{SPOKEN[primary]} {means} on {len(rows)} held-out rows", highlight=False)
-        out.print(verdict(evaluation), highlight=False, markup=False, soft_wrap=True)
-    for report in result.reports:
-        out.print(f"report of {report.stem}: {report}", highlight=False, soft_wrap=True)
+    if rows := result.predictions:
+        primary = PRIMARY[result.results.evaluation["task"]]
+        scores = [name for name in ("base_scores", "tuned_scores") if rows[0][name]]
+        means = " -> ".join(f"{fmean(row[s][primary] for row in rows):.2f}" for s in scores)
+        out.print(f"{SPOKEN[primary]} {means} on {len(rows)} held-out rows", highlight=False)
 
 
 def _short(text: str, limit: int = 120) -> str:

@@ -14,7 +14,7 @@ from google.api_core import exceptions as api
 
 from sft_components.errors import UserError
 from sft_components.release_endpoint.work import release_endpoint
-from sft_local import paths
+from sft_local import control, paths
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Owned:
 
     @classmethod
     def by(cls, parameters: Mapping[str, Any], steps: Path) -> "Owned":
-        """Those of a run with these parameters."""
-        location = parameters["location"]
+        """Those of a run with these parameters; a pipeline that is not ours may have others."""
+        location = str(parameters.get("location") or control.LOCATION)
         return cls(
-            parameters["project"],
+            str(parameters.get("project") or control.PROJECT),
             location,
             parameters.get("tuning_location") or location,
             str(steps),

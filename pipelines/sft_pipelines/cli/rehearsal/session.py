@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from sft_local import control
 from sft_local.log_file import LogFile
 from sft_pipelines.cli.rehearsal.events import EventReader
 from sft_pipelines.cli.rehearsal.leftovers import Owned, clear
+from sft_pipelines.cli.rehearsal.results import copy_reports, read_steps
 from sft_pipelines.cli.rehearsal.screen import Screen
 from sft_pipelines.cli.rehearsal.turns import alone
 from sft_pipelines.parameters import Template
+from sft_pipelines.results import Results, read_results
 from sft_pipelines.room import check_room
 
 BUCKET = "vertex-sft-rehearsal"
@@ -36,8 +38,6 @@ UNREAD_CONDITION = re.compile(
 """kfp's local runner takes a condition that it cannot read for false, and the run for a success."""
 LITTLE_ROOM = 16 << 20
 """Bytes: a run that fails with fewer has most likely failed for want of room."""
-PAGES = ("report", "loss_curve")
-"""Names of the steps' outputs that are HTML."""
 NO_ROOM = 1 << 20
 """Bytes: with fewer the local Vertex AI can store nothing."""
 WITHOUT_ROOM_S = 30.0
@@ -52,17 +52,15 @@ class Rehearsal:
 
     folder: Path
     """`steps/` (kfp's pipeline root), `run.log`, `run.json`, reports."""
-    run_name: str = ""
-    """What jobs, endpoints and folders of the run are named after; empty before it has begun."""
+    run_name: str
+    """What jobs, endpoints and folders of the run are named after."""
     succeeded: bool = False
     failed_step: str = ""
     error: str = ""
     """The failed step's own sentence."""
     outputs: dict[str, Any] = field(default_factory=dict)
-    evaluation: dict[str, Any] = field(default_factory=dict)
-    """Outputs of the evaluation step; empty if there was none."""
+    results: Results = field(default_factory=lambda: read_results((), {}))
     predictions: list[dict[str, Any]] = field(default_factory=list)
-    reports: list[Path] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     """Duration of each step that ran."""
 
@@ -75,27 +73,6 @@ def rehearsal_defaults(template: Template) -> dict[str, Any]:
         "model_display_name": f"{template.name}-rehearsal",
         "output_uri": f"gs://{BUCKET}/{template.name}",
     }
-
-
-def step_names(template: Template) -> list[str]:
-    """The steps of a template as the runner names them, in the order of their dependencies."""
-    spec = template.spec
-
-    def walk(dag: dict[str, Any]) -> Iterator[str]:
-        waiting = dict(dag["tasks"])
-        done: set[str] = set()
-        while waiting:
-            ready = [n for n, t in waiting.items() if set(t.get("dependentTasks", [])) <= done]
-            for name in ready or list(waiting):
-                component = waiting.pop(name)["componentRef"]["name"]
-                inner = spec["components"][component].get("dag")
-                if inner:
-                    yield from walk(inner)
-                else:
-                    yield component.removeprefix("comp-")
-                done.add(name)
-
-    return list(walk(spec["root"]["dag"]))
 
 
 def rehearse(
@@ -165,15 +142,16 @@ def _run(
     steps = folder / "steps"
     steps.mkdir(parents=True)
     (folder / "parameters.json").write_text(json.dumps(parameters, indent=2), encoding="utf-8")
-    result = Rehearsal(folder)
+    result = Rehearsal(folder, f"{template.name}-{datetime.now():%Y-%m-%d-%H-%M-%S-%f}")
     facts = {
-        "run_name": "",
+        "run_name": result.run_name,
         "template": template.name,
         "template_path": str(template.path),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "base_model": local.base_model,
     }
-    _write_facts(folder, facts)
+    (folder / "run.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    screen.note(f"Run {result.run_name}, in {folder}")
     worker = subprocess.Popen(  # noqa: S603 - our own module
         [
             sys.executable,
@@ -182,6 +160,7 @@ def _run(
             str(template.path),
             str(folder / "parameters.json"),
             str(steps),
+            result.run_name,
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -204,10 +183,6 @@ def _run(
         pump.start()
         had_room = time.monotonic()
         while not pump.done.wait(1.0):
-            if not result.run_name and (name := _run_name(steps)):
-                result.run_name = name
-                _write_facts(folder, {**facts, "run_name": name})
-                screen.note(f"Run {name}, in {folder}")
             # Without it every step would wait for minutes before it gives up.
             if not local.alive():
                 _end_group(worker)
@@ -240,7 +215,7 @@ def _run(
     if not result.succeeded and not result.error:
         result.error = pump.last_line or f"the runner ended with status {worker.returncode}"
     try:
-        _collect(steps, result)
+        _collect(template, steps, result)
     except (OSError, ValueError) as error:
         # A disk that is full holds files that are cut off.
         result.succeeded = False
@@ -249,16 +224,6 @@ def _run(
         result.error += _want_of_room(local.state_dir, folder, Path(tempfile.gettempdir()))
     result.seconds = {s.name: s.seconds for s in screen.steps.values() if s.seconds}
     return result
-
-
-def _run_name(steps: Path) -> str:
-    """kfp names the run by its beginning, and makes a folder of that name; empty before."""
-    return next((path.name for path in steps.glob("*/")), "")
-
-
-def _write_facts(folder: Path, facts: dict[str, str]) -> None:
-    with contextlib.suppress(OSError):  # a disk that is full is told of elsewhere
-        (folder / "run.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
 
 def _want_of_room(*folders: Path) -> str:
@@ -353,20 +318,15 @@ def _end_group(worker: subprocess.Popen[str]) -> None:
     worker.wait()
 
 
-def _collect(steps: Path, result: Rehearsal) -> None:
+def _collect(template: Template, steps: Path, result: Rehearsal) -> None:
     """Read what the steps wrote below kfp's pipeline root."""
     outputs = steps / "outputs.json"
     if outputs.is_file():
         result.outputs = json.loads(outputs.read_text(encoding="utf-8"))
-    pages = [page for name in PAGES for page in steps.glob(f"*/*/{name}")]
-    for path in sorted(pages, reverse=True):
-        name = path.parent.name.removesuffix("-dataset").removesuffix("-model")
-        report = result.folder / f"{name}.html"
-        shutil.copyfile(path, report)
-        result.reports.append(report)
+    told = list(read_steps(template, steps / result.run_name))
+    results = read_results(told, result.outputs)
+    result.results = replace(results, reports=copy_reports(told, result.folder))
     # One of the two has run: on the checkpoint, or through an endpoint as with Gemini.
-    for path in steps.glob("*/evaluate-*/executor_output.json"):
-        result.evaluation = json.loads(path.read_text(encoding="utf-8"))["parameterValues"]
     for path in steps.glob("*/evaluate-*/predictions"):
         with path.open(encoding="utf-8") as file:
             result.predictions = [json.loads(line) for line in file]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp import components, local
+from kfp.local import executor_input_utils
 
 from sft_local import lifeline
 from sft_pipelines.template_yaml import dump_documents, load_documents
@@ -24,13 +25,15 @@ END_GROUP_S = 20.0
 
 
 def main() -> None:
-    """`python -m … TEMPLATE PARAMETERS.json PIPELINE_ROOT`: exit status 0 if the run succeeded."""
-    template, parameters, pipeline_root = sys.argv[1:4]
+    """`python -m … TEMPLATE PARAMETERS.json PIPELINE_ROOT RUN_NAME`: 0 if the run succeeded."""
+    template, parameters, pipeline_root, run_name = sys.argv[1:5]
     # A handler, not SIG_IGN: steps would inherit that. The signal is meant for the current step.
     signal.signal(signal.SIGTERM, lambda *_: None)
     lifeline.watch(_end_group)
     # The image of a step is of no interest to a runner that uses none.
     warnings.filterwarnings("ignore", message=".*non-Python base image.*")
+    # kfp would name the run itself, and tell nobody before the first step runs.
+    executor_input_utils.get_local_pipeline_resource_name = lambda _: run_name
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=pipeline_root,
@@ -44,7 +47,9 @@ def main() -> None:
     except RuntimeError as error:
         print(error, flush=True)
         sys.exit(1)
-    (Path(pipeline_root) / "outputs.json").write_text(json.dumps(task.outputs), encoding="utf-8")
+    (Path(pipeline_root) / "outputs.json").write_text(
+        json.dumps(task.outputs, default=lambda artifact: artifact.uri), encoding="utf-8"
+    )
 
 
 def _without_retries(text: str) -> str:

@@ -17,7 +17,7 @@ from tests.datasets.data_sets import author, chat, content, image, lines, messag
 from sft_components.datasets.convert import Converted, convert_set
 from sft_components.datasets.findings import Findings
 from sft_components.datasets.output import Splitter, Writer
-from sft_components.datasets.tabular import read_table
+from sft_components.datasets.tabular import from_dataframe
 from sft_components.errors import UserError
 
 
@@ -211,7 +211,7 @@ def test_columns_are_named_as_one_likes(tmp_path: Path) -> None:
     )
     assert written(tmp_path) == EXPECTED
     with pytest.raises(UserError, match=r"no column 'x'; the columns are: q, a, id"):
-        list(read_table(tmp_path / "a.csv", {"prompt": "x"}))
+        list(from_dataframe(frame, {"prompt": "x"}))
 
 
 def test_a_table_whose_columns_say_nothing_is_told_how_to_name_them(tmp_path: Path) -> None:
@@ -221,17 +221,18 @@ def test_a_table_whose_columns_say_nothing_is_told_how_to_name_them(tmp_path: Pa
         convert_set(str(table), "messages", tmp_path / "out.jsonl", Findings())
 
 
-def test_nested_columns(tmp_path: Path) -> None:
+def test_nested_columns_of_every_kind_of_frame(tmp_path: Path) -> None:
     rows = [image(1), chat(2)]
     rows[1]["messages"] = [
         {**m, "content": [{"type": "text", "text": m["content"]}]} for m in rows[1]["messages"]
     ]
     rows[0]["messages"][1]["content"] = [{"type": "text", "text": "A dot"}]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    table = pyarrow.Table.from_pylist(rows)
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    for frame in (table, pandas.read_parquet(tmp_path / "a.parquet"), rows):
+        assert [json.loads(line) for line in from_dataframe(frame)] == rows
     as_text = pandas.DataFrame({"messages": [json.dumps(row["messages"]) for row in rows]})
-    as_text.to_csv(tmp_path / "a.csv", index=False)
-    for name in ("a.parquet", "a.csv"):
-        assert [json.loads(line) for line in read_table(tmp_path / name)] == rows
+    assert [json.loads(line) for line in from_dataframe(as_text)] == rows
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rows from tables: CSV, TSV and Parquet files."""
+"""Rows from tables: CSV, Parquet, and data frames of pandas, polars or pyarrow."""
 
 import csv
 import math
@@ -15,11 +15,11 @@ _NESTED = ("messages", "contents", "systemInstruction", "system_instruction")
 """Columns that hold lists or objects; in a CSV file their cells are JSON."""
 
 
-def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[bytes]:
-    """The rows of a CSV, TSV or Parquet file as lines of JSON.
+def from_dataframe(frame: Any, columns: Mapping[str, str] | None = None) -> Iterator[bytes]:
+    """The rows of a data frame as lines of JSON.
 
     Args:
-        path: The file; its ending tells what it is.
+        frame: A pandas or polars DataFrame or a pyarrow Table, or any iterable of mappings.
         columns: Name of a row's key -> name of the column it comes from, for instance
             `{"prompt": "question", "completion": "answer"}`; empty: columns named as the keys.
 
@@ -27,12 +27,39 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Iterator
         One line a row, without line ends. Empty cells leave their key out.
 
     Raises:
-        UserError: The file cannot be read, a named column is missing, or a cell that must be JSON
-            is not.
+        UserError: A named column is missing, or a cell that must be JSON is not.
+    """
+    for number, record in enumerate(_records(frame), 1):
+        yield _line(record, columns or {}, f"row {number:,}")
+
+
+def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[bytes]:
+    """The rows of a CSV, TSV or Parquet file as lines of JSON.
+
+    Args:
+        path: The file; its ending tells what it is.
+        columns: As for `from_dataframe`.
+
+    Raises:
+        UserError: The file cannot be read, or as for `from_dataframe`.
     """
     records = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
     for number, record in enumerate(records, 1):
         yield _line(record, columns or {}, f"{path}: row {number:,}")
+
+
+def _records(frame: Any) -> Iterator[Mapping[str, Any]]:
+    if hasattr(frame, "iter_rows"):  # polars
+        yield from frame.iter_rows(named=True)
+    elif hasattr(frame, "to_batches"):  # pyarrow
+        for batch in frame.to_batches():
+            yield from batch.to_pylist()
+    elif hasattr(frame, "itertuples"):  # pandas
+        names = [str(name) for name in frame.columns]
+        for values in frame.itertuples(index=False, name=None):
+            yield dict(zip(names, values, strict=True))
+    else:
+        yield from frame
 
 
 def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -104,7 +131,9 @@ def _line(record: Mapping[str, Any], columns: Mapping[str, str], place: str) -> 
 
 
 def _plain(value: Any) -> Any:
-    """The value without the empty fields that a table fills in."""
+    """The value without array types and without the empty fields that a table fills in."""
+    if hasattr(value, "tolist"):  # numpy, inside of pandas
+        value = value.tolist()
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items() if v is not None}
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):

@@ -91,6 +91,7 @@ def run_on_vertex(
             print_json({**described, "state": state_word(submitted.job.state.name)})
         else:
             typer.echo(name)
+        err(f"Follow it with: vertex-sft runs follow {name}")
         return
     planned = planned_tasks(prepared.source.template.spec) if prepared.source.sends_spec else []
     snapshot = follow_run(connection, name, planned, experiment=experiment, quiet_stdout=as_json)

@@ -98,7 +98,7 @@ def rehearse_command(
         what = result.failed_step or "The run"
         for step, report in result.results.reports:
             typer.echo(f"report of {step}: {report}", err=True)
-        typer.echo(f"The whole log: {folder / 'run.log'}", err=True)
+        typer.echo(f"The whole log: {result.log}", err=True)
         typer.echo(f"Error: {what} failed: {result.error}", err=True)
         sys.exit(1)
     if as_json:
@@ -177,6 +177,7 @@ def _as_dict(result: "Rehearsal") -> dict[str, object]:
         "state": "succeeded" if result.succeeded else "failed",
         "failed_step": result.failed_step,
         "error": result.error,
+        "log": str(result.log),
         "outputs": result.outputs,
         "results": result.results.found,
         "evaluation": result.results.evaluation,

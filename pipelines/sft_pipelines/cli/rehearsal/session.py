@@ -64,6 +64,11 @@ class Rehearsal:
     seconds: dict[str, float] = field(default_factory=dict)
     """Duration of each step that ran."""
 
+    @property
+    def log(self) -> Path:
+        """What all steps printed."""
+        return self.folder / "run.log"
+
 
 def rehearsal_defaults(template: Template) -> dict[str, Any]:
     """Parameters that a rehearsal fills in when they are not given."""
@@ -178,7 +183,7 @@ def _run(
             "OMP_WAIT_POLICY": "PASSIVE",
         },
     )
-    pump = _Pump(worker, folder / "run.log", screen, result)
+    pump = _Pump(worker, result.log, screen, result)
     try:
         pump.start()
         had_room = time.monotonic()

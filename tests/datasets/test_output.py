@@ -221,6 +221,11 @@ def test_a_table_whose_columns_say_nothing_is_told_how_to_name_them(tmp_path: Pa
         convert_set(str(table), "messages", tmp_path / "out.jsonl", Findings())
 
 
+def test_a_table_in_cloud_storage_is_to_be_copied_first(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"Copy it first: gcloud storage cp gs://b/a\.csv \.$"):
+        convert_set("gs://b/a.csv", "messages", tmp_path / "out.jsonl", Findings())
+
+
 def test_nested_columns_of_every_kind_of_frame(tmp_path: Path) -> None:
     rows = [image(1), chat(2)]
     rows[1]["messages"] = [

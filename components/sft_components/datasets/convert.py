@@ -1,5 +1,6 @@
 """Converting a data set of any format, or a table, to a file of one format."""
 
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -130,6 +131,11 @@ def _sources(
             )
         yield find(address, project)
         return
+    if address.startswith("gs://"):
+        raise UserError(
+            f"{address}: a table is read from this machine only. Copy it first: "
+            f"{shlex.join(['gcloud', 'storage', 'cp', address, '.'])}"
+        )
     if not path.is_file():
         raise UserError(f"{address} does not exist.")
     with tempfile.TemporaryDirectory() as folder:

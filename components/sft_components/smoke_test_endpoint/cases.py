@@ -211,10 +211,10 @@ def _read(uri: str, project: str) -> str:
     except UnicodeDecodeError as error:
         raise UserError(f"{uri} is no UTF-8 text: {error}.") from error
     except OSError as error:
-        raise UserError(f"prompts_uri: {error}") from error
+        raise UserError(f"smoke_test_prompts_uri: {error}") from error
     except REFUSALS as error:
         if getattr(error, "code", 0) == 404:
-            raise UserError(f"prompts_uri: there is no {uri}.") from error
+            raise UserError(f"smoke_test_prompts_uri: there is no {uri}.") from error
         fault = storage_fault(error, split_uri(uri)[0], role="roles/storage.objectViewer")
         raise UnreadError(str(fault)) from error
 

@@ -41,4 +41,6 @@ def check_smoke_test(
             f"smoke_test_concurrency is {concurrency}: it is from 1 to {MAX_CONCURRENCY}."
         )
     if prompts_uri and not prompts_uri.endswith((".jsonl", ".yaml", ".yml", ".json")):
-        raise UserError(f"prompts_uri is {prompts_uri!r}: name a .jsonl or .yaml file of prompts.")
+        raise UserError(
+            f"smoke_test_prompts_uri is {prompts_uri!r}: name a .jsonl or .yaml file of prompts."
+        )

@@ -151,7 +151,7 @@ def create(
         print_json({**_described(schedule), "created": new})
         return
     typer.echo(f"{'Created' if new else 'Updated'} {schedule.name}")
-    typer.echo(f"{prepared.source.describe()}, {schedule.cron}, next {_moment(schedule) or 'none'}")
+    typer.echo(f"{prepared.source.describe()}, {schedule.cron}, next {_next_run(schedule)}")
     typer.echo(console_url(prepared.connection, schedule.name))
 
 
@@ -238,7 +238,7 @@ def resume(
         print_json(_described(found))
     else:
         typer.echo(
-            f"{found.display_name} is {state_word(found.state.name)}, next {_moment(found)}."
+            f"{found.display_name} is {state_word(found.state.name)}, next {_next_run(found)}."
         )
 
 
@@ -310,3 +310,10 @@ def _moment(schedule: "types.Schedule") -> str:
     if schedule.state.name != "ACTIVE" or not schedule.next_run_time:
         return ""
     return str(schedule.next_run_time.isoformat(timespec="minutes"))
+
+
+def _next_run(schedule: "types.Schedule") -> str:
+    """The same for people, in the time of this machine."""
+    from sft_pipelines.cli.jobs_print import local_time
+
+    return local_time(_moment(schedule)) or "none"

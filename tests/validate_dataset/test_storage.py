@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shlex
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -43,6 +44,15 @@ def test_rows_come_from_cloud_storage(step: Step, bucket: Any) -> None:
 def test_a_wrong_address_is_refused(step: Step, bucket: Any, address: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         step.run(address)
+
+
+def test_what_copies_a_table_here_is_one_word_to_a_shell(step: Step, bucket: Any) -> None:
+    table = "gs://rows/my rows' 1.csv"
+    bucket.blob(table.removeprefix("gs://rows/")).upload_from_string("prompt,completion\n1,1\n")
+    with pytest.raises(UserError) as raised:
+        step.run(table)
+    _, command, _ = str(raised.value).split("`")
+    assert shlex.split(command)[3:8] == [table, ".", "&&", "vertex-sft", "convert"]
 
 
 def test_media_that_do_not_exist_are_told(step: Step, bucket: Any) -> None:

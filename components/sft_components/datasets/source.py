@@ -171,7 +171,8 @@ def _no_rows(source: Source, model: str) -> str:
     if source.name.lower().endswith(_TABLES):
         fetch, name = "", source.name
         if source.path is None:
-            fetch, name = f"gcloud storage cp {name} . && ", name.rpartition("/")[2]
+            fetch = f"gcloud storage cp {shlex.quote(name)} . && "
+            name = name.rpartition("/")[2]
         files = shlex.join([name, f"{name.rpartition('.')[0] or name}.jsonl"])
         command = f"{fetch}vertex-sft convert {files} --model {model or 'MODEL'}"
         return f"a table; make rows of it: `{command}`"

@@ -190,6 +190,14 @@ def describe_run_cost(values: Mapping[str, Any], project: str) -> str:
     from sft_components.datasets.source import find
 
     try:
+        epochs, steps, batch = (
+            int(values.get(name) or 0) for name in ("epochs", "train_steps", "batch_size")
+        )
+        limit = float(values.get("max_cost_usd") or 0)
+    except (TypeError, ValueError) as error:
+        # A pipeline of one's own may mean something else by these names.
+        return f"not known here: {error}."
+    try:
         model = load_catalog().find(str(values["large_model_reference"]), True)
         found = find(str(values["dataset_uri"]), project, model.name)
         size = sum(source.size for source in found)
@@ -203,22 +211,20 @@ def describe_run_cost(values: Mapping[str, Any], project: str) -> str:
             project=project,
         )
         legacy = model.route == "pipeline-job"
-        epochs = int(values.get("epochs") or 0)
-        if not (epochs or values.get("train_steps") or model.default_epochs or legacy):
+        if not (epochs or steps or model.default_epochs or legacy):
             one = estimate_tuning_cost(model, given.tokens, 1, given.estimated)
             return f"for each epoch, of which the service chooses the number: {one}"
         long = length(
             model,
             given.rows,
             epochs=epochs,
-            steps=0 if epochs else int(values.get("train_steps") or 0),
-            batch=0 if legacy else int(values.get("batch_size") or 0),
+            steps=0 if epochs else steps,
+            batch=0 if legacy else batch,
             accelerator_type=str(values.get("accelerator_type") or "") if legacy else "",
         )
         cost = estimate_tuning_cost(model, given.tokens, long.epochs, given.estimated)
     except (UserError, api.GoogleAPIError, GoogleAuthError, OSError) as error:
         return f"not known here. {AFTERWARDS} {error}"
-    limit = float(values.get("max_cost_usd") or 0)
     try:
         check_budget(cost, limit)
     except UserError as error:

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
+from tests.datasets.data_sets import chat, lines
 
 from sft_components.errors import UserError
 from sft_pipelines.checking import FIRST_STEP, check_values
+from sft_pipelines.estimating import describe_run_cost
 from sft_pipelines.inputs import INPUTS
 from sft_pipelines.parameters import Template, make_template
 from sft_pipelines.templates import LEGACY, OPEN_MODEL
@@ -116,6 +118,17 @@ def test_the_launch_leaves_the_warnings_to_the_first_step():
     launch = spec["components"]["comp-tuning-graph"]["dag"]["tasks"]["launch-sft"]
     checked = launch["inputs"]["parameters"]["settings_checked"]
     assert checked == {"runtimeValue": {"constant": True}}
+
+
+@pytest.mark.parametrize(
+    "own", [{"epochs": "until it is good"}, {"batch_size": [8]}, {"max_cost_usd": "cheap"}]
+)
+def test_what_only_sounds_like_an_input_of_ours_is_no_number(own: dict[str, Any], tmp_path: Path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(lines(chat(i) for i in range(20)))
+    values = {**LLAMA, "dataset_uri": str(rows), "epochs": 1}
+    assert "tokens x 1 epoch" in describe_run_cost(values, "")
+    assert "not known here" in describe_run_cost({**values, **own}, "")
 
 
 @pytest.mark.parametrize(

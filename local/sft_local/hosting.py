@@ -342,11 +342,11 @@ class Hosting:
         if len(reserved) < MAX_SERVERS:
             return ""
         found = self._all()
-        names = dict.fromkeys(found[key].endpoint for key in reserved if key in found)
-        return (
-            f"At most {MAX_SERVERS} models are deployed at once on this machine: take one down "
-            f"with {' or '.join(map(_delete_command, names))}."
-        )
+        most = f"At most {MAX_SERVERS} models are deployed at once on this machine: "
+        if not found.keys() >= set(reserved):
+            return f"{most}one is being taken down and still answers; try again in two minutes."
+        names = dict.fromkeys(found[key].endpoint for key in reserved)
+        return f"{most}take one down with {' or '.join(map(_delete_command, names))}."
 
     def start(self, deployed_id: str, cancel: threading.Event) -> None:
         """Starts the server of a deployment whose place is reserved."""

@@ -43,7 +43,8 @@ def check_room(
     """Refuse a run that would be refused at its deployment, when its tuning is done.
 
     A run that promotes needs a place too: the model that serves leaves its own at the end. One that
-    may need none, as its rows may be unchanged or its job there already, is only warned.
+    may need none, as its rows may be unchanged, its job there already or its model one that its
+    service serves, is only warned.
 
     Args:
         template: What is to run.
@@ -56,11 +57,12 @@ def check_room(
         UserError: All places are taken; the message has the commands that free one.
     """
     deploys = DEPLOYS in template.spec.get("components", {})
-    if not deploys or _served_by_service(template.tunes(values)):
+    model = template.tunes(values)
+    if not deploys or _served_by_service(model):
         return
     if not (taken := full(base_url)):
         return
-    if job_id or values.get("when_changed"):
+    if job_id or values.get("when_changed") or not model:
         log(f"WARNING: The tuned model would find no place. {taken}")
         return
     raise UserError(f"Nothing was begun, as the tuned model would find no place. {taken}")

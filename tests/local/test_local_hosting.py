@@ -43,6 +43,14 @@ def parts(tmp_path: Path) -> Iterator[_Parts]:
     parts.close()
 
 
+def test_a_place_that_is_about_to_be_free_is_told_as_that(parts: _Parts) -> None:
+    for number in range(serving.MAX_SERVERS):
+        assert parts.hosting.full() == ""
+        parts.hosting.reserve(str(number))
+    # An undeployment forgets the model first, and keeps its place until it has answered.
+    assert "try again" in parts.hosting.full()
+
+
 def test_hosted_models_take_turns_and_outlive_the_server(parts: _Parts, tmp_path: Path) -> None:
     model = f"{PARENT}/models/7"
     types = wire.types()

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kfp import compiler, dsl
 from tests.steps.deploying import LOCATION, MODEL, deploy
 from typer.testing import CliRunner
 
 from sft_components.catalog import load_catalog
 from sft_components.deploy_model.plan import machine_spec, machines
 from sft_components.deploy_model.shortage import explain, is_shortage
-from sft_components.deploy_model.work import deploy_model
+from sft_components.deploy_model.work import deploy_model as deploy_step
 from sft_components.errors import UserError
 from sft_local import control
 from sft_local.control import LocalVertex
@@ -38,13 +39,24 @@ def test_a_shortage_is_told_from_a_mistake():
     assert "g2-" not in text.split("fallback_machines")[0].split("Else")[1]
 
 
+@dsl.component(base_image="python:3.11.14-slim")
+def deploy_model():
+    pass
+
+
+@dsl.pipeline(name="of-ones-own")
+def of_ones_own():
+    """Its model is not among its inputs: it may be one that takes no place."""
+    deploy_model()
+
+
 @pytest.mark.slow
 def test_a_full_machine_is_told_before_the_tuning_with_what_frees_it(
-    vertex: LocalVertex, checkpoint: str
+    vertex: LocalVertex, checkpoint: str, tmp_path: Path
 ):
     names = []
     for project in (control.PROJECT, "elsewhere"):
-        deployed = deploy_model(
+        deployed = deploy_step(
             project=project,
             location=LOCATION,
             run_name=f"full-{project}",
@@ -59,20 +71,27 @@ def test_a_full_machine_is_told_before_the_tuning_with_what_frees_it(
     values = {"project": "p", "location": LOCATION, "model_display_name": "m"}
     values |= {"dataset_uri": "gs://b/rows.jsonl", "output_uri": "gs://b/out"}
 
-    def check(template: str, **more: str) -> Any:
-        given = [part for k, v in {**values, **more}.items() for part in ("-p", f"{k}={v}")]
-        return CliRunner().invoke(app, ["run", template, "--check-only", *given])
+    def check(template: str, **given: str) -> Any:
+        pairs = [part for k, v in given.items() for part in ("-p", f"{k}={v}")]
+        return CliRunner().invoke(
+            app, ["run", template, "--check-only", "--pipeline-root", "gs://b/root", *pairs]
+        )
 
-    refused = check("tune-llama-model")
+    refused = check("tune-llama-model", **values)
     assert refused.exit_code == 1
     told = str(refused.exception)
     commands = re.findall("`(.*?)`", told)
     assert [command.rpartition(" ")[2] for command in commands] == names
     # A model that its service serves takes no place; rows that are unchanged need none.
-    assert check("tune-gemini-model").exit_code == 0
-    warned = check("tune-llama-model", when_changed="nightly")
-    assert warned.exit_code == 0
-    assert commands[0] in warned.stderr
+    assert check("tune-gemini-model", **values).exit_code == 0
+    own = tmp_path / "own.yaml"
+    compiler.Compiler().compile(of_ones_own, str(own))
+    for warned in (
+        check("tune-llama-model", **values, when_changed="nightly"),
+        check(str(own)),
+    ):
+        assert warned.exit_code == 0, warned.output
+        assert commands[0] in warned.stderr
     # At the deployment itself the same is said, and nothing of quotas, machines and regions.
     with pytest.raises(UserError) as late:
         deploy("full-late", checkpoint, [])
@@ -84,7 +103,7 @@ def test_a_full_machine_is_told_before_the_tuning_with_what_frees_it(
     for command in commands:
         subprocess.run(["bash", "-c", f"{command} --yes"], env=environment, check=True)
     assert full(vertex.api_url) == ""
-    assert check("tune-llama-model").exit_code == 0
+    assert check("tune-llama-model", **values).exit_code == 0
 
 
 @pytest.mark.parametrize(

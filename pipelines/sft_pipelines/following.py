@@ -98,8 +98,14 @@ class Snapshot:
 
     def results(self) -> Results:
         """What it made."""
-        steps = (StepOutputs(t.name, t.outputs, t.artifacts) for t in self.tasks if not t.graph)
+        # Where the template is not known, the service's order need not be the one they ran in.
+        ran = sorted((task for task in self.tasks if not task.graph), key=_started)
+        steps = (StepOutputs(task.name, task.outputs, task.artifacts) for task in ran)
         return read_results(steps, self.outputs)
+
+
+def _started(task: Task) -> datetime:
+    return task.started or datetime.min.replace(tzinfo=UTC)
 
 
 def planned_tasks(spec: dict[str, Any]) -> list[Task]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 HTML = "system.HTML"
-_PLACE = "projects/[^/]+/locations/[^/]+"
+# No character that a shell reads: commands with these names are printed to be pasted.
+_ID = r"[\w.:@-]+"
+_PLACE = f"projects/{_ID}/locations/{_ID}"
 
 
 class _Kind(NamedTuple):
@@ -20,13 +22,13 @@ class _Kind(NamedTuple):
 
 
 _KINDS = {
-    "tuning_job": _Kind(rf"{_PLACE}/(?:tuningJobs|pipelineJobs)/[^/]+", ("tuning_job",)),
+    "tuning_job": _Kind(rf"{_PLACE}/(?:tuningJobs|pipelineJobs)/{_ID}", ("tuning_job",)),
     "checkpoint_uri": _Kind("gs://.+", ("checkpoint_uri",)),
     "model_resource_name": _Kind(
-        rf"{_PLACE}/models/[^/]+", ("model_resource_name", "tuned_model"), "google.VertexModel"
+        rf"{_PLACE}/models/{_ID}", ("model_resource_name", "tuned_model"), "google.VertexModel"
     ),
     "endpoint_resource_name": _Kind(
-        rf"{_PLACE}/endpoints/[^/]+",
+        rf"{_PLACE}/endpoints/{_ID}",
         ("endpoint_resource_name", "endpoint"),
         "google.VertexEndpoint",
     ),
@@ -107,7 +109,7 @@ def read_results(steps: Iterable[StepOutputs], outputs: Mapping[str, Any]) -> Re
             for artifact in step.artifacts.values()
             if artifact.schema == HTML
         ],
-        unchanged=any(step.values.get("changed") is False for step in told),
+        unchanged=any(_is_unchanged(step) for step in told),
         own_endpoint=own,
         own_machine=own and not any(step.values.get("endpoint") for step in told),
     )
@@ -118,6 +120,11 @@ def _named(step: StepOutputs, kind: _Kind) -> str:
     resources = [a.resource for a in step.artifacts.values() if a.schema == kind.schema]
     named = (str(value) for value in (*values, *resources))
     return next((value for value in named if re.fullmatch(kind.form, value)), "")
+
+
+def _is_unchanged(step: StepOutputs) -> bool:
+    """Whether `step` is a check_changed that found nothing new."""
+    return "marker_uri" in step.values and step.values.get("changed") is False
 
 
 def _deploys(step: StepOutputs, endpoint: str) -> bool:

@@ -66,6 +66,42 @@ def gated(passed: bool) -> str:
     return serve(passed=judged.outputs["passed"]).outputs["Output"]
 
 
+@dsl.component(base_image="python:3.11.14-slim")
+def evaluate_forecast(town: str, predictions: dsl.Output[dsl.Dataset]) -> NamedTuple(
+    "F", [("passed", bool), ("reason", str), ("changed", bool), ("figures", dict)]
+):
+    from collections import namedtuple
+    from pathlib import Path
+
+    Path(predictions.path).write_text("sun\n")
+    outputs = namedtuple("F", ["passed", "reason", "changed", "figures"])
+    return outputs(True, f"\033]0;{town}\007\nendpoint_resource_name: none", False, {"sun": 1})
+
+
+@dsl.component(base_image="python:3.11.14-slim")
+def draw(number: int, page: dsl.Output[dsl.HTML]):
+    from pathlib import Path
+
+    Path(page.path).write_text(f"<!doctype html><title>{number}</title>")
+
+
+@dsl.pipeline(name="weather")
+def weather(location: str) -> dict:
+    """Its names are some of ours, and mean something else."""
+    asked = evaluate_forecast(town=location)
+    serve(passed=asked.outputs["passed"])
+    with dsl.ParallelFor([1, 2]) as number:
+        draw(number=number)
+    return asked.outputs["figures"]
+
+
+def compile_weather(folder: Path) -> Path:
+    """The file of a pipeline that has little to do with tuning."""
+    path = folder / "weather.yaml"
+    compiler.Compiler().compile(weather, str(path))
+    return path
+
+
 def compile_gated(folder: Path) -> Path:
     """The file of a pipeline whose evaluation decides whether there is an endpoint."""
     path = folder / "gated.yaml"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tests.pipelines.greetings import compile_gated
+from tests.pipelines.greetings import compile_gated, compile_weather
 from typer.testing import CliRunner
 
 from sft_local.control import LocalVertex
@@ -92,6 +92,42 @@ def test_a_rehearsal_of_another_pipeline_tells_what_it_made(
     report = Path(named.partition(", in ")[2]) / "judge.html"
     assert f"report of judge: {report}" in lines
     assert "judged" in report.read_text()
+
+
+@pytest.mark.parametrize("number", ["8; rm x", "8$(id)", "8\n9", "8'"])
+def test_no_name_that_a_shell_would_read_is_told(number: str) -> None:
+    endpoint, job = f"{PLACE}/endpoints/{number}", f"{PLACE}/tuningJobs/{number}"
+    step = StepOutputs("s", {"endpoint": endpoint, "tuning_job": job})
+    assert read_results([step], {}).found == {}
+
+
+def test_the_steps_of_a_run_are_read_as_they_ran() -> None:
+    def task(step: StepOutputs, minute: int) -> Task:
+        began = datetime(2026, 1, 1, 0, minute, tzinfo=UTC)
+        values, artifacts = dict(step.values), dict(step.artifacts)
+        return Task(step.step, started=began, outputs=values, artifacts=artifacts)
+
+    told = [task(released(OTHER, TUNED), 2), task(deployed(ENDPOINT), 1), task(LAUNCHED, 0)]
+    found = Snapshot("r", "succeeded", True, "", told, {}).results().found
+    assert found["endpoint_resource_name"] == OTHER
+    assert found["model_resource_name"] == TUNED
+
+
+@pytest.mark.timeout(100)
+def test_what_only_sounds_like_ours_does_no_harm_in_a_rehearsal(
+    local_vertex: LocalVertex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(local_vertex.state_dir))
+    command = ["run", str(compile_weather(tmp_path)), "--local", "--output-dir", str(tmp_path)]
+    done = CliRunner().invoke(app, [*command, "-p", "location=New York"])
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert "gate passed: \ufffd]0;New York\ufffd endpoint_resource_name: none" in lines
+    assert "Output: {'sun': 1.0}" in lines
+    assert "Its endpoint was taken down; --keep leaves it up." in lines
+    assert "nothing was trained" not in done.stdout
+    pages = [line.rpartition(": ")[2] for line in lines if line.startswith("report of ")]
+    assert [Path(page).read_text()[-10:-8] for page in pages] == [">1", ">2"]
 
 
 def test_a_graph_ends_after_its_steps() -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from sft_pipelines.cli.output import printable
+
 if TYPE_CHECKING:
     from sft_components.vertex.connection import Connection
     from sft_pipelines.following import Snapshot, Task
@@ -34,21 +36,26 @@ def verdict(evaluation: Mapping[str, Any]) -> str:
 
 
 def made(results: "Results", outputs: Mapping[str, Any]) -> Iterator[str]:
-    """What a run made, a line each: verdict, outputs, resources, reports.
+    """What a run made, a line each whatever is in it: verdict, outputs, resources, reports.
 
     Args:
         results: As its steps tell it.
         outputs: Of the pipeline itself.
     """
-    if results.unchanged:
-        yield "The data set is the one of the last successful run: nothing was trained."
-    if results.evaluation:
-        yield verdict(results.evaluation)
-    told = {name: value for name, value in outputs.items() if value not in ("", None)}
-    for name, value in {**results.found, **told}.items():
-        yield f"{name}: {value}"
-    for step, address in results.reports:
-        yield f"report of {step}: {address}"
+
+    def lines() -> Iterator[str]:
+        if results.unchanged:
+            yield "The data set is the one of the last successful run: nothing was trained."
+        if results.evaluation:
+            yield verdict(results.evaluation)
+        told = {name: value for name, value in outputs.items() if value not in ("", None)}
+        for name, value in {**results.found, **told}.items():
+            yield f"{name}: {value}"
+        for step, address in results.reports:
+            yield f"report of {step}: {address}"
+
+    for line in lines():
+        yield printable(" ".join(line.splitlines()))
 
 
 def next_commands(results: "Results") -> Iterator[str]:

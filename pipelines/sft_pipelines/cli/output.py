@@ -90,6 +90,14 @@ def _text(cell: "str | Text") -> "Text":
     return Text(cell) if isinstance(cell, str) else cell
 
 
+def printable(text: str) -> str:
+    """`text` with U+FFFD for control characters; the ends of its lines stay.
+
+    What a pipeline of somebody else gives could change what stands on a terminal.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
 def counted(number: int, thing: str) -> str:
     """A number of things: `1 endpoint`, `2 endpoints`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -1,5 +1,6 @@
 """`vertex-sft run --local`: a rehearsal, and what is shown at its end."""
 
+import shlex
 import signal
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ import typer
 
 from sft_components.errors import UserError
 from sft_pipelines.cli.outcome import made, next_commands
-from sft_pipelines.cli.output import console, print_checked, print_json, wrong_use
+from sft_pipelines.cli.output import console, print_checked, print_json, printable, wrong_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +90,8 @@ def rehearse_command(
                 screen=screen,
             )
     except KeyboardInterrupt:
-        typer.echo(f"The whole log: {folder / 'run.log'}", err=True)
+        if (log := folder / "run.log").is_file():
+            typer.echo(f"The whole log: {log}", err=True)
         typer.echo("Interrupted. Nothing was left running.", err=True)
         sys.exit(130)
     if as_json:
@@ -116,7 +118,7 @@ def _end(result: "Rehearsal", keep: bool, base_model: str | None) -> "Iterator[s
     served = results.found.get("endpoint_resource_name")
     taken_down = results.own_endpoint and not keep
     if taken_down:
-        gone = {served, results.found.get("model_resource_name")}
+        gone = (served, results.found.get("model_resource_name"))
         found, outputs = (
             {name: value for name, value in of.items() if value not in gone}
             for of in (results.found, outputs)
@@ -127,7 +129,7 @@ def _end(result: "Rehearsal", keep: bool, base_model: str | None) -> "Iterator[s
         yield "Its endpoint was taken down; --keep leaves it up."
     named = list(results.found.values())
     if named and control.running() is None:
-        chosen = f" --base-model {base_model}" if base_model else ""
+        chosen = f" --base-model {shlex.quote(base_model)}" if base_model else ""
         yield f"Job and weights stay in {paths.state_dir()} (gs:// in storage/); to look at them:"
         yield f"vertex-sft local up{chosen}"
     if any(
@@ -220,5 +222,5 @@ def _summary(out: "Console", result: "Rehearsal") -> None:
 
 
 def _short(text: str, limit: int = 120) -> str:
-    line = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+    line = printable(" ".join(text.split()))
     return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -14,6 +14,7 @@ from google.api_core import exceptions as api
 
 from sft_components.errors import UserError
 from sft_components.release_endpoint.work import release_endpoint
+from sft_components.vertex.connection import LOCATION
 from sft_local import control, paths
 
 
@@ -30,11 +31,17 @@ class Owned:
     @classmethod
     def by(cls, parameters: Mapping[str, Any], steps: Path) -> "Owned":
         """Those of a run with these parameters; a pipeline that is not ours may have others."""
-        location = str(parameters.get("location") or control.LOCATION)
+
+        def region(name: str, default: str) -> str:
+            # It may as well be a town.
+            given = str(parameters.get(name) or default)
+            return given if LOCATION.fullmatch(given) else default
+
+        location = region("location", control.LOCATION)
         return cls(
             str(parameters.get("project") or control.PROJECT),
             location,
-            parameters.get("tuning_location") or location,
+            region("tuning_location", location),
             str(steps),
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sft_components.evaluation.tasks import PRIMARY
 from sft_pipelines.parameters import Template
 from sft_pipelines.results import HTML, Artifact, StepOutputs
 
@@ -39,24 +40,49 @@ def read_steps(template: Template, steps: Path) -> Iterator[StepOutputs]:
         steps: The run's folder, in which each step has one.
     """
     for name in step_names(template):
-        folder = steps / name
-        if not folder.is_dir():
-            continue
-        told: dict[str, Any] = {}
-        if (path := folder / "executor_output.json").is_file():
-            told = json.loads(path.read_text(encoding="utf-8"))
         declared = template.spec["components"][f"comp-{name}"].get("outputDefinitions", {})
-        artifacts = {
-            key: _artifact(one["artifactType"], folder / key, told.get("artifacts", {}).get(key))
-            for key, one in declared.get("artifacts", {}).items()
-        }
-        yield StepOutputs(name, told.get("parameterValues", {}), artifacts)
+        for folder in filter(Path.is_dir, _folders(steps, name)):
+            told: dict[str, Any] = {}
+            if (path := folder / "executor_output.json").is_file():
+                told = json.loads(path.read_text(encoding="utf-8"))
+            own = told.get("artifacts", {})
+            artifacts = {
+                key: _artifact(one["artifactType"], folder / key, own.get(key))
+                for key, one in declared.get("artifacts", {}).items()
+            }
+            step = "-".join(folder.relative_to(steps).parts)
+            yield StepOutputs(step, told.get("parameterValues", {}), artifacts)
+
+
+def _folders(steps: Path, name: str) -> Iterator[Path]:
+    """Where a step may have run: each turn of a loop has a folder of its own."""
+    yield steps / name
+    for turn in sorted(steps.glob("for-loop-*/")):
+        yield from _folders(turn, name)
 
 
 def _artifact(declared: Mapping[str, str], path: Path, told: Mapping[str, Any] | None) -> Artifact:
     found = (told or {}).get("artifacts", [{}])[0]
     schema = declared.get("schemaTitle", "")
     return Artifact(schema, found.get("uri", str(path)), found.get("metadata", {}))
+
+
+def read_predictions(
+    steps: list[StepOutputs], evaluation: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The answers to the held-out rows; none of a step that is no evaluation of ours.
+
+    Args:
+        steps: Of the run.
+        evaluation: What the one that evaluated gave.
+    """
+    if str(evaluation.get("task")) not in PRIMARY:
+        return []
+    for step in reversed(steps):
+        if step.values == evaluation and "predictions" in step.artifacts:
+            with Path(step.artifacts["predictions"].uri).open(encoding="utf-8") as file:
+                return [json.loads(line) for line in file]
+    return []
 
 
 def copy_reports(steps: list[StepOutputs], folder: Path) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from sft_local import control
 from sft_local.log_file import LogFile
 from sft_pipelines.cli.rehearsal.events import EventReader
 from sft_pipelines.cli.rehearsal.leftovers import Owned, clear
-from sft_pipelines.cli.rehearsal.results import copy_reports, read_steps
+from sft_pipelines.cli.rehearsal.results import copy_reports, read_predictions, read_steps
 from sft_pipelines.cli.rehearsal.screen import Screen
 from sft_pipelines.cli.rehearsal.turns import alone
 from sft_pipelines.parameters import Template
@@ -331,10 +331,7 @@ def _collect(template: Template, steps: Path, result: Rehearsal) -> None:
     told = list(read_steps(template, steps / result.run_name))
     results = read_results(told, result.outputs)
     result.results = replace(results, reports=copy_reports(told, result.folder))
-    # One of the two has run: on the checkpoint, or through an endpoint as with Gemini.
-    for path in steps.glob("*/evaluate-*/predictions"):
-        with path.open(encoding="utf-8") as file:
-            result.predictions = [json.loads(line) for line in file]
+    result.predictions = read_predictions(told, results.evaluation)
 
 
 @contextlib.contextmanager

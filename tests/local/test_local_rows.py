@@ -33,6 +33,16 @@ def tokenizer() -> Any:
 texts = st.text(min_size=1).filter(lambda text: text.strip() != "")
 
 
+def test_only_media_are_looked_for_in_cloud_storage(tmp_path: Path) -> None:
+    called = {"functionResponse": {"name": "draw", "response": {"url": "gs://b/anything.gif"}}}
+    media = {"fileData": {"mimeType": "image/png", "fileUri": "gs://b/1.png"}}
+    asked = {"role": "user", "parts": [{"text": "and this?"}, media, called]}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"contents": [asked, {"role": "model", "parts": [{"text": "no"}]}]}))
+    (row,) = read_rows(path, "gs://b/rows.jsonl", OPEN, modalities=["image"])
+    assert row.objects == ("gs://b/1.png",)
+
+
 @given(turns=st.lists(st.tuples(texts, texts), min_size=1, max_size=3))
 def test_every_answer_and_nothing_else_is_learnt(tokenizer: Any, turns: Any) -> None:
     messages = []

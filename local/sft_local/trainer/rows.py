@@ -10,6 +10,8 @@ from sft_components.datasets.media import IMAGES, decode_base64, mime_of_uri, mo
 from sft_components.datasets.rules import RULES
 
 Message = dict[str, str]
+CALLS = ("functionCall", "function_call", "functionResponse")
+"""Parts that hold no media, whatever addresses are in them."""
 
 
 class RowError(Exception):
@@ -90,7 +92,7 @@ def _objects(value: Any) -> Iterator[str]:
         for key, item in value.items():
             if key in ("fileUri", "file_uri", "url") and str(item).startswith("gs://"):
                 yield str(item)
-            else:
+            elif key not in CALLS:
                 yield from _objects(item)
 
 
@@ -270,7 +272,7 @@ def _kind(part: dict[str, Any], place: str) -> str:
         check_bytes(decode_base64(url.partition(",")[2][:24]) or b"", f"{place}: image_url")
         mime = _taken(mime_of_uri(url) if data_type == url else data_type, place)
         return "image" if mime in IMAGES else mime
-    for key in ("functionCall", "function_call", "functionResponse"):
+    for key in CALLS:
         if isinstance(part.get(key), dict):
             return key
     return ""

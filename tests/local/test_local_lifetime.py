@@ -186,10 +186,12 @@ def test_a_shell_that_points_here_by_other_means_is_freed_of_that_alone(
     for name, value in local_vertex.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "acme-ml")
+    monkeypatch.setenv("VERTEX_SFT_REGISTRY", "https://us-central1-kfp.pkg.dev/acme-ml/ours")
     monkeypatch.setenv("NO_PROXY", "example.com,127.0.0.1,localhost")
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
     freed = CliRunner().invoke(app, ["local", "env", "--unset"]).stdout.split()
-    named = {*control.POINTING, *control.ACCOMPANYING} - {"GOOGLE_CLOUD_PROJECT"}
+    own = {"GOOGLE_CLOUD_PROJECT", "VERTEX_SFT_REGISTRY"}
+    named = {*control.POINTING, *control.ACCOMPANYING} - own
     assert set(freed) == {"unset", "no_proxy", *named}
 
 

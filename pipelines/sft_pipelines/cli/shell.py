@@ -1,11 +1,13 @@
 """What a shell evaluates to point at the local Vertex AI, and to point where it did before.
 
-A value of the shell's own is saved by the shell itself: it is never printed.
+A value of the shell's own is saved by the shell itself; only `--json` prints it.
 """
 
 import os
 import shlex
 from collections.abc import Iterator, Mapping
+
+from sft_components.vertex.connection import is_loopback
 
 SAVED = "VERTEX_SFT_SAVED"
 """Set while the shell points at a local Vertex AI. What was set before is in `SAVED_NAME`."""
@@ -42,6 +44,7 @@ def before() -> dict[str, str | None]:
         **dict.fromkeys(PROXIES, "127.0.0.1,localhost"),
     }
     kept = [name for name, value in ours.items() if os.environ.get(name, value) != value]
+    kept += [name for name in names if _is_elsewhere(os.environ.get(name, ""))]
     return {name: None for name in names if name not in kept}
 
 
@@ -54,6 +57,11 @@ def freeing() -> Iterator[str]:
     gone = [name for name, value in found.items() if value is None]
     gone += [name for name in os.environ if name == SAVED or name.startswith(f"{SAVED}_")]
     yield f"{'set -e' if _is_fish() else 'unset'} {' '.join(gone)}"
+
+
+def _is_elsewhere(value: str) -> bool:
+    """Whether `value` is an address that is not this machine's."""
+    return "://" in value and not is_loopback(value)
 
 
 def _is_fish() -> bool:

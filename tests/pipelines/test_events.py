@@ -25,7 +25,7 @@ def greetings(name: str = "all"):
     greet(name=name)
 
 
-@pytest.mark.parametrize(("name", "ends"), [("all", "succeeded"), ("nobody", "failed")])
+@pytest.mark.parametrize(("name", "ends"), [("all\a", "succeeded"), ("nobody", "failed")])
 def test_a_step_starts_speaks_and_ends(name: str, ends: str, tmp_path: Path):
     compiler.Compiler().compile(greetings, str(tmp_path / "greetings.yaml"))
     (tmp_path / "parameters.json").write_text(json.dumps({"name": name}))
@@ -34,6 +34,7 @@ def test_a_step_starts_speaks_and_ends(name: str, ends: str, tmp_path: Path):
         [
             *(sys.executable, "-m", "sft_pipelines.cli.rehearsal.worker"),
             *(tmp_path / "greetings.yaml", tmp_path / "parameters.json", tmp_path / "steps"),
+            "greetings-1",
         ],
         stdin=lifeline,
         stdout=subprocess.PIPE,
@@ -46,7 +47,7 @@ def test_a_step_starts_speaks_and_ends(name: str, ends: str, tmp_path: Path):
     reader = EventReader()
     events = [event for line in worker.stdout.splitlines() if (event := reader.read(line))]
     assert events[0] == Event("greet", "started")
-    assert Event("greet", "line", f"hello {name}") in events
+    assert Event("greet", "line", "hello " + name.replace("\a", "\ufffd")) in events
     assert events[-1] == Event("greet", ends)
     assert not [event for event in events if "executor_input" in event.text]
     assert (worker.returncode == 0) == (ends == "succeeded")

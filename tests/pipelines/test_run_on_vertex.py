@@ -66,12 +66,12 @@ def test_a_run_is_followed_to_its_outputs(vertex: LocalVertex, template: Path):
 
 
 def test_a_failed_run_names_the_step_and_its_error(vertex: LocalVertex, template: Path):
-    done = run(template, name="ada", fail="true")
+    done = run(template, name="ada\a", fail="true")
     assert done.exit_code == 1
     *_, before, last = done.stderr.splitlines()
-    assert last == "Error: greet failed: ValueError: ada does not answer"
+    assert last == "Error: greet failed: ValueError: ada\ufffd does not answer"
     assert "hello ada" in Path(before.removeprefix("Log of greet: ")).read_text()
-    assert done.stderr.count("ada does not answer") == 1
+    assert done.stderr.count("does not answer") == 1
     assert "\nskipped: shout\n" in done.stdout
     assert "run failed" in done.stdout
 

@@ -86,7 +86,7 @@ def told(error: str) -> str:
     """
     from sft_components.vertex.failures import explain
 
-    said = error.strip()
+    said = printable(error.strip())
     return said if " Cure: " in said else explain(said)
 
 

@@ -91,11 +91,11 @@ def _text(cell: "str | Text") -> "Text":
 
 
 def printable(text: str) -> str:
-    """`text` with U+FFFD for control characters; the ends of its lines stay.
+    """`text` with U+FFFD for control characters but tabs and the ends of lines.
 
     What a pipeline of somebody else gives could change what stands on a terminal.
     """
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+    return "".join(c if c.isprintable() or c in "\t\n" else "\ufffd" for c in text)
 
 
 def counted(number: int, thing: str) -> str:

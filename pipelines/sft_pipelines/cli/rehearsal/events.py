@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from sft_pipelines.cli.output import printable
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _START = re.compile(r"Executing task '([^']+)'")
 _END = re.compile(r"Task '([^']+)' finished with status (SUCCESS|FAILURE)")
@@ -28,7 +30,7 @@ class EventReader:
 
     def read(self, raw: str) -> Event | None:
         """The event that a line stands for; None for the runner's own talk."""
-        line = _ANSI.sub("", raw.rstrip("\n"))
+        line = printable(_ANSI.sub("", raw.rstrip("\n")))
         if match := _START.search(line):
             self.step = match[1]
             self._in_executor_input = False

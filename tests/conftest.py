@@ -35,6 +35,15 @@ def local_vertex(tmp_path_factory: pytest.TempPathFactory) -> Iterator[control.L
         control.stop(folder)
 
 
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """Gives each test the environment of the session: a command may change that of its process."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def storage_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a Cloud Storage server without the rest of Vertex AI."""

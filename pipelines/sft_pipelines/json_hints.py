@@ -10,6 +10,7 @@ from sft_components.errors import UserError
 
 SHELL = re.compile(r"\$'\{|'?\$\{\w+\}'?|\$\(")
 """What only a shell expands."""
+TRAILING_COMMA = "Illegal trailing comma"
 
 
 @dataclass
@@ -42,11 +43,20 @@ def parse_json(text: str, place: str, top_level: Collection[str] = ()) -> Any:
 
     try:
         return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=make)
-    except json.JSONDecodeError as error:
+    except json.JSONDecodeError as refused:
+        error = _at_its_comma(refused)
         where = f"{place}, line {error.lineno}, column {error.colno}"
         message = error.msg[0].lower() + error.msg[1:]
         hint = _hint(error, top_level)
-        raise UserError(f"{where}: not JSON, {message}. {hint}".rstrip()) from error
+        raise UserError(f"{where}: not JSON, {message}. {hint}".rstrip()) from refused
+
+
+def _at_its_comma(error: json.JSONDecodeError) -> json.JSONDecodeError:
+    """The error where the comma is that an object or list ends with, as Python 3.13 has it."""
+    before = error.doc[: error.pos].rstrip()
+    if error.doc[error.pos : error.pos + 1] in {"}", "]"} and before.endswith(","):
+        return json.JSONDecodeError(TRAILING_COMMA, error.doc, len(before) - 1)
+    return error
 
 
 def _hint(error: json.JSONDecodeError, top_level: Collection[str]) -> str:
@@ -65,8 +75,8 @@ def _hint(error: json.JSONDecodeError, top_level: Collection[str]) -> str:
         return f"{placeholder[0]} is a placeholder: write your value."
     if note := re.match(r"\(\w[^)\n]*\)", rest):
         return f"{note[0]} is a note of the document: remove it."
-    if rest[:1] in {"}", "]"} and text[: error.pos].rstrip().endswith(","):
-        return "Remove the comma before it."
+    if error.msg.startswith(TRAILING_COMMA):
+        return "Remove the comma."
     if error.msg.startswith("Expecting ',' delimiter") and rest:
         before = text[: error.pos].rstrip()
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")

@@ -32,14 +32,9 @@ Serve = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
-def vertex(local_vertex: LocalVertex) -> Iterator[LocalVertex]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in local_vertex.environment().items():
-            patch.setenv(name, value)
-        patch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
-        patch.delenv("GOOGLE_CLOUD_LOCATION", raising=False)
-        control.ensure_bucket(local_vertex, BUCKET)
-        yield local_vertex
+def vertex(local_vertex: LocalVertex) -> LocalVertex:
+    control.ensure_bucket(local_vertex, BUCKET)
+    return local_vertex
 
 
 @pytest.fixture(scope="session")
@@ -110,6 +105,8 @@ def serve(endpoints: Any, registered: str) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def command(vertex: LocalVertex) -> Command:
-    """Runs `vertex-sft …`."""
+def command(vertex: LocalVertex, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs `vertex-sft …` in a shell that names the project."""
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
+    monkeypatch.delenv("GOOGLE_CLOUD_LOCATION", raising=False)
     return lambda *arguments: CliRunner().invoke(app, list(arguments))

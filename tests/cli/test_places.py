@@ -122,3 +122,22 @@ def test_all_is_wherever_something_may_cost_money(monkeypatch: pytest.MonkeyPatc
     catalog = load_catalog()
     assert found > {name for name, location in catalog.locations.items() if location.deployment}
     assert found > {"global", "us", "eu"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("jobs", "show", f"{HERE}/tuningJobs/1"),
+        ("endpoints", "delete", "--yes", f"{HERE}/endpoints/1"),
+        ("runs", "follow", f"{HERE}/pipelineJobs/a"),
+        ("prompt", f"{HERE}/endpoints/1", "Hello"),
+        ("doctor", "--project", "local-project"),
+    ],
+    ids=" ".join,
+)
+def test_what_was_here_is_not_asked_of_google(tmp_path: Path, words: tuple[str, ...]) -> None:
+    os.environ["VERTEX_SFT_HOME"] = str(tmp_path / "stopped")
+    result, said = told(*words)
+    assert result.exit_code == 1
+    assert "none runs: start it with `vertex-sft local up`" in said
+    assert "none.json" not in said

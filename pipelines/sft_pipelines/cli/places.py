@@ -76,6 +76,7 @@ def point_at_local(project: str, *names: str) -> bool:
 
     Raises:
         UserError: The names are of the local Vertex AI and of Google.
+        NotReachedError: The project is the local Vertex AI's, and none runs.
     """
     try:
         from sft_local import control
@@ -86,9 +87,14 @@ def point_at_local(project: str, *names: str) -> bool:
             _say_once(f"Asking the local Vertex AI at {address} for {project}, as this shell says")
         return False
     found = control.running()
-    if found is None:
-        return False
     meant = {_project_of(name) or project or environment_project() for name in names or ("",)}
+    if found is None:
+        if control.PROJECT in meant:
+            raise NotReachedError(
+                f"{control.PROJECT} is the project of the local Vertex AI, and none runs: start it "
+                "with `vertex-sft local up`."
+            )
+        return False
     others = meant - {"", control.PROJECT}
     if others and others != meant:
         raise UserError(

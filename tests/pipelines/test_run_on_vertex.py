@@ -82,6 +82,7 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
+    monkeypatch.setenv("VERTEX_SFT_HOME", str(vertex.state_dir))
     template = compile_gated(tmp_path)
     kept = run(template, passed=False)
     assert kept.exit_code == 0, kept.output
@@ -96,13 +97,15 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
     delete = f"until you delete it: vertex-sft endpoints delete {name}"
     place = f"It takes a place on this machine {delete}"
     done = run(template, "--job-id", "gated", passed=True)
-    page = re.search(r"report of judge: (gs://\S+/judge_\d+/page)\n", done.stdout)
+    page = re.search(rf"report of judge: {vertex.state_dir}/storage/(\S+/page)\n", done.stdout)
     assert page
-    said = [*passed, "Output: served", f"report of judge: {page[1]}", ask]
+    said = [*passed, "Output: served", page[0].rstrip(), ask]
     assert done.stdout.splitlines()[-7:] == [*said, place]
     assert command("runs", "follow", "gated").stdout.splitlines()[-7:] == [*said, place]
     as_json = json.loads(command("runs", "follow", "gated", "--json").stdout)
-    assert (as_json["results"], as_json["reports"]) == ({"endpoint_resource_name": name}, [page[1]])
+    assert as_json["results"] == {"endpoint_resource_name": name}
+    assert as_json["reports"] == [f"gs://{page[1]}"]
+    assert as_json["evaluation"] == {"passed": True, "reason": "chrF is 0.5 [of 1]."}
 
     local = Connection(os.environ["GOOGLE_CLOUD_PROJECT"], "us-central1")
     # Who follows it later knows the names that the template gives its tasks.
@@ -113,7 +116,8 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
     google = Connection("p", "us-central1")
     price = f"It costs money {delete}"
     print_end(google, snapshot)
-    assert capsys.readouterr().out.splitlines() == [*said, price]
+    there = [line.replace(f"{vertex.state_dir}/storage/", "gs://") for line in said]
+    assert capsys.readouterr().out.splitlines() == [*there, price]
     # A tuned Gemini has no machine, and an endpoint that served before is not the run's to delete.
     print_end(
         google, replace(snapshot, tasks=[*snapshot.tasks, Task("t", outputs={"endpoint": name})])

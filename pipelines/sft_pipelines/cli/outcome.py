@@ -35,12 +35,15 @@ def verdict(evaluation: Mapping[str, Any]) -> str:
     return f"gate {decided}: {evaluation['reason']}"
 
 
-def made(results: "Results", outputs: Mapping[str, Any]) -> Iterator[str]:
+def made(
+    results: "Results", outputs: Mapping[str, Any], connection: "Connection | None" = None
+) -> Iterator[str]:
     """What a run made, a line each whatever is in it: verdict, outputs, resources, reports.
 
     Args:
         results: As its steps tell it.
         outputs: Of the pipeline itself.
+        connection: Where it ran; None: not on Vertex AI.
     """
 
     def lines() -> Iterator[str]:
@@ -52,10 +55,25 @@ def made(results: "Results", outputs: Mapping[str, Any]) -> Iterator[str]:
         for name, value in {**results.found, **told}.items():
             yield f"{name}: {value}"
         for step, address in results.reports:
-            yield f"report of {step}: {address}"
+            yield f"report of {step}: {_file_of(address, connection) or address}"
 
     for line in lines():
         yield printable(" ".join(line.splitlines()))
+
+
+def _file_of(address: str, connection: "Connection | None") -> str:
+    """The file that the local Vertex AI keeps as the object `address`; empty if there is none."""
+    if connection is None or not connection.is_local:
+        return ""
+    try:
+        from sft_local import control
+    except ImportError:
+        return ""
+    found = control.running()
+    if found is None or found.api_url != connection.base_url:
+        return ""
+    file = found.state_dir / "storage" / address.removeprefix("gs://")
+    return str(file) if file.is_file() else ""
 
 
 def next_commands(results: "Results") -> Iterator[str]:
@@ -98,6 +116,7 @@ def ended(snapshot: "Snapshot", connection: "Connection | None" = None) -> dict[
         "error": snapshot.error,
         "outputs": snapshot.outputs,
         "results": results.found,
+        "evaluation": results.evaluation,
         "reports": [address for _, address in results.reports],
         "tasks": [
             {

@@ -75,7 +75,10 @@ def run(
 ) -> None:
     """Run a template: checked first, then submitted and followed to its end.
 
-    Exit status: 0 it succeeded (or was submitted), 1 it failed, 2 wrong use.
+    Exit status: 0 it succeeded (or was submitted), 1 it failed or was cancelled, 2 wrong use, 130
+    after Ctrl-C.
+
+    A model that the gate keeps from deployment is no failure: --json has it as evaluation.passed.
     """
     from sft_pipelines.preparing import Wanted
 

@@ -212,7 +212,7 @@ def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
         return
     results = snapshot.results()
     typer.echo("Succeeded.")
-    for line in (*made(results, snapshot.outputs), *next_commands(results)):
+    for line in (*made(results, snapshot.outputs, connection), *next_commands(results)):
         typer.echo(line)
     if results.own_machine:
         endpoint = results.found["endpoint_resource_name"]

@@ -32,10 +32,8 @@ from sft_pipelines.room import check_room
 BUCKET = "vertex-sft-rehearsal"
 DEFAULT_BASE_MODEL = "smollm2"
 EXIT_HANDLER = "release-endpoint"
-UNREAD_CONDITION = re.compile(
-    r"Could not resolve CEL parameter: (\S+)|Condition evaluation failed.*"
-)
-"""kfp's local runner takes a condition that it cannot read for false, and the run for a success."""
+UNREAD_CONDITION = re.compile(r"The condition of '\S+' cannot be read: .*")
+"""What the worker says outside of every step."""
 LITTLE_ROOM = 16 << 20
 """Bytes: a run that fails with fewer has most likely failed for want of room."""
 NO_ROOM = 1 << 20
@@ -277,9 +275,7 @@ class _Pump(threading.Thread):
                 log.write(line)
                 self.last_line = line.strip() or self.last_line
                 if match := UNREAD_CONDITION.search(line):
-                    self._result.error = (
-                        f"kfp's local runner could not read a condition: {match[0]}"
-                    )
+                    self._result.error = match[0]
                 event = self._events.read(line)
                 if event is None:
                     continue

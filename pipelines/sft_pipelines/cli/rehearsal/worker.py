@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from kfp import components, local
-from kfp.local import executor_input_utils
+from kfp.local import executor_input_utils, status
+from kfp.local.orchestrator import enhanced_dag_orchestrator as orchestrator
+from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 
 from sft_local import lifeline
+from sft_local.pipelines.conditions import ConditionError, holds
 from sft_pipelines.template_yaml import dump_documents, load_documents
 
 END_GROUP_S = 20.0
@@ -34,6 +37,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*non-Python base image.*")
     # kfp would name the run itself, and tell nobody before the first step runs.
     executor_input_utils.get_local_pipeline_resource_name = lambda _: run_name
+    _read_conditions()
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=pipeline_root,
@@ -50,6 +54,31 @@ def main() -> None:
     (Path(pipeline_root) / "outputs.json").write_text(
         json.dumps(task.outputs, default=lambda artifact: artifact.uri), encoding="utf-8"
     )
+
+
+def _read_conditions() -> None:
+    """Have the conditions of `dsl.If` read as the local Vertex AI reads them.
+
+    kfp 2.17 guesses from a parameter's name whose output it is, wrongly where a step has several,
+    and takes what it cannot read for false. The values that the task is given are the right ones.
+    """
+    run = orchestrator.execute_task
+
+    def execute_task(**call: Any) -> Any:
+        task = call["task_spec"]
+        condition = task.trigger_policy.condition
+        try:
+            if condition:
+                values = OrchestratorUtils.make_task_arguments(task.inputs, call["io_store"])
+                if not holds(condition, values):
+                    return {}, status.Status.SUCCESS
+        except (ConditionError, ValueError) as error:
+            print(f"The condition of {call['task_name']!r} cannot be read: {error}.", flush=True)
+            return {}, status.Status.FAILURE
+        return run(**call)
+
+    orchestrator.execute_task = execute_task
+    orchestrator.ConditionEvaluator.evaluate_condition = staticmethod(lambda *_: True)
 
 
 def _without_retries(text: str) -> str:

@@ -186,7 +186,9 @@ def test_a_metric_of_an_earlier_step_is_said_to_be_one(tuned: dict[str, Tuned]):
     launch_sft(tuned["text"].settings, log=lines.append)
     (line,) = [line for line in lines if line.startswith("step ")]
     assert line.startswith("step 3 of 3: ")
-    said = dict(part.split(" ", 1) for part in line.partition(": ")[2].split(", "))
+    parts = [part.split(" ", 1) for part in line.partition(": ")[2].split(", ")]
+    assert [name for name, _ in parts[:2]] == ["eval_total_loss", "train_total_loss"]
+    said = dict(parts)
     assert said["eval_total_loss"].endswith(" (of step 2)")
     assert "(of step" not in said["train_total_loss"]
 

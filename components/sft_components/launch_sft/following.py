@@ -49,7 +49,7 @@ def follow(
         new = reader.read(job)
         if new:
             on_points()
-            log(_line(new, route.steps(job)))
+            log(progress(new, reader.points, route.steps(job)))
         if job.outcome:
             on_points()
             return job
@@ -59,12 +59,32 @@ def follow(
         time.sleep(next(waits))
 
 
-def _line(points: Sequence[Point], steps: int) -> str:
-    step = max(point.step for point in points)
+def progress(new: Sequence[Point], points: Sequence[Point], steps: int) -> str:
+    """How far the training is: steps, time left, the latest value of each metric, losses first.
+
+    Args:
+        new: Points that have not been told; one at least.
+        points: All that have been read.
+        steps: Of the whole training; 0: not known.
+    """
+    step = max(point.step for point in new)
     of = f" of {steps}" if step <= steps else ""
-    last = {point.metric: point for point in points}
-    return f"step {step}{of}: " + ", ".join(
+    last = {point.metric: point for point in new}
+    ordered = sorted(last.items(), key=lambda item: (not item[0].endswith("loss"), item[0]))
+    return f"step {step}{of}{_time_left(points, steps)}: " + ", ".join(
         f"{metric.removeprefix('/')} {point.value:.4g}"
         + (f" (of step {point.step})" if point.step != step else "")
-        for metric, point in sorted(last.items())
+        for metric, point in ordered
     )
+
+
+def _time_left(points: Sequence[Point], steps: int) -> str:
+    """At the pace so far, by the service's clock."""
+    timed = [point for point in points if point.time]
+    if not timed:
+        return ""
+    first, last = (choose(timed, key=lambda point: point.step) for choose in (min, max))
+    if not first.step < last.step < steps or last.time <= first.time:
+        return ""
+    seconds = (last.time - first.time) / (last.step - first.step) * (steps - last.step)
+    return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", {seconds:.0f} s left"

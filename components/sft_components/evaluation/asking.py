@@ -118,7 +118,7 @@ def endpoint_model(name: str, endpoint: str) -> Model:
 
 
 def published_model(name: str, project: str, location: str, model: str) -> Model:
-    """A model of Google's own that needs no endpoint, such as gemini-2.5-flash."""
+    """A model of Google's own that needs no endpoint, such as gemini-3.5-flash."""
     connection = Connection(project, location)
     url = f"{connection.base_url}/v1/{connection.parent}/publishers/google/models/{model}"
     return Model(connection, url, name=name, identity=model)

@@ -72,7 +72,7 @@ class Settings:
         if judge and not (_ENDPOINT.fullmatch(judge) or _MODEL.fullmatch(judge)):
             raise UserError(
                 f"judge_endpoint is {judge!r}: write projects/PROJECT/locations/"
-                "LOCATION/endpoints/ID, or the name of a Gemini model such as gemini-2.5-flash."
+                "LOCATION/endpoints/ID, or the name of a Gemini model such as gemini-3.5-flash."
             )
         if self.judge_mode not in JUDGE_MODES:
             raise UserError(

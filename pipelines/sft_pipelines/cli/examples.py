@@ -12,13 +12,13 @@ _ENDPOINT = "projects/P/locations/us-central1/endpoints/ID"
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "validate": (
         f"vertex-sft validate rows.jsonl --model {_MODEL}",
-        "vertex-sft validate gs://B/rows-*.jsonl --validation validation.jsonl -m gemini-2.5-flash "
+        "vertex-sft validate gs://B/rows-*.jsonl --validation validation.jsonl -m gemini-3.5-flash "
         "--report report.html",
     ),
     "rules": ("vertex-sft rules > rules.md",),
     "convert": (
         "vertex-sft convert rows.jsonl converted.jsonl --to generate-content",
-        "vertex-sft convert table.csv rows.jsonl -m gemini-2.5-flash "
+        "vertex-sft convert table.csv rows.jsonl -m gemini-3.5-flash "
         "--columns prompt=question,completion=answer --split 0.1",
     ),
     "run": (

@@ -3,8 +3,8 @@
 from sft_pipelines.inputs import INPUTS
 from sft_pipelines.templates import OPEN_MODEL, models_of, template
 
-# Gemini 2.5 costs half, but the service refuses it to projects that are new to it, as the catalogue
-# has it from 2026-10-20 on. This one is on the tuning page of 2026-09-25, and where it serves is told.
+# Gemini 2.5 costs half, but as the catalogue has it the service refuses it from 2026-10-20 on to
+# projects that are new to it. This one is on the tuning page of 2026-09-25.
 DEFAULT_MODEL = "gemini-3.5-flash"
 
 # Gemini's weights stay with the service: there is no mode, folder or machine to choose.

@@ -80,7 +80,7 @@ def test_machines_get_all_of_it(folder: Path) -> None:
         (("convert", "good.jsonl", "no/folder/out.jsonl", "--to", "messages"), ""),
         (
             ("convert", "good.jsonl", "out.jsonl", "--to", "messages", "--columns", "prompt=q"),
-            "good.jsonl is no table",
+            "good.jsonl:1: there is no column 'q'; the columns are: ",
         ),
         (("convert", "good.jsonl", "good.jsonl", "--to", "messages"), "also the input"),
         (("convert", "good.jsonl", "out.jsonl", "--to", "messages", "--split", "2"), "between"),
@@ -120,6 +120,26 @@ def test_convert_refuses_bad_rows(folder: Path) -> None:
     assert done.returncode == 1
     assert "nothing was written" in done.stderr
     assert not (folder / "out.jsonl").exists()
+
+
+def test_other_keys_are_told_once_and_renamed(folder: Path) -> None:
+    rows = [json.dumps({"question": f"q{i}", "answer": f"a{i}"}) for i in range(30)]
+    (folder / "asked.jsonl").write_text("\n".join([*rows, '{"message": []}', "{bad"]))
+    told = run(folder, "validate", "asked.jsonl", "-m", LLAMA).stderr
+    assert told.count("the row's keys are: 'question', 'answer'\n") == 3
+    assert "the same 27 times more: lines 4, 5, 6, 7, 8, 9, 10, 11, …\n" in told
+    assert "'message'; did you mean 'messages'?" in told
+    assert "(4 of 31 shown)" in told
+    assert "asked.jsonl:32:2" in told
+    assert "--json has every finding" in told
+    named = ("--to", "prompt-completion", "--columns", "prompt=question,completion=answer")
+    done = run(folder, "convert", "asked.jsonl", "out.jsonl", *named)
+    assert "asked.jsonl:31: there is no column 'question'" in done.stderr
+    (folder / "asked.jsonl").write_text("\n".join(rows))
+    assert run(folder, "convert", "asked.jsonl", "asked.jsonl", *named).returncode == 2
+    assert run(folder, "convert", "asked.jsonl", "out.jsonl", *named).returncode == 0
+    first = (folder / "out.jsonl").read_text().splitlines()[0]
+    assert json.loads(first) == {"prompt": "q0", "completion": "a0"}
 
 
 def test_a_full_disk_and_a_kill_leave_nothing(folder: Path) -> None:

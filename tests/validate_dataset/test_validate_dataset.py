@@ -100,7 +100,8 @@ def test_errors_are_grouped_and_no_data_are_written(step: Step) -> None:
     said = str(raised.value)
     assert "The data sets have 32 errors." in said
     assert f"{step.folder}/training.jsonl:201:2: error bad-json" in said
-    assert "(20 more of bad-json)" in said
+    assert "the same 27 times more: lines 204, 205, 206, 207, 208, 209, 210, 211, …\n" in said
+    assert "(3 of 30 shown)" in said
     assert "training.jsonl:231 $: error not-an-object" in said
     assert len(said.splitlines()) <= 30
     assert step.files() == {"report.html"}

@@ -122,14 +122,17 @@ def _answer(row: Conversation) -> str:
 
 
 def languages(sample: Sequence[Conversation]) -> dict[str, Counter[str]]:
-    """Messages of the sample by role and language; a guess, from scripts and common words."""
+    """Messages of the sample by role and language; a guess, from scripts and common words.
+
+    A role none of whose languages can be told is left out.
+    """
     found: dict[str, Counter[str]] = {}
     for row in sample:
         for role, parts in (("system", row.system), *((t.role, t.parts) for t in row.turns)):
             for part in parts:
                 if isinstance(part, str):
                     found.setdefault(role, Counter())[language(part)] += 1
-    return found
+    return {role: counts for role, counts in found.items() if counts.keys() != {"unknown"}}
 
 
 def language(text: str) -> str:

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from sft_components.datasets.findings import Findings, whole_finding
 from sft_components.datasets.local_media import LocalMedia
 from sft_components.datasets.output import SetWriter, Splitter, Writer, converter, writing
 from sft_components.datasets.rows import FORMATS, NO_SYSTEM, detect
-from sft_components.datasets.source import Source, find, local_file
-from sft_components.datasets.tabular import TABLES, read_table
+from sft_components.datasets.source import Source, find, local_file, read_lines
+from sft_components.datasets.tabular import TABLES, read_table, renamed
 from sft_components.errors import UserError
 
 
@@ -59,7 +60,8 @@ def convert_set(
         validation: Where to write the rows that are split off; None: none are.
         share: Part of the rows that is split off.
         deduplicate: Whether copies are left out.
-        columns: Keys and the table's columns they come from.
+        columns: Keys, and the table's columns or the keys of JSON Lines that they come from; others
+            are left out.
         media_to: gs:// folder to which media are uploaded that rows name by paths, relative to the
             folder of the file; empty: such paths are wrong.
         project: Project that Cloud Storage requests are made in.
@@ -80,7 +82,7 @@ def convert_set(
     if validation and validation.resolve() == output.resolve():
         raise UserError(f"{output} is named for both files. Name another one for validation.")
     with writing(), _sources(address, columns, project) as sources:
-        if any(s.path and s.path.resolve() == output.resolve() for s in sources):
+        if any(Path(s.name).resolve() == output.resolve() for s in sources):
             raise UserError(f"{output} is also the input. Name another file to write.")
         form = detect_format(sources) if source_format == "auto" else source_format
         written = Writer(output)
@@ -124,12 +126,15 @@ def _sources(
 ) -> Iterator[list[Source]]:
     path = Path(address)
     if path.suffix.lower() not in TABLES:
-        if columns:
-            raise UserError(
-                f"{address} is no table: columns are named for CSV, TSV, Parquet and data frames. "
-                "Rename the keys of JSON Lines in the file itself."
-            )
-        yield find(address, project)
+        found = find(address, project)
+        if not columns:
+            yield found
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            yield [
+                _renamed(source, Path(folder) / str(number), columns)
+                for number, source in enumerate(found)
+            ]
         return
     if address.startswith("gs://"):
         raise UserError(
@@ -150,6 +155,13 @@ def _sources(
                 f"answer, for instance --columns prompt={prompt},completion={completion}."
             )
         yield [local_file(lines, address)]
+
+
+def _renamed(source: Source, copy: Path, columns: Mapping[str, str]) -> Source:
+    lines = chain.from_iterable(read_lines(source))
+    _write(copy, renamed(lines, columns, source.name))
+    source.check_unchanged()
+    return local_file(copy, source.name)
 
 
 def _write(path: Path, lines: Iterable[bytes]) -> None:

@@ -1,14 +1,18 @@
 """What the checker found, and how it is told to people and machines."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import msgspec
 
 from sft_components.datasets.rules import RULES
 
 SHOWN = 20
+ALIKE = 3
+"""So many are shown of those that say the same of other lines."""
 KEPT = 1_000
+_LINES = 8
 
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -51,6 +55,15 @@ def whole_finding(code: str, message: str, file: str, line: int = 0) -> Finding:
     return Finding(code=code, severity=RULES[code].severity, file=file, message=message, line=line)
 
 
+class Group(NamedTuple):
+    """The findings of one rule."""
+
+    code: str
+    number: int
+    shown: list[tuple[Finding, str]]
+    """The first, and behind the last that say the same in how many more rows it is so."""
+
+
 class Findings:
     """Findings in the order of the file: all are counted, the first are kept.
 
@@ -90,20 +103,45 @@ class Findings:
         """Number of findings that are warnings."""
         return self._severities["warning"]
 
-    def grouped(self, severity: str, shown: int = SHOWN) -> list[tuple[str, int, list[Finding]]]:
-        """Code, count and first findings of each group; at most about `shown` in all."""
-        groups: dict[str, list[Finding]] = {}
+    def grouped(self, severity: str, shown: int = SHOWN) -> list[Group]:
+        """The findings by rule: `shown` in all, or one of each rule where there are more rules."""
+        rules: dict[str, dict[tuple[str, str], list[Finding]]] = {}
         for finding in self.kept:
             if finding.severity == severity:
-                groups.setdefault(finding.code, []).append(finding)
-        each = max(1, shown // max(1, len(groups)))
-        return [(code, self.counts[code], group[:each]) for code, group in groups.items()]
+                alike = rules.setdefault(finding.code, {})
+                alike.setdefault((finding.file, finding.message), []).append(finding)
+        sizes = {c: sum(min(ALIKE, len(a)) for a in alike.values()) for c, alike in rules.items()}
+        # What the rules with few findings leave is for the others.
+        for number, code in enumerate(sorted(sizes, key=sizes.__getitem__)):
+            sizes[code] = min(sizes[code], max(1, shown // (len(sizes) - number)))
+            shown -= sizes[code]
+        return [
+            Group(code, self.counts[code], self._shown(code, alike.values(), sizes[code]))
+            for code, alike in rules.items()
+        ]
+
+    def _shown(
+        self, code: str, alike: Iterable[list[Finding]], left: int
+    ) -> list[tuple[Finding, str]]:
+        shown: list[tuple[Finding, str]] = []
+        least = "at least " if self.counts[code] > KEPT else ""
+        for same in alike:
+            first = same[: min(ALIKE, left)]
+            left -= len(first)
+            shown += [(finding, "") for finding in first]
+            if first and (rest := same[len(first) :]):
+                lines = list(dict.fromkeys(str(finding.line) for finding in rest))
+                lines[_LINES:] = ["…"] * (len(lines) > _LINES)
+                again = f"the same {least}{len(rest):,} times more: lines {', '.join(lines)}"
+                shown[-1] = (first[-1], again)
+        return shown
 
     def text(self, severity: str = "error", shown: int = SHOWN) -> str:
         """The groups as lines of text: the places, then the cure and how many more there are."""
         lines: list[str] = []
         for code, count, group in self.grouped(severity, shown):
-            lines += [finding.text() for finding in group]
-            more = f" ({count - len(group):,} more of {code})" if count > len(group) else ""
+            for finding, same in group:
+                lines += [finding.text(), f"  {same}"] if same else [finding.text()]
+            more = f" ({len(group)} of {count:,} shown)" if count > len(group) else ""
             lines.append(f"  cure: {RULES[code].cure}{more}")
         return "\n".join(lines)

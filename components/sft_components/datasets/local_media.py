@@ -53,7 +53,7 @@ class LocalMedia:
 
     def at(self, source: Source) -> Locate | None:
         """What finds the files that rows of this data set name; None: nothing may be found."""
-        if source.path is None:
+        if source.name.startswith("gs://"):  # also where a copy of it is read
             bucket, _, name = source.name.removeprefix("gs://").partition("/")
             return lambda path: _beside(bucket, posixpath.dirname(name), path)
         if self._bucket is None:

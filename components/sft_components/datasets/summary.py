@@ -105,12 +105,16 @@ def _findings(findings: Findings) -> str:
     if groups:
         body += table(
             ("rule", "severity", "count", "cure"),
-            [(code, group[0].severity, n, RULES[code].cure) for code, n, group in groups],
+            [(code, RULES[code].severity, n, RULES[code].cure) for code, n, _ in groups],
             wrap=("cure",),
         )
         body += table(
             ("place", "rule", "what", "excerpt"),
-            [(f.place(), f.code, f.message, f.excerpt) for _, _, group in groups for f in group],
+            [
+                (f.place(), f.code, f"{f.message} ({same})" if same else f.message, f.excerpt)
+                for group in groups
+                for f, same in group.shown
+            ],
             wrap=("place", "what", "excerpt"),
         )
     return body
@@ -147,12 +151,13 @@ def _data_set(one: DataSet, job: Job, findings: Findings) -> str:
         [(line, size, round(size * ratio)) for size, line in sorted(statistics.longest)[::-1]],
         caption="Longest rows",
     )
-    body += table(
-        ("role", "languages"),
-        [(role, spoken(found)) for role, found in advice.languages(statistics.sample).items()],
-        caption="Languages",
-        wrap=("languages",),
-    )
+    if languages := advice.languages(statistics.sample):
+        body += table(
+            ("role", "languages"),
+            [(role, spoken(found)) for role, found in languages.items()],
+            caption="Languages",
+            wrap=("languages",),
+        )
     return body
 
 

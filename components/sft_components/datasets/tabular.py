@@ -24,7 +24,8 @@ def from_dataframe(frame: Any, columns: Mapping[str, str] | None = None) -> Iter
             `{"prompt": "question", "completion": "answer"}`; empty: columns named as the keys.
 
     Returns:
-        One line a row, without line ends. Empty cells leave their key out.
+        One line a row, without line ends. An empty cell (None, NaN) leaves its key out, and nothing
+        is said of it here: `validate` and `convert` name each row without its key.
 
     Raises:
         UserError: A named column is missing, or a cell that must be JSON is not.
@@ -46,6 +47,28 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Iterator
     records = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
     for number, record in enumerate(records, 1):
         yield _line(record, columns or {}, f"{path}: row {number:,}")
+
+
+def renamed(lines: Iterable[bytes], columns: Mapping[str, str], name: str = "") -> Iterator[bytes]:
+    """Lines of JSON with other keys; one that is no object stays as it is, for the check to tell.
+
+    Args:
+        lines: Of a JSON Lines file.
+        columns: As for `from_dataframe`, of the rows' keys.
+        name: Of the file.
+
+    Raises:
+        UserError: As for `from_dataframe`.
+    """
+    for number, line in enumerate(lines, 1):
+        try:
+            row = msgspec.json.decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            yield _line(row, columns, f"{name}:{number}")
+        else:
+            yield line.rstrip(b"\r\n")
 
 
 def _records(frame: Any) -> Iterator[Mapping[str, Any]]:

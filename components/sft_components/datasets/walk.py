@@ -3,9 +3,12 @@
 Only rows that the typed decoder refuses, or that carry media, come here.
 """
 
+import difflib
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from sft_components.datasets import media
@@ -71,15 +74,25 @@ def walk(line: bytes, expected: str = "", locate: Locate | None = None) -> Walke
         )
         return walked
     if not walked.format:
-        names = ", ".join(map(repr, list(row)[:5])) or "none"
+        keys = list(row)[:5]
+        names = ", ".join(map(repr, keys)) or "none"
+        near = ", ".join(filter(None, map(_near, keys)))
+        meant = f"; did you mean {near}?" if near else ""
         walked.problems.append(
-            Problem("unknown-format", f"the row's keys are: {names}", "$", excerpt=show(row))
+            Problem("unknown-format", f"the row's keys are: {names}{meant}", "$", excerpt=show(row))
         )
         return walked
     conversation = _Reader(walked, locate).read(row, walked.format)
     if not any(p.code != "unknown-key" for p in walked.problems):
         walked.conversation = conversation
     return walked
+
+
+@functools.lru_cache(64)
+def _near(key: str) -> str:
+    """The key of a format that `key` may be meant for; empty if it is like none."""
+    known = ("messages", "contents", *chain(*PAIRS.values()))
+    return "".join(map(repr, difflib.get_close_matches(key.lower(), known, 1, 0.75)))
 
 
 _Message = tuple[str, str, tuple[str | Media, ...]]

@@ -53,7 +53,10 @@ def convert(
     ] = False,
     columns: Annotated[
         str,
-        typer.Option("--columns", help="Keys and table columns: prompt=question,completion=answer"),
+        typer.Option(
+            "--columns",
+            help="Keys, and those (or columns) of IN: prompt=question,completion=answer",
+        ),
     ] = "",
     media_to: Annotated[
         str,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import typer
 from rich import box
 from rich.console import Console
 from rich.progress import (
@@ -28,23 +29,28 @@ from sft_components.errors import UserError
 from sft_pipelines.cli.output import console
 
 
-def print_findings(findings: Findings, severity: str) -> None:
-    """Print the groups of findings of one severity to standard error."""
+def print_findings(findings: Findings, severity: str) -> bool:
+    """Print the groups of findings of one severity to standard error; whether these are all."""
     err = Console(stderr=True, highlight=False, soft_wrap=True)
     colour = "red" if severity == "error" else "yellow"
-    for code, count, group in findings.grouped(severity, SHOWN):
+    groups = findings.grouped(severity, SHOWN)
+    for code, count, group in groups:
         more = f"  ({len(group)} of {count:,} shown)" if count > len(group) else ""
         err.print(Text(f"{severity} {code}: {RULES[code].what}{more}", style=f"bold {colour}"))
-        for finding in group:
+        for finding, same in group:
             err.print(Text.assemble("  ", (finding.place(), "cyan"), f"  {finding.message}"))
             if finding.excerpt:
                 err.print(Text(f"    {finding.excerpt}", style="dim"))
+            if same:
+                err.print(Text(f"  {same}"))
         err.print(Text(f"  cure: {RULES[code].cure}"))
+    return all(len(group.shown) == group.number for group in groups)
 
 
 def print_sets(sets: list[DataSet], job: Job, findings: Findings) -> None:
-    print_findings(findings, "warning")
-    print_findings(findings, "error")
+    complete = [print_findings(findings, severity) for severity in ("warning", "error")]
+    if not all(complete):
+        typer.echo("--json has every finding, --report FILE more of them.", err=True)
     out = console()
     for one in sets:
         out.print(_summary(one, job, findings))

@@ -54,6 +54,7 @@ compile: $(INSTALLED) ## Write compiled/, docs/rules.md and docs/reference/
 docs: $(INSTALLED) ## Build the documentation in site/; a broken link fails
 	@$(PIP) -c constraints.txt -e '.[docs]'
 	$(BIN)/zensical build --clean --strict
+	@echo "The site: $(CURDIR)/site/index.html"
 
 lint: $(INSTALLED) ## Check style, security, the Dockerfile, and known vulnerabilities where told
 	$(BIN)/ruff check .

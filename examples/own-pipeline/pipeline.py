@@ -61,4 +61,6 @@ def own_pipeline(
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("Name the file to write, as in: python pipeline.py own-pipeline.yaml")
     compiler.Compiler().compile(own_pipeline, sys.argv[1])

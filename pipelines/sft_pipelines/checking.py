@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -160,8 +161,10 @@ def check_data(template: Template, values: Mapping[str, Any], project: str) -> N
     from google.auth.exceptions import GoogleAuthError
 
     from sft_components.datasets.source import find
+    from sft_components.vertex.storage import asked_here
 
     problems = []
+    where = asked_here()
     ours = FIRST_STEP in template.spec["root"]["dag"]["tasks"]
     for name in DATA if ours else ():
         if not values.get(name):
@@ -178,7 +181,9 @@ def check_data(template: Template, values: Mapping[str, Any], project: str) -> N
             if here:
                 problems.append(f"{name}: {error}")
     if problems:
-        raise UserError("\n".join(problems))
+        # Which Cloud Storage was asked is said once for all files.
+        last = where if any(problem.endswith(where) for problem in problems) else ""
+        raise UserError("\n".join(problem.removesuffix(where) for problem in problems) + last)
 
 
 def _not_allowed(template: Template, values: Mapping[str, Any]) -> Iterator[str]:
@@ -210,4 +215,4 @@ def _first_step(inputs: dict[str, Any], log: Callable[[str], None]) -> None:
         message = said.getvalue().rpartition("ERROR: ")[2].strip()
         raise UserError(message or f"{FIRST_STEP} refuses.") from end
     for line in said.getvalue().splitlines():
-        log(line)
+        log(re.sub("^WARNING: ", "Warning: ", line))  # as every command writes it, not as a log

@@ -20,6 +20,7 @@ from platformdirs import user_cache_path
 from sft_components.errors import UserError
 from sft_components.vertex.connection import is_loopback
 from sft_components.vertex.keys import digest
+from sft_pipelines.defaults import PROJECT_FORM, PROJECT_ID
 from sft_pipelines.parameters import Template, read_template
 
 DIGEST = "sha256:"
@@ -63,13 +64,15 @@ def parse_address(url: str) -> Address:
     """The parts of `HOST/PACKAGE/TAG_OR_DIGEST`.
 
     Raises:
-        UserError: `url` is not in Artifact Registry and not on this machine, or has no version.
+        UserError: `url` is not in Artifact Registry and not on this machine, has no version, or
+            names a project that can be none.
     """
     host, _, rest = url.rstrip("/").rpartition("/")
     repository, _, package = host.rpartition("/")
     if match := GOOGLE.match(url):
         parts = [part for part in url[match.end() :].strip("/").split("/") if part]
         repository = match[0]
+        _check_project(url, match["project"])
         if len(parts) == 2:
             return Address(repository, *parts)
         advice = f"{repository}/PACKAGE/TAG"
@@ -86,16 +89,23 @@ def parse_repository(url: str) -> str:
     """The repository that `url` names.
 
     Raises:
-        UserError: It is neither in Artifact Registry nor on this machine.
+        UserError: It is neither in Artifact Registry nor on this machine, or names a project that
+            can be none.
     """
     clean = url.rstrip("/")
-    if GOOGLE.fullmatch(clean):
+    if match := GOOGLE.fullmatch(clean):
+        _check_project(url, match["project"])
         return clean
     if is_loopback(clean) and clean.startswith("http"):
         return clean
     raise UserError(
         f"{url!r} is no KFP repository: write https://LOCATION-kfp.pkg.dev/PROJECT/REPOSITORY."
     )
+
+
+def _check_project(url: str, project: str) -> None:
+    if not PROJECT_ID.fullmatch(project):
+        raise UserError(f"{url}: write your project in place of {project}; {PROJECT_FORM}.")
 
 
 def resolve(address: Address) -> Address:

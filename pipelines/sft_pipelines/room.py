@@ -63,7 +63,7 @@ def check_room(
     if not (taken := full(base_url)):
         return
     if job_id or values.get("when_changed") or not model:
-        log(f"WARNING: The tuned model would find no place. {taken}")
+        log(f"Warning: The tuned model would find no place. {taken}")
         return
     raise UserError(f"Nothing was begun, as the tuned model would find no place. {taken}")
 

@@ -72,7 +72,7 @@ def check_options(options: JobOptions, say: Callable[[str], None]) -> None:
     match = KMS_KEY.fullmatch(options.kms_key)
     if match and match["location"] != options.region:
         say(
-            f"WARNING: the key {options.kms_key} is in {match['location']}, the pipeline job in "
+            f"Warning: the key {options.kms_key} is in {match['location']}, the pipeline job in "
             f"{options.region}. A job takes a key of its own region, though Google's sample of a "
             "legacy request has such a pair: give another key if the service refuses this one."
         )

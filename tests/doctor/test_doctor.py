@@ -180,6 +180,8 @@ def test_without_credentials_nothing_is_ok_but_this_machine(
     assert lines["credentials"]["cure"] == "gcloud auth application-default login"
     fine = {name.split()[0] for name, line in lines.items() if line["status"] == "ok"}
     assert fine == {"Python", "package"}
+    agents = {line["detail"] for name, line in lines.items() if name.startswith("service agent")}
+    assert agents == {lines["project"]["detail"]} == {"There are no credentials that work."}
 
 
 def test_the_local_vertex_is_never_taken_for_google(local_vertex: control.LocalVertex) -> None:

@@ -40,6 +40,14 @@ def test_what_names_no_template_is_refused_with_the_form(url: str):
         parse_address(url)
 
 
+def test_a_project_that_nobody_has_written_is_told():
+    repository = "https://us-central1-kfp.pkg.dev/PROJECT/templates"
+    with pytest.raises(UserError, match="write your project in place of PROJECT"):
+        parse_repository(repository)
+    with pytest.raises(UserError, match="write your project in place of PROJECT"):
+        parse_address(f"{repository}/tune-llama-model/latest")
+
+
 @pytest.mark.parametrize("url", ["https://example.com/p/r/package/tag", "http://10.0.0.1/a/b/c/d"])
 def test_only_artifact_registry_and_this_machine_are_registries(url: str):
     with pytest.raises(UserError):

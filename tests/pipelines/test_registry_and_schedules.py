@@ -190,7 +190,7 @@ def test_a_schedule_may_be_made_before_its_rows(vertex: LocalVertex):
         *("-p", f"dataset_uri={absent}", "-p", f"evaluation_data_uri={absent}"),
     )
     assert created.exit_code == 0, created.stderr
-    assert f"WARNING: dataset_uri: {absent} does not exist" in created.stderr
+    assert f"Warning: dataset_uri: {absent} does not exist" in created.stderr
     command("schedule", "delete", name)
 
 

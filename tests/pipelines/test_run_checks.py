@@ -210,7 +210,7 @@ def test_options_are_checked_all_at_once():
     key = "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k"
     elsewhere = run("tune-llama-model", "--kms-key", key, **given)
     assert elsewhere.exit_code == 0
-    assert f"WARNING: the key {key} is in europe-west4" in elsewhere.stderr
+    assert f"Warning: the key {key} is in europe-west4" in elsewhere.stderr
     nowhere = run("tune-llama-model", **VALUES)
     assert "write output_uri=gs://BUCKET/FOLDER" in nowhere.stderr
     here = run("tune-llama-model", **VALUES, output_uri="out")

@@ -267,7 +267,7 @@ def test_files_that_do_not_exist_are_named_and_nothing_is_sent(vertex: LocalVert
     )
     assert done.exit_code == 2, done.stderr
     assert f"dataset_uri: gs://{BUCKET}/none.jsonl does not exist" in done.stderr
-    assert "the Cloud Storage of this machine" in done.stderr
+    assert done.stderr.count("the Cloud Storage of this machine") == 1
     assert f"validation_data_uri: No object matches gs://{BUCKET}/none/*.jsonl" in done.stderr
     assert "evaluation_data_uri: gs://no-such-bucket-of-ours/rows.jsonl does not" in done.stderr
     assert jobs("no-rows") == []

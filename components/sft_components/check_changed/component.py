@@ -19,7 +19,7 @@ def check_changed(
         project: Google Cloud project.
         location: Region, for the advice given when the bucket does not exist.
         output_uri: gs:// folder of the run; what succeeded is remembered in its fingerprints/.
-        fingerprint: Fingerprint of the data set, from validate_dataset.
+        fingerprint: Fingerprint of the data set, from validate-dataset.
         when_changed: Name under which successful runs are remembered; empty: always changed.
 
     Returns:

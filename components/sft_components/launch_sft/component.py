@@ -131,7 +131,7 @@ def launch_sft(
             same rows with the same settings that an earlier run with such a name has paid is used
             again, as long as its weights are there (open models without custom_base_model). Empty:
             every run tunes.
-        fingerprint: Fingerprint of the data set, from validate_dataset. Empty: no tuning is used
+        fingerprint: Fingerprint of the data set, from validate-dataset. Empty: no tuning is used
             again, as training_uri need not tell the rows apart.
         settings_checked: Whether validate_pipeline has checked the same settings in this run: what
             it has warned of is not said again.

@@ -18,7 +18,7 @@ def record_success(
         location: Region, for the advice given when the bucket does not exist.
         run_name: Name of the pipeline run.
         marker_uri: Where to write, from check_changed; empty: nothing is written.
-        fingerprint: Fingerprint of the data set, from validate_dataset.
+        fingerprint: Fingerprint of the data set, from validate-dataset.
     """
     from sft_components.steps import log, user_errors
     from sft_components.vertex.markers import write_marker

@@ -59,13 +59,18 @@ def join_uri(folder: str, *names: str) -> str:
 
 def missing(what: str) -> MissingError:
     """The error that says `what` is not there; where Google's was not asked, it says so too."""
-    if host := os.environ.get("STORAGE_EMULATOR_HOST"):
-        what += (
-            f" (This is the Cloud Storage of this machine, {host}. What is in Google's: download "
-            "it and name the file, or start `vertex-sft local up`, make the bucket there and copy "
-            "it, as docs/local-vertex.md shows.)"
-        )
-    return MissingError(what)
+    return MissingError(what + asked_here())
+
+
+def asked_here() -> str:
+    """Which Cloud Storage is asked, in brackets; empty if it is Google's."""
+    if not (host := os.environ.get("STORAGE_EMULATOR_HOST")):
+        return ""
+    return (
+        f" (This is the Cloud Storage of this machine, {host}. What is in Google's: download it "
+        "and name the file, or copy it to a bucket here while `vertex-sft local up` runs, as "
+        "docs/local-vertex.md shows.)"
+    )
 
 
 def storage_fault(

@@ -131,7 +131,7 @@ def create(
             prepared = replace(prepared, values=values)
         if leaves_endpoints(prepared.values, prepared.source.template):
             err(
-                "WARNING: each run whose model passes leaves an endpoint of its own, which costs "
+                "Warning: each run whose model passes leaves an endpoint of its own, which costs "
                 "money until it is deleted: give endpoint_ttl_hours and reap them with "
                 "`vertex-sft endpoints reap`, or give promote_to_endpoint."
             )
@@ -142,7 +142,7 @@ def create(
         check_data(*run)
     except UserError as error:
         # Something may write it before the first run.
-        err(f"WARNING: {error} A run that does not find it fails in its first step.")
+        err(f"Warning: {error} A run that does not find it fails in its first step.")
     else:
         with wrong_use():
             say_cost(*run)

@@ -79,9 +79,8 @@ def run_on_vertex(
     submitted = submit(connection, job, job_id or new_job_id(prepared.source.template.name), err)
     name = submitted.job.name
     link = console_url(connection, name)
-    err(
-        f"{'Submitted' if submitted.created else 'It exists already, made by this request:'} {name}"
-    )
+    what = "Submitted" if submitted.created else "It exists already, made by this request"
+    err(f"{what}: {name}" if wait else f"{what}:")  # the name is the result then
     err(link)
     described = {**_described(prepared), "name": name, "console": link}
     if not wait:

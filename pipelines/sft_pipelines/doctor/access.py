@@ -13,7 +13,10 @@ APIS = ("aiplatform.googleapis.com", "storage.googleapis.com", "compute.googleap
 
 SEE_PROJECTS = "gcloud projects list"
 RESOURCES = "cloudresourcemanager.googleapis.com"
-VIEW_POLICY = "Seeing it takes resourcemanager.projects.getIamPolicy (roles/iam.securityReviewer)."
+UNSEEN = (
+    "The project's policy cannot be seen. Seeing it takes resourcemanager.projects.getIamPolicy "
+    "(roles/iam.securityReviewer)."
+)
 
 
 class Project(NamedTuple):
@@ -23,6 +26,8 @@ class Project(NamedTuple):
     number: str = ""
     bindings: tuple[dict[str, Any], ...] | None = None
     """Its allow policy; None: it could not be seen."""
+    unseen: str = UNSEEN
+    """Why not."""
 
     def roles_of(self, email: str) -> set[str]:
         """Roles that the project's own policy gives an account; groups are not looked into."""
@@ -47,6 +52,7 @@ def look_at_project(asker: Asker, project: str) -> tuple[Project, list[Line]]:
         ]
     except NotAskedError as error:
         # The service answers 403 for both: what does not exist and what may not be seen.
+        found = found._replace(unseen=error.reason)
         return found, [unknown("project", error.reason, error.cure)]
     number = str(told.get("name", "")).removeprefix("projects/")
     state = told.get("state", "")
@@ -125,7 +131,7 @@ def look_at_agents(project: Project, family: str) -> Iterator[Line]:
             continue
         name = f"service agent {agent.name}"
         if project.bindings is None or not project.number:
-            yield unknown(name, f"The project's policy cannot be seen. {VIEW_POLICY}")
+            yield unknown(name, project.unseen)
             continue
         email = agent.email(project.number)
         given = project.roles_of(email)
@@ -182,7 +188,7 @@ def look_at_account(asker: Asker, project: Project, given: str) -> Iterator[Line
     except NotAskedError as error:
         yield unknown(name, error.reason, error.cure)
     if project.bindings is None:
-        yield unknown(name, f"Its roles cannot be seen. {VIEW_POLICY}")
+        yield unknown(name, project.unseen)
         return
     has = project.roles_of(email)
     enough = {roles.AIPLATFORM_USER, "roles/aiplatform.admin", "roles/editor", "roles/owner"}

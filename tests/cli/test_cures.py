@@ -13,8 +13,11 @@ from typer.testing import CliRunner
 
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.failures import explain
+from sft_local import control
+from sft_local.control import LocalVertex
 from sft_pipelines.cli import app as command_line
 from sft_pipelines.cli.app import app
+from sft_pipelines.cli.rehearsal.turns import alone
 from sft_pipelines.cli.submit import print_end
 from sft_pipelines.following import Snapshot, Task
 
@@ -107,6 +110,18 @@ def test_local_down_says_how_the_shell_is_freed(
     assert line not in CliRunner().invoke(app, ["local", "down"]).stdout
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     assert line in CliRunner().invoke(app, ["local", "down"]).stdout
+
+
+def test_local_down_names_the_rehearsal_that_needs_it(
+    local_vertex: LocalVertex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VERTEX_SFT_HOME", str(local_vertex.state_dir))
+    with alone(Path("/runs/mine"), print):
+        told = CliRunner().invoke(app, ["local", "down"])
+    assert told.exit_code == 2
+    assert "A rehearsal uses it, in /runs/mine, and fails without it." in told.stderr
+    assert "give --yes" in told.stderr
+    assert control.running(local_vertex.state_dir) == local_vertex
 
 
 def test_prompt_takes_an_id(service: None) -> None:

@@ -86,6 +86,13 @@ def test_a_full_name_says_where_it_is(words: tuple[str, ...]) -> None:
     assert said.count("Asking Google for acme-ml-prod") == 1
 
 
+def test_a_full_name_of_this_machine_needs_no_word(shell: str) -> None:
+    result, said = told("endpoints", "show", f"{HERE}/endpoints/1")
+    assert result.exit_code == 1
+    assert f"{HERE}/endpoints/1" in said
+    assert "Asking" not in said
+
+
 @pytest.mark.parametrize("here", ["1", f"{HERE}/endpoints/1"])
 def test_one_command_does_not_delete_in_two_places(here: str) -> None:
     result, said = told("endpoints", "delete", "--yes", f"{THERE}/endpoints/1", here)

@@ -194,13 +194,13 @@ def test_the_local_vertex_is_never_taken_for_google(local_vertex: control.LocalV
     assert lines[0].endswith("give --project PROJECT")
     for name in ("credentials", "project", "APIs", "your permissions", "service agents", "quotas",
                  "account of the steps", "encryption key"):  # fmt: skip
-        (line,) = [line for line in lines if line.startswith(f"     ?  {name}")]
-        assert "The local Vertex AI at" in line
+        (line,) = [line for line in lines if line.startswith(f"     –  {name}")]
+        assert "The local Vertex AI has no" in line
         assert name != "quotas" or "at most two models are deployed at once" in line
     assert any(line.startswith("    ok  local Vertex AI: answers") for line in lines)
     assert any(line.startswith("    ok  bucket gs://doctor: exists in the local") for line in lines)
-    marks = [line for line in lines if line[:8].strip() in ("ok", "not ok", "?")]
-    assert lines[-1].endswith(f"could not be asked, of {len(marks)}.")
+    marks = [line for line in lines if line[:8].strip() in ("ok", "not ok", "?", "–")]
+    assert lines[-1] == f"0 not ok, 0 could not be asked, 8 not here, of {len(marks)}."
     absent = CliRunner().invoke(app, ["doctor", "--project", "p", "--bucket", "absent"])
     assert absent.exit_code == 1
     assert "bucket gs://absent: does not exist in the local storage" in absent.stdout

@@ -94,7 +94,7 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
     name = "projects/7/locations/us-central1/endpoints/8"
     ask = f'Ask it: vertex-sft prompt {name} "Hello"'
     passed = ["Succeeded.", "gate passed: chrF is 0.5 [of 1].", f"endpoint_resource_name: {name}"]
-    delete = f"until you delete it: vertex-sft endpoints delete {name}"
+    delete = f"until you delete it: vertex-sft endpoints delete {name} --yes"
     place = f"It takes a place on this machine {delete}"
     done = run(template, "--job-id", "gated", passed=True)
     page = re.search(rf"report of judge: {vertex.state_dir}/storage/(\S+/page)\n", done.stdout)

@@ -58,6 +58,14 @@ def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
     assert ended.exit_code == 0, ended.output
     back = ended.stdout.rpartition("To go back to what it served before: vertex-sft ")[2].split()
     assert back == ["endpoints", "promote", endpoint.name, f"{registered}@previous-champion"]
+    # The same again finds it served: nothing is evaluated, and there is nothing before it.
+    report = tmp_path / "again.html"
+    again = command(
+        *common, "--evaluation", str(rows), "--gate", "exact_match > 0.5", "--report", str(report)
+    )
+    assert again.exit_code == 0, again.output
+    assert again.stdout.splitlines()[1:] == ["not evaluated: it serves there already"]
+    assert not report.exists()
     returned = command(*back, "--settle", "0")
     assert returned.exit_code == 0, returned.output
     (deployed,) = endpoints.get_endpoint(name=endpoint.name, timeout=60).deployed_models

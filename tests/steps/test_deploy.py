@@ -21,7 +21,7 @@ from sft_components.catalog.vllm import max_model_len, vllm_arguments
 from sft_components.deploy_model.plan import Replicas, machines
 from sft_components.errors import UserError
 from sft_components.release_endpoint.work import release_endpoint
-from sft_components.vertex.keys import RUN_LABEL
+from sft_components.vertex.keys import RUN_LABEL, endpoint_id
 from sft_components.vertex.prediction import EndpointSession
 from sft_local.control import LocalVertex
 
@@ -168,7 +168,7 @@ def test_a_deployment_that_fails_leaves_no_endpoint(vertex: LocalVertex, output_
         deploy("fails", f"{output_uri}/no-weights", lines, fallback_machines=["g2-standard-24"])
     assert len([line for line in lines if line.startswith("Deploying gs:")]) == 1
     release("fails", lines)
-    assert "The run has no endpoint of its own left." in lines
+    assert f"There is no endpoint {CONNECTION.parent}/endpoints/{endpoint_id('fails')}." in lines
 
 
 def test_an_endpoint_that_does_not_exist_is_not_adopted(vertex: LocalVertex):

@@ -156,7 +156,8 @@ class Attempt:
             "model": self.plan.model.name,
             "mode": self.plan.tuning_mode,
             "job": job.name,
-            "console": self.route.console(job.name),
+            # A local Vertex AI has none, and may end with the run: the page stays.
+            **({} if self.connection.is_local else {"console": self.route.console(job.name)}),
             "estimated cost": self._cost,
             **{name.strip("/"): value for name, value in sorted(metrics.items())},
         }

@@ -36,7 +36,7 @@ class Registry:
         try:
             return self._models.get_model(name=name, retry=reading(), timeout=CALL_TIMEOUT_S)
         except api.NotFound as error:
-            raise UserError(f"There is no model {name}: {error.message}") from error
+            raise UserError(f"There is no model {name}.") from error
 
     def register(
         self,

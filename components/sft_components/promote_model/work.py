@@ -128,7 +128,7 @@ class _Work:
         if record is None and endpoint.labels.get(SERVES_LABEL) == self._label:
             done = next((d for d in endpoint.deployed_models if d.id == self._id), None)
             if done is not None:
-                self._log(f"{endpoint.name} serves {done.model} of this run already")
+                self._log(f"{endpoint.name} serves {version(done)} of this run already")
                 return self._result(done)
         # What an attempt before has begun is undone by a failure of this one.
         self._begun = record is not None and record.state == "testing"

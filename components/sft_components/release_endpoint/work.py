@@ -224,4 +224,4 @@ def _end_deployment(
 
 def _take_down(endpoints: Any, name: str, log: Callable[[str], None]) -> None:
     if not delete_endpoint(endpoints, name, log):
-        log("The run has no endpoint of its own left.")
+        log(f"There is no endpoint {name}.")

@@ -56,7 +56,9 @@ def reading(
 
     def told(error: Exception) -> None:
         if log is not None:
-            log(f"{type(error).__name__}: {error}. Trying again.")
+            # requests wraps what it says in an address of hundreds of characters.
+            reason = getattr(error.args[0] if error.args else error, "reason", error)
+            log(f"{type(error).__name__}: {reason}. Trying again.")
 
     return api_retry.Retry(
         on_error=told,

@@ -10,7 +10,12 @@ if TYPE_CHECKING:
     from sft_pipelines.doctor.examination import Wanted
     from sft_pipelines.doctor.lines import Line
 
-MARKS = {"ok": ("ok", "green"), "not ok": ("not ok", "red"), "could not be asked": ("?", "yellow")}
+MARKS = {
+    "ok": ("ok", "green"),
+    "not ok": ("not ok", "red"),
+    "could not be asked": ("?", "yellow"),
+    "not here": ("–", "dim"),
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +62,7 @@ def doctor(
 
     Nothing is changed. What is not ok comes with the command that mends it. Looks at the local
     Vertex AI if one runs and no other project is named, unless GOOGLE_VERTEX_BASE_URL names an
-    address.
+    address; – is what it does not have and a run there does not need.
 
     Exit status: 0 nothing is wrong that could be seen, 1 something is, 2 wrong use.
     """
@@ -99,7 +104,10 @@ def doctor(
             out.print(f"[green]    ok[/]  packages: {', '.join(packages)}", soft_wrap=True)
         # As many as are shown: sound packages are one.
         shown = len(lines) - max(0, len(packages) - 1)
-        out.print(f"{wrong} not ok, {unasked} could not be asked, of {shown}.")
+        counts = f"{wrong} not ok, {unasked} could not be asked"
+        if absent := sum(line.status == "not here" for line in lines):
+            counts += f", {absent} not here"
+        out.print(f"{counts}, of {shown}.")
     if wrong:
         raise typer.Exit(1)
 

@@ -1,7 +1,7 @@
 """`vertex-sft endpoints promote` and `rollback`."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -176,7 +176,7 @@ def promote(
                 evaluation_path=evaluation,
                 settings=Settings(gate=gate),
             )
-    examine = _examine(wanted, old, evaluation, gate, report) if evaluation else None
+    examine = _Examination(wanted, old, evaluation, gate, report) if evaluation else None
     with _named_as_options():
         result = promote_model(wanted, examine=examine, log=_log)
     if as_json:
@@ -184,14 +184,18 @@ def promote(
     else:
         shares = ", ".join(f"{key} {value} %" for key, value in result.traffic.items())
         typer.echo(f"{result.endpoint} serves {result.model}: {shares}")
-        before = {deployed.model.partition("@")[0] for deployed in endpoint.deployed}
+        # It may have been there: promoted before, or with a share of the traffic.
+        others = [d for d in endpoint.deployed if d.id != result.deployed_model]
+        before = {deployed.model.partition("@")[0] for deployed in others}
         if len(before) == 1 and len(result.traffic) == 1:
             back = (
                 f"vertex-sft endpoints promote {result.endpoint} {before.pop()}@previous-champion"
             )
             typer.echo(f"To go back to what it served before: {back}")
-        if evaluation is not None:
+        if examine is not None and examine.done:
             typer.echo(f"report of the evaluation: {report.absolute()}")
+        elif examine is not None:
+            typer.echo("not evaluated: it serves there already")
 
 
 def rollback(
@@ -253,9 +257,7 @@ def _check_model(model: str, endpoint: str) -> None:
         )
 
 
-def _examine(
-    wanted: "Promotion", old: str, rows: Path, gate: str, report: Path
-) -> Callable[[str], None]:
+class _Examination:
     """What evaluates the challenger at its test endpoint.
 
     Args:
@@ -266,26 +268,39 @@ def _examine(
         report: Where the report goes.
     """
 
-    def examine(endpoint: str) -> None:
+    def __init__(self, wanted: "Promotion", old: str, rows: Path, gate: str, report: Path) -> None:
+        self.done = False
+        """Whether it was evaluated: one that serves already is not."""
+        self._wanted = wanted
+        self._old = old
+        self._rows = rows
+        self._gate = gate
+        self._report = report
+
+    def __call__(self, endpoint: str) -> None:
+        """Compare the model at `endpoint`.
+
+        Raises:
+            UserError: The gate is not passed.
+        """
         from sft_components.evaluate_endpoint.work import evaluate_endpoint
         from sft_components.evaluation.outcome import Outputs
         from sft_components.evaluation.settings import Settings
 
-        parts = endpoint.split("/")
+        report = self._report
         result = evaluate_endpoint(
-            project=parts[1],
+            project=endpoint.split("/")[1],
             endpoint=endpoint,
-            base_model=wanted.base_model,
-            base_endpoint=old,
-            evaluation_path=rows,
-            settings=Settings(gate=gate),
+            base_model=self._wanted.base_model,
+            base_endpoint=self._old,
+            evaluation_path=self._rows,
+            settings=Settings(gate=self._gate),
             outputs=Outputs(report, report.with_suffix(".predictions.jsonl")),
             log=_log,
         )
         if not result.passed:
             raise UserError(f"The gate is not passed: {result.reason} See {report}.")
-
-    return examine
+        self.done = True
 
 
 def _log(line: str) -> None:

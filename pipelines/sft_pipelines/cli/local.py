@@ -54,16 +54,30 @@ def up(
     if as_json:
         print_json(_described(found))
         return
-    typer.echo(f"Local Vertex AI at {found.api_url}, Cloud Storage at {found.storage_url}")
+    runs = "Runs already: local" if running else "Local"
+    typer.echo(f"{runs} Vertex AI at {found.api_url}, Cloud Storage at {found.storage_url}")
+    typer.echo(_stands_in(found))
     typer.echo(f"Templates go to {found.registry_url}")
     typer.echo('Point your clients at it with: eval "$(vertex-sft local env)"')
 
 
 @app.command()
-def down(as_json: AsJson = False) -> None:
-    """Stop the local Vertex AI and everything it serves."""
-    from sft_local import control
+def down(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stop the local Vertex AI and everything it serves.
 
+    What is deployed is back at the next `local up`. While a rehearsal uses it, it asks first
+    without --yes, and where nobody can be asked it refuses.
+    """
+    from sft_local import control
+    from sft_pipelines.cli.output import ask
+    from sft_pipelines.cli.rehearsal.turns import under_way
+
+    if control.running() and (folder := under_way()):
+        typer.echo(f"A rehearsal uses it, in {folder}, and fails without it.", err=True)
+        ask("Stop it all the same?", yes)
     stopped = control.stop()
     if as_json:
         print_json({"stopped": stopped})
@@ -88,7 +102,7 @@ def status(as_json: AsJson = False) -> None:
         typer.echo("No local Vertex AI runs.")
     else:
         typer.echo(f"Runs at {found.api_url} (process {found.pid}), state in {found.state_dir}")
-        typer.echo(f"{found.base_model} stands in for every base model.")
+        typer.echo(_stands_in(found))
     raise typer.Exit(0 if found else 1)
 
 
@@ -118,6 +132,10 @@ def env(
         lines = pointing(variables)
     for line in lines:
         typer.echo(line)
+
+
+def _stands_in(found: "LocalVertex") -> str:
+    return f"{found.base_model} stands in for every base model."
 
 
 def _described(found: "LocalVertex | None") -> dict[str, Any]:

@@ -84,6 +84,18 @@ def next_commands(results: "Results") -> Iterator[str]:
         yield f'Ask it: vertex-sft prompt {endpoint} "Hello"'
 
 
+def how_to_delete(results: "Results", *, here: bool) -> str:
+    """What the endpoint that a run has made takes, and the command that ends it.
+
+    Args:
+        results: Of a run with an endpoint.
+        here: It is on this machine.
+    """
+    takes = "takes a place on this machine" if here else "costs money"
+    endpoint = results.found["endpoint_resource_name"]
+    return f"It {takes} until you delete it: vertex-sft endpoints delete {endpoint} --yes"
+
+
 def log_of(task: "Task", connection: "Connection | None") -> str:
     """Where a task's log is: a file of this machine, or the page of its custom job.
 

@@ -108,10 +108,11 @@ def point_at_local(project: str, *names: str) -> bool:
         )
         return False
     os.environ.update(found.environment())
-    _say_once(
-        f"Asking the local Vertex AI at {found.api_url}, as it runs and no project of Google is "
-        "named; Google: --project PROJECT"
-    )
+    if not all(_project_of(name) or project for name in names or ("",)):
+        _say_once(
+            f"Asking the local Vertex AI at {found.api_url}, as it runs and no project of Google "
+            "is named; Google: --project PROJECT"
+        )
     return True
 
 

@@ -12,6 +12,7 @@ from sft_pipelines.cli.job_options import err
 from sft_pipelines.cli.outcome import (
     INTERRUPTED,
     ended,
+    how_to_delete,
     log_of,
     made,
     next_commands,
@@ -214,6 +215,4 @@ def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
     for line in (*made(results, snapshot.outputs, connection), *next_commands(results)):
         typer.echo(line)
     if results.own_machine:
-        endpoint = results.found["endpoint_resource_name"]
-        takes = "takes a place on this machine" if connection.is_local else "costs money"
-        typer.echo(f"It {takes} until you delete it: vertex-sft endpoints delete {endpoint}")
+        typer.echo(how_to_delete(results, here=connection.is_local))

@@ -15,7 +15,7 @@ from sft_components.vertex.storage import split_uri
 from sft_pipelines.defaults import UNSET_LOCAL
 from sft_pipelines.doctor import access, places
 from sft_pipelines.doctor.asking import TIMEOUT_S, Asker
-from sft_pipelines.doctor.lines import Line, bad, ok, unknown
+from sft_pipelines.doctor.lines import Line, absent, bad, ok, unknown
 from sft_pipelines.doctor.packages import look_at_packages
 from sft_pipelines.room import full
 
@@ -112,7 +112,7 @@ def _local(
 ) -> Iterator[Line]:
     """What can be said of the Vertex AI on this machine: never that Google would agree."""
     url = connection.base_url
-    none = f"The local Vertex AI at {url} has no"
+    none = "The local Vertex AI has no"
     try:
         answer = requests.get(
             f"{url}/v1/{connection.parent}/tuningJobs", params={"pageSize": 1}, timeout=TIMEOUT_S
@@ -125,12 +125,12 @@ def _local(
             f"does not answer at {url}: {type(error).__name__}",
             f"vertex-sft local up, or: {UNSET_LOCAL}",
         )
-    yield unknown("credentials", f"{none} accounts: none are needed here, and none were tried.")
-    yield unknown("project", f"{none} Resource Manager: any project's name is taken.")
-    yield unknown("APIs", f"{none} Service Usage.")
-    yield unknown("your permissions", f"{none} IAM.")
-    yield unknown("account of the steps", f"{none} IAM: the steps run as you.")
-    yield unknown("service agents", f"{none} service agents.")
+    yield absent("credentials", f"{none} accounts: none are needed here, and none were tried.")
+    yield absent("project", f"{none} Resource Manager: any project's name is taken.")
+    yield absent("APIs", f"{none} Service Usage.")
+    yield absent("your permissions", f"{none} IAM.")
+    yield absent("account of the steps", f"{none} IAM: the steps run as you.")
+    yield absent("service agents", f"{none} service agents.")
     if bucket:
         yield _local_bucket(bucket)
     if model is not None:
@@ -141,7 +141,7 @@ def _local(
                 if retired
                 else (line)
             )
-        yield unknown(
+        yield absent(
             "quotas",
             f"{none} quotas: a tuning waits until this machine is free, and at most two models are "
             "deployed at once.",
@@ -149,7 +149,7 @@ def _local(
         if not model.served_by_service and (taken := full(url)):
             yield bad("deployment", "no place is left for one more model", taken)
     if wanted.encryption_key:
-        yield unknown(f"encryption key {wanted.encryption_key}", f"{none} Cloud KMS.")
+        yield absent(f"encryption key {wanted.encryption_key}", f"{none} Cloud KMS.")
 
 
 def _local_bucket(bucket: str) -> Line:

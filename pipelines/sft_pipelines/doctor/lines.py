@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-Status = Literal["ok", "not ok", "could not be asked"]
+Status = Literal["ok", "not ok", "could not be asked", "not here"]
 
 
 class Line(NamedTuple):
@@ -28,3 +28,8 @@ def bad(name: str, detail: str, cure: str) -> Line:
 def unknown(name: str, detail: str, cure: str = "") -> Line:
     """Nobody could say."""
     return Line(name, "could not be asked", detail, cure)
+
+
+def absent(name: str, detail: str) -> Line:
+    """The local Vertex AI has none, so there is nothing to look at."""
+    return Line(name, "not here", detail)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sft_components.errors import UserError
-from sft_pipelines.cli.outcome import made, next_commands
+from sft_pipelines.cli.outcome import how_to_delete, made, next_commands
 from sft_pipelines.cli.output import console, print_checked, print_json, printable, wrong_use
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def rehearse_command(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     screen_console = console(stderr=as_json)
-    folder = output_dir.absolute() / f"{found.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
+    # The run's name too, and such as kfp's own local runner gives.
+    folder = output_dir.absolute() / f"{found.name}-{datetime.now():%Y-%m-%d-%H-%M-%S-%f}"
     try:
         with Screen(screen_console, step_names(found)) as screen:
             result = rehearse(
@@ -92,7 +93,7 @@ def rehearse_command(
     except KeyboardInterrupt:
         if (log := folder / "run.log").is_file():
             typer.echo(f"The whole log: {log}", err=True)
-        typer.echo("Interrupted. Nothing was left running.", err=True)
+        typer.echo("Interrupted. Nothing of this run was left running.", err=True)
         sys.exit(130)
     if as_json:
         print_json(_as_dict(result))
@@ -101,12 +102,14 @@ def rehearse_command(
         for step, report in result.results.reports:
             typer.echo(f"report of {step}: {report}", err=True)
         typer.echo(f"The whole log: {result.log}", err=True)
+        for line in _of_no_quality(result, base_model):
+            typer.echo(line, err=True)
         typer.echo(f"Error: {what} failed: {result.error}", err=True)
         sys.exit(1)
     if as_json:
         return
     _summary(screen_console, result)
-    for line in _end(result, keep, base_model):
+    for line in (*_end(result, keep, base_model), *_of_no_quality(result, base_model)):
         typer.echo(line)
 
 
@@ -138,10 +141,30 @@ def _end(result: "Rehearsal", keep: bool, base_model: str | None) -> "Iterator[s
         # Another project's name alone would be asked for at Google.
         yield 'Point this shell at it: eval "$(vertex-sft local env)"'
     yield from next_commands(results)
-    if keep and not served:
-        yield "There is no endpoint to keep. The local Vertex AI still runs."
-    if keep:
-        yield "Take it down with: vertex-sft local down"
+    if not keep:
+        return
+    if results.own_endpoint:
+        yield how_to_delete(results, here=True)
+    else:
+        yield "There is no endpoint of this run to keep. The local Vertex AI still runs."
+    yield (
+        "vertex-sft local down stops it with everything it serves; what is deployed is back at the "
+        "next vertex-sft local up."
+    )
+
+
+def _of_no_quality(result: "Rehearsal", base_model: str | None) -> "Iterator[str]":
+    """That the random model stood in, as figures of it look like a failure."""
+    from sft_local import control
+
+    if result.base_model != "tiny" or not result.results.found:
+        return
+    cure = ["vertex-sft local down"] if control.running() else []
+    cure.append("run again without --base-model tiny" if base_model else "run again")
+    yield (
+        "tiny stood in, a random model that knows nothing: the figures say nothing of quality. For "
+        f"a model that learns: {', then '.join(cure)}."
+    )
 
 
 def _places(wanted: "Wanted") -> dict[str, str]:

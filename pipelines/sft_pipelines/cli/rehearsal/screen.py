@@ -13,7 +13,7 @@ from rich.text import Text
 
 from sft_pipelines.cli.rehearsal.events import Event
 
-MARKS = {"waiting": "·", "succeeded": "✔", "failed": "✘", "skipped": "–"}
+MARKS = {"waiting": "·", "succeeded": "✔", "failed": "✘", "stopped": "■", "skipped": "–"}
 STYLES = {"waiting": "dim", "running": "bold", "succeeded": "green", "failed": "red"}
 TIME_WIDTH = 11
 """Columns of `12 h 34 min` and `12 min 34 s`."""
@@ -54,6 +54,8 @@ class Screen:
     def __init__(self, console: Console, steps: Sequence[str]) -> None:
         self.console = console
         self.steps = {name: StepState(name) for name in steps}
+        self.stopped: set[str] = set()
+        """Steps that were told to end: they have not failed."""
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=4)
         self._spinner = Spinner("dots")
 
@@ -67,7 +69,7 @@ class Screen:
             if step.state == "waiting":
                 step.state = "skipped"
             elif step.state == "running":
-                step.state = "failed"
+                step.state = "stopped" if step.name in self.stopped else "failed"
         if self.console.is_terminal:
             self._live.stop()
 
@@ -85,13 +87,20 @@ class Screen:
             return
         if event.kind == "started":
             step.state, step.started = "running", time.monotonic()
+            for earlier in self.steps.values():
+                if earlier is step:
+                    break
+                # Its condition did not hold; should it run after all, it says so itself.
+                if earlier.state == "waiting":
+                    earlier.state = "skipped"
             if not self.console.is_terminal:
                 self._plain(f"{step.name} started")
             return
-        step.state = event.kind
+        stopped = event.kind == "failed" and step.name in self.stopped
+        step.state = "stopped" if stopped else event.kind
         step.seconds = time.monotonic() - step.started
         if not self.console.is_terminal:
-            self._plain(f"{step.name} {event.kind} after {step.seconds:.1f} s")
+            self._plain(f"{step.name} {step.state} after {step.seconds:.1f} s")
 
     def _plain(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

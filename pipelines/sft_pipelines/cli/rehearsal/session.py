@@ -50,8 +50,8 @@ class Rehearsal:
 
     folder: Path
     """`steps/` (kfp's pipeline root), `run.log`, `run.json`, reports."""
-    run_name: str
-    """What jobs, endpoints and folders of the run are named after."""
+    base_model: str
+    """What stood in for base models."""
     succeeded: bool = False
     failed_step: str = ""
     error: str = ""
@@ -61,6 +61,11 @@ class Rehearsal:
     predictions: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     """Duration of each step that ran."""
+
+    @property
+    def run_name(self) -> str:
+        """What jobs, endpoints and folders of the run are named after: as its own folder."""
+        return self.folder.name
 
     @property
     def log(self) -> Path:
@@ -92,7 +97,7 @@ def rehearse(
     Args:
         template: A compiled pipeline.
         parameters: Checked values.
-        folder: New folder for the run's files.
+        folder: New folder for the run's files; the run has its name.
         base_model: What stands in for base models; None: what the running local Vertex AI has.
         keep: Leave the endpoint, and the local Vertex AI with it, running.
         screen: Shows progress.
@@ -126,7 +131,8 @@ def rehearse(
                     # is none any more, the next rehearsal does it.
                     if kept or control.running() is not None:
                         if not kept:
-                            screen.note("Taking down what the rehearsal made")
+                            why = "" if keep else ", as --keep is not given"
+                            screen.note(f"Taking down what the run leaves{why}")
                             owned.release(screen.note)
                         owned.forget()
             return result
@@ -145,13 +151,13 @@ def _run(
     steps = folder / "steps"
     steps.mkdir(parents=True)
     (folder / "parameters.json").write_text(json.dumps(parameters, indent=2), encoding="utf-8")
-    result = Rehearsal(folder, f"{template.name}-{datetime.now():%Y-%m-%d-%H-%M-%S-%f}")
+    result = Rehearsal(folder, local.base_model)
     facts = {
         "run_name": result.run_name,
         "template": template.name,
         "template_path": str(template.path),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "base_model": local.base_model,
+        "base_model": result.base_model,
     }
     (folder / "run.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
     screen.note(f"Run {result.run_name}, in {folder}")
@@ -303,6 +309,7 @@ class _Pump(threading.Thread):
             # step that has just started the time to be there.
             step = self._events.step
             if step not in {"", EXIT_HANDLER, ended}:
+                self._screen.stopped.add(step)
                 self._end_step()
                 ended = step
             self.done.wait(1.0)

@@ -140,6 +140,8 @@ def test_other_keys_are_told_once_and_renamed(folder: Path) -> None:
     assert run(folder, "convert", "asked.jsonl", "out.jsonl", *named).returncode == 0
     first = (folder / "out.jsonl").read_text().splitlines()[0]
     assert json.loads(first) == {"prompt": "q0", "completion": "a0"}
+    # Of languages that nobody can tell nothing is said.
+    assert "languages" not in run(folder, "validate", "out.jsonl", "-m", LLAMA).stdout
 
 
 def test_a_full_disk_and_a_kill_leave_nothing(folder: Path) -> None:

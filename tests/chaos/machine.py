@@ -177,7 +177,7 @@ class Machine(Sandbox):
 
     def down(self) -> None:
         """Stops it."""
-        self.begin(self.command("local", "down")).end()
+        self.begin(self.command("local", "down", "--yes")).end()
         self.server = None
 
     def service_command(self, job_id: str) -> list[str]:

@@ -46,7 +46,8 @@ def test_ctrl_c_in_the_training_leaves_nothing(sandbox: Sandbox):
     output, _ = process.communicate(timeout=90)
     assert process.returncode == 130, output
     assert "cancelling projects/" in output
-    assert "Interrupted" in output
+    assert "launch-sft stopped after" in output
+    assert "Interrupted. Nothing of this run was left running." in output
     assert wait_until_gone(sandbox, 5) == []
 
 

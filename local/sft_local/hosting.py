@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from sft_components.vertex.keys import TRIAL
 from sft_local import control, wire
 from sft_local.operations import OperationCancelledError, Operations
 from sft_local.results import encryption_spec
@@ -346,6 +347,10 @@ class Hosting:
         if not found.keys() >= set(reserved):
             return f"{most}one is being taken down and still answers; try again in two minutes."
         names = dict.fromkeys(found[key].endpoint for key in reserved)
+        if len(names) < len(reserved) or any(map(_is_trial, names)):
+            return (
+                f"{most}a promotion holds a place until it ends or is rolled back; try again then."
+            )
         return f"{most}take one down with {' or '.join(map(_delete_command, names))}."
 
     def start(self, deployed_id: str, cancel: threading.Event) -> None:
@@ -362,6 +367,10 @@ class Hosting:
             key: msgspec.json.decode(text, type=Deployment)
             for key, text in self._store.notes(_KIND).items()
         }
+
+
+def _is_trial(endpoint: str) -> bool:
+    return endpoint.rpartition("/")[2].startswith(TRIAL)
 
 
 def _delete_command(endpoint: str) -> str:

@@ -38,20 +38,21 @@ def check_room(
     values: Mapping[str, Any],
     base_url: str,
     log: Callable[[str], None],
-    job_id: str = "",
+    *,
+    alone: bool,
 ) -> None:
-    """Refuse a run that would be refused at its deployment, when its tuning is done.
+    """Refuse or warn a run that would find no place at its deployment, when its tuning is done.
 
     A run that promotes needs a place too: the model that serves leaves its own at the end. One that
-    may need none, as its rows may be unchanged, its job there already or its model one that its
-    service serves, is only warned.
+    may need none, as its rows may be unchanged or its model one that its service serves, is only
+    warned.
 
     Args:
         template: What is to run.
         values: By parameter.
         base_url: Address of the Vertex AI on this machine that it is to run on.
         log: Called with the warning.
-        job_id: That a person gave; empty: a new job is made.
+        alone: No other run is under way whose end could make room; else there is only a warning.
 
     Raises:
         UserError: All places are taken; the message has the commands that free one.
@@ -62,8 +63,8 @@ def check_room(
         return
     if not (taken := full(base_url)):
         return
-    if job_id or values.get("when_changed") or not model:
-        log(f"Warning: The tuned model would find no place. {taken}")
+    if not alone or values.get("when_changed") or not model:
+        log(f"Warning: As it is now, the tuned model would find no place. {taken}")
         return
     raise UserError(f"Nothing was begun, as the tuned model would find no place. {taken}")
 

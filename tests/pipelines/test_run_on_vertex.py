@@ -127,6 +127,9 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
     )
     print_end(google, replace(snapshot, outputs={"endpoint_resource_name": f"{name}9"}))
     assert "costs money" not in capsys.readouterr().out
+    # What a run had made before it failed has been paid, too.
+    print_end(google, replace(snapshot, state="failed", outputs={}))
+    assert page[1] in capsys.readouterr().out
 
 
 def test_a_job_id_makes_a_submission_repeatable(vertex: LocalVertex, template: Path):

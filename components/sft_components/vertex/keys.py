@@ -14,7 +14,8 @@ that deployed them, so that the run's label alone does not say so."""
 PROMOTES_LABEL = "vertex-sft-promotes"
 """The run that is about to put its model in the place of the one that the endpoint serves."""
 
-
+TRIAL = "sft-trial-"
+"""How the ids of endpoints begin that are there for a promotion's test only."""
 TUNING_LABEL = "vertex-sft-tuning"
 """What a tuning job was asked for, whichever run asked: a later one may use its weights again."""
 
@@ -53,7 +54,7 @@ def model_id(run_name: str) -> str:
 
 def trial_endpoint_id(run_name: str) -> str:
     """The endpoint on which a run's model is tested before it is promoted."""
-    return f"sft-trial-{digest('trial', run_name)}"
+    return f"{TRIAL}{digest('trial', run_name)}"
 
 
 def deployed_id(run_name: str, endpoint: str) -> str:

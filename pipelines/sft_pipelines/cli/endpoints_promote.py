@@ -213,9 +213,11 @@ def rollback(
 
     place, endpoint = find(name, project, location)
     if not roll_back(place.client(EndpointServiceClient), endpoint.name, _log):
+        models = {deployed.model.partition("@")[0] for deployed in endpoint.deployed}
+        model = models.pop() if len(models) == 1 else "MODEL"
         typer.echo(
-            f"Error: {endpoint.name} is in no promotion. To go back to the model before, promote "
-            "its version with the alias previous-champion.",
+            f"Error: {endpoint.name} is in no promotion. To go back to the version that the model "
+            f"had before: vertex-sft endpoints promote {endpoint.name} {model}@previous-champion",
             err=True,
         )
         raise typer.Exit(1)

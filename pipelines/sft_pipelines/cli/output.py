@@ -140,4 +140,6 @@ def print_checked(what: str, described: Any, as_json: bool) -> None:
     if as_json:
         print_json(described)
     else:
-        typer.echo(f"{what}: everything checked, nothing sent.")
+        typer.echo(
+            f"{what}: parameters checked, nothing sent. Rows are checked by vertex-sft validate."
+        )

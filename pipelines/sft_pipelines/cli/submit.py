@@ -66,7 +66,7 @@ def run_on_vertex(
     connection = prepared.connection
     template, values = prepared.source.template, prepared.values
     if connection.is_local:
-        check_room(template, values, connection.base_url, err, job_id)
+        check_room(template, values, connection.base_url, err, alone=False)
     if check_only:
         with wrong_use():
             say_cost(template, values, prepared.options.project, only_limited=True)
@@ -194,11 +194,14 @@ def _join_when_started(prepared: "Prepared", name: str, experiment: str) -> None
 
 
 def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
-    """Say how a run ended: verdict and what it made, or what failed and where its log is.
+    """Say how a run ended: verdict and what it made; what failed and where its log is.
 
     The error is the last thing said; of several the first task's, which the others follow from.
     """
+    results = snapshot.results()
     if not snapshot.succeeded:
+        for line in made(results, snapshot.outputs, connection):
+            typer.echo(line)
         failed = [task for task in snapshot.tasks if task.state == "failed" and not task.graph]
         # The service's own sentence repeats the errors of the tasks.
         reason = "" if any(task.error.strip() for task in failed) else told(snapshot.error)
@@ -210,7 +213,6 @@ def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
                 err(f"Log of {task.name}: {log}")
             err(f"Error: {task.name} failed: {told(task.error) or 'no reason is given'}")
         return
-    results = snapshot.results()
     typer.echo("Succeeded.")
     for line in (*made(results, snapshot.outputs, connection), *next_commands(results)):
         typer.echo(line)

@@ -48,6 +48,7 @@ def rehearse_command(
     from sft_pipelines.cli.rehearsal.results import step_names
     from sft_pipelines.cli.rehearsal.screen import Screen
     from sft_pipelines.cli.rehearsal.session import rehearsal_defaults, rehearse
+    from sft_pipelines.cli.rehearsal.turns import under_way
     from sft_pipelines.preparing import read_source, read_values
     from sft_pipelines.room import check_room
 
@@ -71,7 +72,7 @@ def rehearse_command(
             say_cost(found, values, "", only_limited=True)
         if check_only:
             if running := control.running():
-                check_room(found, values, running.api_url, warn)
+                check_room(found, values, running.api_url, warn, alone=not under_way())
             print_checked(source.describe(), {"parameters": values}, as_json)
             return
     # Also where the shell started us with SIGINT ignored, as it does in the background.

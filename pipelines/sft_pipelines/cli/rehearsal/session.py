@@ -119,7 +119,7 @@ def rehearse(
         try:
             with _environment(local.environment()):
                 clear(screen.note)
-                check_room(template, parameters, local.api_url, screen.note)
+                check_room(template, parameters, local.api_url, screen.note, alone=True)
                 owned.note()
                 if str(parameters.get("output_uri", "")).startswith("gs://"):
                     control.ensure_bucket(local, split_uri(parameters["output_uri"])[0])

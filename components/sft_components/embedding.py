@@ -69,7 +69,9 @@ def step(
         for name, schema_title in (artifact_types or {}).items():
             component.component_spec.outputs[name].type = schema_title
         container = component.component_spec.implementation.container
-        container.command = [_normalised(part) for part in container.command]
+        # The program comes last. kfp has read its docstring, and no traceback leads to its lines.
+        program = re.sub(r"\n{3,}", "\n\n", strip(container.command[-1]))
+        container.command = [*container.command[:-1], _normalised(program)]
         longest = max(len(part.encode()) for part in container.command)
         if longest >= ARGUMENT_LIMIT:
             raise ValueError(
@@ -141,12 +143,12 @@ def _copy(module: str, folder: Path) -> None:
                 shutil.copyfile(data, target.parent / data.name)
 
 
-def _normalised(part: str) -> str:
-    """`part` with its embedded archive, if any, free of times, owners and modes."""
+def _normalised(program: str) -> str:
+    """`program` with its embedded archive free of times, owners and modes."""
     return re.sub(
         r"(?<=__KFP_EMBEDDED_ARCHIVE_B64 = ')[A-Za-z0-9+/=]+",
         lambda match: b64encode(_repacked(b64decode(match[0]))).decode(),
-        part,
+        program,
     )
 
 

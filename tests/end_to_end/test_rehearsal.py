@@ -29,9 +29,10 @@ def test_the_whole_way(sandbox: Sandbox):
         assert "stands in for meta/llama3_1@llama-3.1-8b-instruct on this machine" in page
     facts = json.loads((Path(report[1]).parent / "run.json").read_text())
     assert (Path(report[1]).parent / "steps" / facts["run_name"]).is_dir()
-    named = f"{facts['run_name']}, in {Path(report[1]).parent}\n"
-    assert f"\nrun {named}" in done.stdout
-    assert done.stdout.index(f"\nRun {named}") < done.stdout.index(" started\n")
+    named = f"iles of the run: {Path(report[1]).parent}\n"
+    assert f"\nf{named}" in done.stdout
+    assert done.stdout.index(f"\nF{named}") < done.stdout.index(" started\n")
+    assert re.search(r"\nin all +[\d.]+ s\n", done.stdout)
     assert "Its endpoint was taken down; --keep leaves it up." in done.stdout
     assert "google.com" not in done.stdout
     assert wait_until_gone(sandbox, 5) == []

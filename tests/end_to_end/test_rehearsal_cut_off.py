@@ -1,6 +1,7 @@
 """A rehearsal that is interrupted, cancelled or killed leaves nothing that runs."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -85,3 +86,30 @@ def test_a_killed_run_leaves_nothing_and_the_next_comes_through(sandbox: Sandbox
     assert first.state.name in ("JOB_STATE_CANCELLED", "JOB_STATE_FAILED")
     assert last.state.name == "JOB_STATE_SUCCEEDED"
     store.close()
+
+
+def test_a_run_whose_server_is_taken_down_says_so(sandbox: Sandbox):
+    process = sandbox.start(sandbox.run_command(epochs=2000))
+    wait_until_training(process)
+    down = sandbox.run(sandbox.command("local", "down", "--yes"))
+    assert down.returncode == 0, down.stderr
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    assert "The local Vertex AI was stopped by `vertex-sft local down`." in output
+    assert "Run it again, with --base-model tiny." in output
+    assert wait_until_gone(sandbox, 5) == []
+
+
+def test_a_taking_down_ends_with_the_server(server: Server):
+    server.order({"kind": "delay", "path": ":undeployModel$", "seconds": 600})
+    process = server.start(server.run_command(evaluation_data_uri=""))
+    assert process.stdout
+    assert any(line.startswith("Undeploying ") for line in process.stdout)
+    os.kill(server.local.pid, signal.SIGKILL)
+    # Its clients would try to reach it for ten minutes.
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    assert "What the run leaves could not be taken down: The local Vertex AI has ended" in output
+    # The next rehearsal does it.
+    assert (server.home / "rehearsal.json").exists()
+    assert wait_until_gone(server, 30) == []

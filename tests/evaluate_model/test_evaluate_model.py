@@ -245,7 +245,9 @@ def test_checkpoint_from_cloud_storage(tmp_path: Path, tuned: Path, bucket: Any)
     said: list[str] = []
     with stored.folder(said.append) as folder:
         size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
-        assert said == [f"Downloading {size:.2f} MB from gs://models/tuned/final/"]
+        assert said == [
+            f"Downloading {size:.2f} MB from Cloud Storage of this machine: gs://models/tuned/final/"
+        ]
         assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
             p.name: p.read_bytes() for p in tuned.iterdir()
         }

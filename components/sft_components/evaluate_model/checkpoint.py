@@ -1,5 +1,6 @@
 """A Hugging Face checkpoint in Cloud Storage or in a local folder."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -80,7 +81,8 @@ class Checkpoint:
             return
         with TemporaryDirectory(prefix="checkpoint-") as scratch, ThreadPoolExecutor(THREADS) as do:
             said = f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
-            log(f"Downloading {said} from {self.uri}")
+            here = " of this machine" if os.environ.get("STORAGE_EMULATOR_HOST") else ""
+            log(f"Downloading {said} from Cloud Storage{here}: {self.uri}")
 
             def download(blob: Any) -> None:
                 blob.download_to_filename(str(Path(scratch) / _name(blob)), checksum="crc32c")

@@ -73,11 +73,12 @@ def down(
     """
     from sft_local import control
     from sft_pipelines.cli.output import ask
-    from sft_pipelines.cli.rehearsal.turns import under_way
+    from sft_pipelines.cli.rehearsal.turns import tell_to_stop, under_way
 
     if control.running() and (folder := under_way()):
         typer.echo(f"A rehearsal uses it, in {folder}, and fails without it.", err=True)
         ask("Stop it all the same?", yes)
+        tell_to_stop()
     stopped = control.stop()
     if as_json:
         print_json({"stopped": stopped})

@@ -209,6 +209,7 @@ def _as_dict(result: "Rehearsal") -> dict[str, object]:
         "evaluation": result.results.evaluation,
         "reports": [report for _, report in result.results.reports],
         "seconds": result.seconds,
+        "total_seconds": round(result.total_s, 1),
     }
 
 
@@ -235,8 +236,8 @@ def _summary(out: "Console", result: "Rehearsal") -> None:
                 Text(_short(row["tuned"]), style="green" if row["tuned_exact"] else ""),
             )
         out.print(table)
-    out.print(f"run {result.run_name}, in {result.folder}", markup=False, soft_wrap=True)
-    for name, seconds in result.seconds.items():
+    out.print(f"files of the run: {result.folder}", markup=False, soft_wrap=True)
+    for name, seconds in (*result.seconds.items(), ("in all", result.total_s)):
         out.print(f"{name:22} {seconds:6.1f} s", highlight=False)
     if rows := result.predictions:
         primary = PRIMARY[result.results.evaluation["task"]]

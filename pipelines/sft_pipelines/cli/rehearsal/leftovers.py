@@ -5,17 +5,22 @@ that the next one finds is of one that was killed, and its endpoint and jobs are
 """
 
 import json
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from google.api_core import exceptions as api
+from typing import IO, Any
 
 from sft_components.errors import UserError
-from sft_components.release_endpoint.work import release_endpoint
 from sft_components.vertex.connection import LOCATION
-from sft_local import control, paths
+from sft_local import control, lifeline, paths
+from sft_pipelines.cli.rehearsal.health import Health
+
+ERROR = "ERROR: "
+"""What begins the last words of the process that takes down."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +50,40 @@ class Owned:
             str(steps),
         )
 
-    def release(self, log: Callable[[str], None]) -> None:
+    def release(self, local: control.LocalVertex, log: Callable[[str], None]) -> None:
         """Takes the endpoint down and cancels what still trains.
+
+        A process of its own does it, with this one's environment: where the local Vertex AI ends
+        meanwhile, only a process can be kept from asking for it on and on.
 
         Raises:
             UserError: Something could not be taken down.
         """
-        for run in Path(self.steps).glob("*/"):
-            release_endpoint(
-                project=self.project,
-                location=self.location,
-                tuning_location=self.tuning_location,
-                run_name=run.name,
-                succeeded=False,
-                log=log,
-            )
+        child = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", __name__, json.dumps(vars(self))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        assert child.stdout  # noqa: S101 - it was opened as a pipe
+        told = _Told(child.stdout, log)
+        health = Health(local)
+        fault = ""
+        try:
+            told.start()
+            while not told.ended.wait(1.0) and not fault:
+                fault = health.fault()
+        finally:
+            if fault or not told.ended.is_set():
+                child.kill()
+            status = child.wait()
+        if fault:
+            raise UserError(f"What the run leaves could not be taken down: {fault}")
+        if status != 0:
+            raise UserError(told.error or f"The taking down ended with status {status}.")
 
     def note(self) -> None:
         """Says that this rehearsal is under way, until `forget`."""
@@ -72,7 +96,28 @@ class Owned:
         _note().unlink(missing_ok=True)
 
 
-def clear(log: Callable[[str], None]) -> None:
+class _Told(threading.Thread):
+    """Reads what the process that takes down says."""
+
+    def __init__(self, lines: IO[str], log: Callable[[str], None]) -> None:
+        super().__init__(daemon=True)
+        self.ended = threading.Event()
+        self.error = ""
+        self._lines = lines
+        self._log = log
+
+    def run(self) -> None:
+        try:
+            for line in self._lines:
+                if self.error or line.startswith(ERROR):
+                    self.error += line.removeprefix(ERROR)
+                else:
+                    self._log(line.rstrip())
+        finally:
+            self.ended.set()
+
+
+def clear(local: control.LocalVertex, log: Callable[[str], None]) -> None:
     """Takes down what a rehearsal left that could not do so itself."""
     try:
         found = Owned(**json.loads(_note().read_bytes()))
@@ -80,10 +125,35 @@ def clear(log: Callable[[str], None]) -> None:
         return
     log("The last rehearsal was cut off: taking down what it left")
     try:
-        found.release(log)
-    except (UserError, api.GoogleAPIError, OSError) as error:
+        found.release(local, log)
+    except (UserError, OSError) as error:
         log(f"Not all of it could be taken down: {error}")
 
 
 def _note() -> Path:
     return paths.state_dir() / "rehearsal.json"
+
+
+def main() -> None:
+    """`python -m … '{"project": …}'`: takes down what an `Owned` has; 1 if not all of it."""
+    lifeline.watch(lambda: os._exit(1))
+    from sft_components.release_endpoint.work import release_endpoint
+
+    owned = Owned(**json.loads(sys.argv[1]))
+    for run in Path(owned.steps).glob("*/"):
+        try:
+            release_endpoint(
+                project=owned.project,
+                location=owned.location,
+                tuning_location=owned.tuning_location,
+                run_name=run.name,
+                succeeded=False,
+                log=lambda line: print(line, flush=True),
+            )
+        except Exception as error:
+            print(f"{ERROR}{error}", flush=True)
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import re
-import shutil
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,10 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sft_components.errors import UserError
 from sft_components.vertex.storage import split_uri
 from sft_local import control
 from sft_local.log_file import LogFile
 from sft_pipelines.cli.rehearsal.events import EventReader
+from sft_pipelines.cli.rehearsal.health import Health, want_of_room
 from sft_pipelines.cli.rehearsal.leftovers import Owned, clear
 from sft_pipelines.cli.rehearsal.results import copy_reports, read_predictions, read_steps
 from sft_pipelines.cli.rehearsal.screen import Screen
@@ -34,12 +36,6 @@ DEFAULT_BASE_MODEL = "smollm2"
 EXIT_HANDLER = "release-endpoint"
 UNREAD_CONDITION = re.compile(r"The condition of '\S+' cannot be read: .*")
 """What the worker says outside of every step."""
-LITTLE_ROOM = 16 << 20
-"""Bytes: a run that fails with fewer has most likely failed for want of room."""
-NO_ROOM = 1 << 20
-"""Bytes: with fewer the local Vertex AI can store nothing."""
-WITHOUT_ROOM_S = 30.0
-"""How long a run may wait for room."""
 STOP_S = 45.0
 """How long an interrupted run may take to cancel its job and run its exit handler."""
 
@@ -61,6 +57,8 @@ class Rehearsal:
     predictions: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     """Duration of each step that ran."""
+    total_s: float = 0.0
+    """Duration of the run: its steps, and what is between them."""
 
     @property
     def run_name(self) -> str:
@@ -118,7 +116,7 @@ def rehearse(
         owned = Owned.by(parameters, folder / "steps")
         try:
             with _environment(local.environment()):
-                clear(screen.note)
+                clear(local, screen.note)
                 check_room(template, parameters, local.api_url, screen.note, alone=True)
                 owned.note()
                 if str(parameters.get("output_uri", "")).startswith("gs://"):
@@ -126,19 +124,38 @@ def rehearse(
                 try:
                     result = _run(template, parameters, folder, screen, local)
                 finally:
-                    kept = keep and result is not None and result.succeeded
-                    # Also where the server is stopped below: its state folder stays. Where there
-                    # is none any more, the next rehearsal does it.
-                    if kept or control.running() is not None:
-                        if not kept:
-                            why = "" if keep else ", as --keep is not given"
-                            screen.note(f"Taking down what the run leaves{why}")
-                            owned.release(screen.note)
+                    if not (keep and result is not None and result.succeeded):
+                        _take_down(owned, local, result, screen, asked_to_keep=keep)
+                    else:
                         owned.forget()
             return result
         finally:
             if found is None and not (keep and result is not None and result.succeeded):
                 control.stop()
+
+
+def _take_down(
+    owned: Owned,
+    local: control.LocalVertex,
+    result: Rehearsal | None,
+    screen: Screen,
+    *,
+    asked_to_keep: bool,
+) -> None:
+    """Also where the server is stopped afterwards: its state folder stays."""
+    if control.running() is None:
+        return  # The next rehearsal does it.
+    why = "" if asked_to_keep else ", as --keep is not given"
+    screen.note(f"Taking down what the run leaves{why}")
+    try:
+        owned.release(local, screen.note)
+    except UserError as error:
+        if result is None:
+            raise
+        result.succeeded = False
+        result.error = f"{result.error}\n{error} The next rehearsal tries again.".strip()
+    else:
+        owned.forget()
 
 
 def _run(
@@ -160,7 +177,7 @@ def _run(
         "base_model": result.base_model,
     }
     (folder / "run.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
-    screen.note(f"Run {result.run_name}, in {folder}")
+    screen.note(f"Files of the run: {folder}")
     worker = subprocess.Popen(  # noqa: S603 - our own module
         [
             sys.executable,
@@ -188,24 +205,14 @@ def _run(
         },
     )
     pump = _Pump(worker, result.log, screen, result)
+    began = time.monotonic()
     try:
         pump.start()
-        had_room = time.monotonic()
+        health = Health(local)
         while not pump.done.wait(1.0):
-            # Without it every step would wait for minutes before it gives up.
-            if not local.alive():
+            if fault := health.fault():
                 _end_group(worker)
-                result.error = (
-                    "The local Vertex AI has ended in the middle of the run; its log is "
-                    f"{local.state_dir / 'server.log'}. Run it again."
-                )
-                break
-            if shutil.disk_usage(local.state_dir).free > NO_ROOM:
-                had_room = time.monotonic()
-            elif time.monotonic() - had_room > WITHOUT_ROOM_S:
-                # Steps take it for a fault of Cloud Storage that passes, and wait for minutes too.
-                _end_group(worker)
-                result.error = f"Nothing could be stored for {WITHOUT_ROOM_S:.0f} s."
+                result.error = f"{fault} {_again(local)}"
                 break
         if pump.failure is not None:
             # Nobody reads what the worker prints: it would wait for ever.
@@ -219,7 +226,7 @@ def _run(
         _end_group(worker)
     if worker.returncode < 0 and not result.error:
         result.error = (
-            f"The runner was killed by {signal.Signals(-worker.returncode).name}. Run it again."
+            f"The runner was killed by {signal.Signals(-worker.returncode).name}. {_again(local)}"
         )
     if not result.succeeded and not result.error:
         result.error = pump.last_line or f"the runner ended with status {worker.returncode}"
@@ -230,17 +237,10 @@ def _run(
         result.succeeded = False
         result.error = result.error or f"The results in {steps} cannot be read: {error}"
     if not result.succeeded:
-        result.error += _want_of_room(local.state_dir, folder, Path(tempfile.gettempdir()))
+        result.error += want_of_room(local.state_dir, folder, Path(tempfile.gettempdir()))
+    result.total_s = time.monotonic() - began
     result.seconds = {s.name: s.seconds for s in screen.steps.values() if s.seconds}
     return result
-
-
-def _want_of_room(*folders: Path) -> str:
-    """What to add to an error where there is none left: a step's own words may not say so."""
-    for folder in folders:
-        if shutil.disk_usage(folder).free < LITTLE_ROOM:
-            return f"\nThe disk of {folder} is full: make room on it."
-    return ""
 
 
 class _Pump(threading.Thread):
@@ -317,6 +317,13 @@ class _Pump(threading.Thread):
     def _end_step(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._worker.pid, signal.SIGTERM)
+
+
+def _again(local: control.LocalVertex) -> str:
+    """What to do after a fault that is not the run's; without its server the default stands in."""
+    if local.base_model == DEFAULT_BASE_MODEL:
+        return "Run it again."
+    return f"Run it again, with --base-model {shlex.quote(local.base_model)}."
 
 
 def _end_group(worker: subprocess.Popen[str]) -> None:

@@ -8,6 +8,9 @@ from filelock import FileLock, Timeout
 
 from sft_local import paths
 
+LOOK_S = 0.5
+"""Whoever looks whether a rehearsal runs holds its lock for an instant: for longer, one runs."""
+
 
 @contextlib.contextmanager
 def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
@@ -19,12 +22,13 @@ def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """
     lock = _lock()
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOOK_S)
     except Timeout:
         say(f"Another rehearsal runs on this machine, in {_told()}: waiting for its end")
         lock.acquire()
     try:
         _holder().write_text(str(folder), encoding="utf-8")
+        _stop().unlink(missing_ok=True)
         yield
     finally:
         lock.release()
@@ -33,10 +37,20 @@ def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 def under_way() -> str:
     """The folder of the rehearsal of this state folder that runs; empty: none does."""
     try:
-        with _lock().acquire(timeout=0):
+        with _lock().acquire(timeout=LOOK_S):
             return ""
     except Timeout:
         return _told()
+
+
+def tell_to_stop() -> None:
+    """Says that the local Vertex AI is stopped under the rehearsal that runs."""
+    _stop().touch()
+
+
+def is_told_to_stop() -> bool:
+    """Whether `tell_to_stop` was called since the rehearsal began."""
+    return _stop().exists()
 
 
 def _lock() -> FileLock:
@@ -47,6 +61,10 @@ def _lock() -> FileLock:
 
 def _holder() -> Path:
     return paths.state_dir() / "rehearsal.folder"
+
+
+def _stop() -> Path:
+    return paths.state_dir() / "rehearsal.stop"
 
 
 def _told() -> str:

@@ -4,7 +4,6 @@ import base64
 import json
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -170,8 +169,11 @@ def test_another_name_of_the_right_type_costs_no_download(
     tmp_path: Path, buckets: Any, stored: str
 ) -> None:
     name = "a.png" if "PNG" in stored else "a.jpg"
-    buckets("rows")[0].blob(name).upload_from_string(b"picture", content_type=stored)
+    # Of another type than its name and content type say: were it looked at, that would be told.
+    other, kind = (b"\xff\xd8\xff", "image/jpeg") if name == "a.png" else (DOT, "image/png")
+    buckets("rows")[0].blob(name).upload_from_string(other, content_type=stored)
     rows = [image(i, f"gs://rows/{name}") for i in range(120)]
-    with patch("google.cloud.storage.Blob.download_as_bytes", side_effect=AssertionError):
-        findings = check(tmp_path, rows, model=SCOUT, check_objects=True, project="p")
-    assert not findings.counts
+    assert not check(tmp_path, rows, model=SCOUT, check_objects=True, project="p").counts
+    buckets("rows")[0].blob(name).upload_from_string(other, content_type=kind)
+    findings = check(tmp_path, rows, model=SCOUT, check_objects=True, project="p")
+    assert findings.counts == {"media-mismatch": 1}

@@ -5,9 +5,9 @@ import tempfile
 from array import array
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.datasets.data_sets import PNG
@@ -200,7 +200,8 @@ def test_what_is_on_disk_is_what_was_given(
 ) -> None:
     records = [record[:width] for batch in batches for record in batch]
     keys = [record[0] for record in records]
-    with patch("sft_components.datasets.spill.BUFFER", buffer):
+    with pytest.MonkeyPatch.context() as patched:  # a fixture would be of all examples
+        patched.setattr("sft_components.datasets.spill.BUFFER", buffer)
         spill = Spill(width)
         for batch in batches:
             spill.extend(array("Q", [n for record in batch for n in record[:width]]))
@@ -221,7 +222,8 @@ def test_addresses_come_once_a_type_in_the_order_of_listings(
 ) -> None:
     named = [(f"gs://bucket/{name}", mime) for name, mime in names]
     first: dict[tuple[str, str], int] = {}
-    with patch("sft_components.datasets.spill._ADDRESSES", few):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("sft_components.datasets.spill._ADDRESSES", few)
         addresses = Addresses()
         for line, (uri, mime) in enumerate(named):
             addresses.add(uri, line, mime)

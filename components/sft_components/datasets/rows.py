@@ -4,7 +4,10 @@ Every format is read into a `Conversation` and written from one, so that a conve
 two formats is two short functions, and what a format cannot express is said in one place.
 """
 
+import difflib
+import functools
 from collections.abc import Callable
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -124,6 +127,13 @@ def detect(row: object) -> str:
     if "input_text" in row or "output_text" in row:
         return "text-to-text"
     return ""
+
+
+@functools.lru_cache(64)
+def near_key(name: str) -> str:
+    """The key of a format that `name` may be meant for; empty if it is like none."""
+    known = ("messages", "contents", *chain(*PAIRS.values()))
+    return "".join(difflib.get_close_matches(name.lower(), known, 1, 0.75))
 
 
 def from_fast(row: Any) -> Conversation:

@@ -3,17 +3,14 @@
 Only rows that the typed decoder refuses, or that carry media, come here.
 """
 
-import difflib
-import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 from sft_components.datasets import media
 from sft_components.datasets.line import Problem, decode, json_type, show
-from sft_components.datasets.rows import PAIRS, Conversation, Media, Turn, detect
+from sft_components.datasets.rows import PAIRS, Conversation, Media, Turn, detect, near_key
 from sft_components.errors import UserError
 
 
@@ -76,7 +73,7 @@ def walk(line: bytes, expected: str = "", locate: Locate | None = None) -> Walke
     if not walked.format:
         keys = list(row)[:5]
         names = ", ".join(map(repr, keys)) or "none"
-        near = ", ".join(filter(None, map(_near, keys)))
+        near = ", ".join(map(repr, filter(None, map(near_key, keys))))
         meant = f"; did you mean {near}?" if near else ""
         walked.problems.append(
             Problem("unknown-format", f"the row's keys are: {names}{meant}", "$", excerpt=show(row))
@@ -86,13 +83,6 @@ def walk(line: bytes, expected: str = "", locate: Locate | None = None) -> Walke
     if not any(p.code != "unknown-key" for p in walked.problems):
         walked.conversation = conversation
     return walked
-
-
-@functools.lru_cache(64)
-def _near(key: str) -> str:
-    """The key of a format that `key` may be meant for; empty if it is like none."""
-    known = ("messages", "contents", *chain(*PAIRS.values()))
-    return "".join(map(repr, difflib.get_close_matches(key.lower(), known, 1, 0.75)))
 
 
 _Message = tuple[str, str, tuple[str | Media, ...]]

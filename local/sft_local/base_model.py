@@ -45,8 +45,11 @@ class BaseModel:
     """Has config.json, safetensors, tokenizer and chat template once prepared."""
 
     def stands_in_for(self, model: str) -> str:
-        """One sentence that says what stands in for what."""
-        return f"{self.title} stands in for {model} on this machine."
+        """What stands in for what, and that nothing is to be read into answers that are noise."""
+        said = f"{self.title} stands in for {model} on this machine."
+        if self.name == "tiny":
+            said += " Its answers are noise; the default, smollm2, is a model that learns."
+        return said
 
 
 def find(name: str) -> BaseModel:

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
+from sft_components.evaluation.report import readable
 from sft_components.reports import (
     Section,
     bar_groups,
@@ -27,6 +28,7 @@ from sft_components.smoke_test_endpoint.cases import Case
 from sft_components.smoke_test_endpoint.outcome import Given, SmokeTestResult
 from sft_components.smoke_test_endpoint.report import build_report
 
+FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
 EVIL = """<script>alert(1)</script><img src=x onerror="alert(2)">'&"""
 
 
@@ -169,3 +171,17 @@ def test_a_smoke_test_says_as_expected_only_of_what_was(wanted: tuple[str, ...],
     assert f"<strong>Passed</strong> 7 {said}" in html
     assert "no chat template round it" in html
     assert "chat template" not in build_report(SmokeTestResult("7", given=given[1::2]))
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        ("��=�x\0�=�x��_� so", "�…� so"),
+        ("�\n\n\v\n�", "�…�"),
+        ("half a lett�", "half a lett�"),
+        ("tabs\tand\n\nlines", "tabs\tand\n\nlines"),
+        (FAMILY, FAMILY),
+    ],
+)
+def test_noise_is_one_mark_and_text_is_left_as_it_is(answer: str, shown: str) -> None:
+    assert readable(answer) == shown

@@ -54,6 +54,7 @@ def test_every_surface_answers_under_load_and_the_report_says_so(
     ]
     monkeypatch.setattr(work, "backoff", lambda *waits: itertools.repeat(0.01))
     requests.post(f"{vertex.api_url}/faults", json=rules, timeout=30).raise_for_status()
+    said: list[str] = []
     try:
         result = examine_endpoint(
             endpoint=endpoint,
@@ -63,6 +64,7 @@ def test_every_surface_answers_under_load_and_the_report_says_so(
             concurrency=4,
             base_endpoint=endpoint,
             report_path=report,
+            log=said.append,
         )
     finally:
         requests.delete(f"{vertex.api_url}/faults", timeout=30)
@@ -73,6 +75,9 @@ def test_every_surface_answers_under_load_and_the_report_says_so(
         "chat, streamed",
     }
     assert result.absent == {}
+    # A raw prompt's answer, which may look broken, tells why.
+    told = {line.rpartition(", without chat template, ")[0] for line in said if " s: 'num" in line}
+    assert told == {"", "predict", "predict, prompt repeated"}
     # What the user expects is held to the chat alone, and what is missing is named.
     assert result.failures == [
         "The answer to 'a <snowman>' lacks '\u2603'.",

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -67,6 +68,10 @@ KINDS_ALONE = {"wrong": "Wrong", "right": "Right"}
 KINDS_FREE = {"regression": "Worse", "improved": "Better", "same": "About the same"}
 """Where no wording is the only right one."""
 CURVES = {"/train_total_loss": "training", "/eval_total_loss": "validation"}
+
+_MARK = "[\ufffd\0-\b\v-\x1f\x7f-\x9f]"
+_NOISE = re.compile(f"{_MARK}(?:.{{0,3}}?{_MARK}){{2,}}", re.DOTALL)
+"""What no text has: control characters, or halves of characters, one near the other."""
 
 Curve = Mapping[str, Sequence[tuple[float, float]]]
 
@@ -289,16 +294,23 @@ def shared_opening(prompts: Sequence[str]) -> str:
     return opening
 
 
+def readable(text: str) -> str:
+    """`text` with one mark for each stretch of what is no text, such as a random model's answer."""
+    return _NOISE.sub("\ufffd…\ufffd", text)
+
+
 def _file(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 @functools.cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["readable"] = readable
+    return environment

@@ -288,7 +288,9 @@ class _Test:
                 self._log(f"{way.name} failed, trying again: {error}")
                 time.sleep(wait)
                 continue
-            self._log(f"{way.name} {answer.seconds:.2f} s: {case.title!r} -> {answer.text[:80]!r}")
+            bare = ", without chat template," if way.surface == "predict" else ""
+            told = f"{case.title!r} -> {answer.text[:80]!r}"
+            self._log(f"{way.name}{bare} {answer.seconds:.2f} s: {told}")
             self._keep(way)
             return answer
         raise AssertionError("unreachable")

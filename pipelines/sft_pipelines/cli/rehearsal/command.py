@@ -163,8 +163,8 @@ def _of_no_quality(result: "Rehearsal", base_model: str | None) -> "Iterator[str
     cure = ["vertex-sft local down"] if control.running() else []
     cure.append("run again without --base-model tiny" if base_model else "run again")
     yield (
-        "tiny stood in, a random model that knows nothing: the figures say nothing of quality. For "
-        f"a model that learns: {', then '.join(cure)}."
+        "tiny stood in, a random model that knows nothing: its answers are noise, and the figures "
+        f"say nothing of quality. For a model that learns: {', then '.join(cure)}."
     )
 
 
@@ -222,7 +222,9 @@ def _summary(out: "Console", result: "Rehearsal") -> None:
 
     if result.predictions:
         table = Table(title="Held-out rows", title_justify="left")
-        for column in ("prompt", "expected", "base answer", "tuned answer"):
+        compared = any(row["base"] is not None for row in result.predictions)
+        answers = ("base answer", "tuned answer") if compared else ("tuned answer",)
+        for column in ("prompt", "expected", *answers):
             table.add_column(column, overflow="fold", max_width=44)
         opening = shared_opening([row["prompt"] for row in result.predictions])
         if opening:
@@ -232,7 +234,7 @@ def _summary(out: "Console", result: "Rehearsal") -> None:
             table.add_row(
                 Text(_short(row["prompt"].removeprefix(opening))),
                 Text(_short(row["reference"])),
-                Text(_short(row["base"] or "")),
+                *([Text(_short(row["base"] or ""))] if compared else []),
                 Text(_short(row["tuned"]), style="green" if row["tuned_exact"] else ""),
             )
         out.print(table)
@@ -247,5 +249,7 @@ def _summary(out: "Console", result: "Rehearsal") -> None:
 
 
 def _short(text: str, limit: int = 120) -> str:
-    line = printable(" ".join(text.split()))
+    from sft_components.evaluation.report import readable
+
+    line = printable(readable(" ".join(text.split())))
     return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -3,12 +3,18 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas
 import pytest
-from tests.datasets.data_sets import GEMINI, LLAMA, chat, lines
+from tests.datasets.data_sets import GEMINI, LLAMA, chat, lines, messages
+
+from sft_components.datasets.target import open_target
+from sft_components.errors import UserError
 
 PROGRAM = """
 import typer
@@ -105,14 +111,140 @@ def test_convert_and_split(folder: Path) -> None:
         assert run(folder, "validate", name, "-m", GEMINI, "--role", "evaluation").returncode == 0
 
 
-def test_the_command_that_is_told_of_a_table_makes_rows_of_it(folder: Path) -> None:
-    (folder / "my rows.csv").write_text("prompt,completion\n" + "say 1,1\n" * 12)
-    told = run(folder, "validate", "my rows.csv", "-m", GEMINI)
-    assert told.returncode == 2
-    _, command, _ = told.stderr.split("`")
-    done = run(folder, *shlex.split(command)[1:])
-    assert "my rows.jsonl: 12 rows" in done.stdout, done.stderr
-    assert run(folder, "validate", "my rows.jsonl", "-m", GEMINI).returncode == 0
+def rows_of(names: Sequence[str], number: int = 12) -> list[dict[str, str]]:
+    return [{name: f"{name} {i}" for name in names} for i in range(number)]
+
+
+def proposed(said: str) -> list[str]:
+    """Arguments of the command between backticks."""
+    _, command, _ = said.split("`")
+    assert command.startswith("vertex-sft convert ")
+    return shlex.split(command)[1:]
+
+
+@pytest.mark.parametrize(
+    ("names", "option"),
+    [
+        (("prompt", "completion"), ""),
+        (("prompt", "completion", "id"), ""),
+        (("id", "Question", "Answers"), "prompt=Question,completion=Answers"),
+        (("my Input", "promt", "Output text"), "prompt=promt,completion=Output text"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet", "jsonl"])
+def test_the_command_that_is_proposed_makes_rows_as_it_stands(
+    folder: Path, names: tuple[str, ...], option: str, kind: str
+) -> None:
+    rows = rows_of(names)
+    path = folder / f"my rows.{kind}"
+    if kind == "parquet":
+        pandas.DataFrame(rows).to_parquet(path)
+    elif kind == "jsonl":
+        path.write_bytes(lines(rows))
+    else:
+        pandas.DataFrame(rows).to_csv(path, index=False, sep="\t" if kind == "tsv" else ",")
+    (folder / "my rows.renamed.jsonl").touch()  # is not to be replaced
+    told = run(folder, "validate", path.name, "-m", LLAMA)
+    if kind == "jsonl" and not option:
+        assert "unknown-format" not in told.stderr
+        return
+    command = proposed(told.stderr)
+    assert command[3:] == ["--model", LLAMA, *(["--columns", option] if option else [])]
+    done = run(folder, *command)
+    assert f"{command[2]}: 12 rows" in done.stdout, done.stderr
+    first = json.loads((folder / command[2]).read_text().splitlines()[0])
+    pairs = (option or "prompt=prompt,completion=completion").split(",")
+    (_, prompt), (_, completion) = (pair.split("=") for pair in pairs)
+    turns = (("user", f"{prompt} 0"), ("assistant", f"{completion} 0"))
+    assert first == messages(*turns)
+
+
+@pytest.mark.parametrize(
+    "names", [("instruction", "input", "output"), ("prompt", "a,b"), ("context", "answer", "b")]
+)
+def test_where_columns_cannot_be_told_they_are_listed(folder: Path, names: tuple[str, ...]) -> None:
+    rows = pandas.DataFrame(rows_of(names))
+    rows.to_csv(folder / "t.csv", index=False)
+    rows.to_json(folder / "t.jsonl", orient="records", lines=True)
+    for name, what in (("t.csv", "columns"), ("t.jsonl", "keys")):
+        if name == "t.jsonl" and "prompt" in names:
+            continue  # are rows of prompt and completion, without completions
+        told = run(folder, "validate", name, "-m", GEMINI).stderr
+        assert f"ts {what} are {', '.join(names)}; " in told
+        assert proposed(told)[5:] == ["--columns", "prompt=PROMPT,completion=ANSWER"]
+
+
+def test_rows_of_several_kinds_are_not_renamed_together(folder: Path) -> None:
+    (folder / "t.jsonl").write_bytes(lines([*rows_of(("q", "a")), *rows_of(("x", "y"))]))
+    told = run(folder, "validate", "t.jsonl", "-m", GEMINI).stderr
+    assert proposed(told)[1:3] == ["IN", "OUT"]
+
+
+def test_an_existing_file_is_replaced_only_if_asked_for(folder: Path) -> None:
+    command = ("convert", "good.jsonl", "out.jsonl", "--to", "messages")
+    (folder / "out.validation.jsonl").write_text("mine")
+    for split in ((), ("--split", "0.2")):
+        done = run(folder, *command, *split)
+        assert done.returncode == (2 if split else 0)
+    assert "out.jsonl exists already. Name another file to write, or give --force" in done.stderr
+    (folder / "out.jsonl").unlink()
+    done = run(folder, *command, "--split", "0.2")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: out.validation.jsonl exists already.")
+    assert (folder / "out.validation.jsonl").read_text() == "mine"
+    assert not list(folder.glob(".*")) + list(folder.glob("out.jsonl"))
+    assert run(folder, *command, "--split", "0.2", "--force").returncode == 0
+    assert "mine" not in (folder / "out.validation.jsonl").read_text()
+
+
+def test_the_input_is_no_output_under_whatever_name(folder: Path) -> None:
+    (folder / "soft.jsonl").symlink_to("good.jsonl")
+    (folder / "hard.jsonl").hardlink_to(folder / "good.jsonl")
+    before = (folder / "good.jsonl").read_bytes()
+    for name in ("good.jsonl", "./good.jsonl", "soft.jsonl", "hard.jsonl"):
+        for where in ((name,), ("new.jsonl", "--split", "0.2", "--split-to", name)):
+            done = run(folder, "convert", "good.jsonl", *where, "--to", "messages", "--force")
+            assert done.returncode == 2
+            assert f"{name} is also the input" in done.stderr
+    assert (folder / "good.jsonl").read_bytes() == before
+    assert not (folder / "new.jsonl").exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_is_made_meanwhile_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    if not links:  # as on a bucket that is mounted
+        monkeypatch.setattr("os.link", refuse)
+    writer = open_target(str(tmp_path / "a"), [], replace=False)
+    writer.write(b"mine")
+    (tmp_path / "a").write_text("another's")
+    with pytest.raises(UserError, match="exists already"):
+        writer.finish()
+    writer.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "another's"
+
+
+def test_a_conversion_that_is_killed_leaves_no_file(folder: Path) -> None:
+    dying = f"""
+import os, signal
+from sft_components.datasets import output
+output.Writer._place = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+from sft_components.datasets import target
+target._File._place = output.Writer._place
+{PROGRAM}"""
+    command = ("convert", "good.jsonl", "out.jsonl", "--to", "messages")
+    done = subprocess.run(
+        [sys.executable, "-c", dying, *command], cwd=folder, capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert not (folder / "out.jsonl").exists()
+    assert run(folder, *command).returncode == 0
+    assert not list(folder.glob(".*"))
 
 
 def test_convert_refuses_bad_rows(folder: Path) -> None:

@@ -50,7 +50,7 @@ def test_sound_and_film_have_several_names(tmp_path: Path) -> None:
 def convert(folder: Path, row: dict[str, Any], target: str) -> tuple[list[Any], Findings]:
     (folder / "in.jsonl").write_bytes(lines([row]))
     findings = Findings()
-    convert_set(str(folder / "in.jsonl"), target, folder / "out.jsonl", findings)
+    convert_set(str(folder / "in.jsonl"), target, folder / "out.jsonl", findings, force=True)
     written = [] if findings.errors else (folder / "out.jsonl").read_bytes().splitlines()
     return [json.loads(line) for line in written], findings
 

@@ -89,6 +89,7 @@ def convert(
         target,
         folder / "out.jsonl",
         findings,
+        force=True,
         **options,  # type: ignore[arg-type]
     )
     return done, findings
@@ -197,7 +198,7 @@ def test_tables_become_rows(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "a.parquet")
     for name in ("a.csv", "a.tsv", "a.parquet"):
         findings = Findings()
-        convert_set(str(tmp_path / name), "messages", tmp_path / "out.jsonl", findings)
+        convert_set(str(tmp_path / name), "messages", tmp_path / "out.jsonl", findings, force=True)
         assert written(tmp_path) == EXPECTED, name
 
 
@@ -219,6 +220,49 @@ def test_a_table_whose_columns_say_nothing_is_told_how_to_name_them(tmp_path: Pa
     table.write_text("question,answer\nq,a\n")
     with pytest.raises(UserError, match="--columns prompt=question,completion=answer"):
         convert_set(str(table), "messages", tmp_path / "out.jsonl", Findings())
+
+
+LONG = b'''id,prompt,completion
+1,"two
+lines, and ""quotes""",
+
+
+2,b,c
+3,"d
+
+",
+4,"",e
+5,b,c
+'''
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.csv", LONG),
+        ("a.csv", b"\xef\xbb\xbf" + LONG.replace(b"\n", b"\r\n")),
+        ("a.tsv", LONG.replace(b",", b"\t")),
+    ],
+)
+def test_a_finding_names_the_line_that_an_editor_shows(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    findings, out = Findings(), tmp_path / "out.jsonl"
+    columns = {"prompt": "prompt", "completion": "completion"}
+    convert_set(str(tmp_path / name), "messages", out, findings, columns=columns)
+    told = [(f.code, f.line) for f in findings.kept]
+    assert told == [*(("empty-content", n) for n in (2, 7, 10)), ("duplicate-row", 11)]
+    assert findings.kept[-1].message == "the same as line 6"
+    assert findings.kept[0].place().startswith(f"{tmp_path / name}:2 ")
+
+
+def test_a_finding_of_a_file_without_lines_names_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pandas.DataFrame([*TABLE, {"prompt": "Say", "completion": None}]).to_parquet(path)
+    findings = Findings()
+    convert_set(str(path), "messages", tmp_path / "out.jsonl", findings)
+    assert [f.place() for f in findings.kept] == [f"{path} row 3 $"]
 
 
 def test_a_table_in_cloud_storage_is_to_be_copied_first(tmp_path: Path) -> None:
@@ -244,9 +288,9 @@ def test_nested_columns_of_every_kind_of_frame(tmp_path: Path) -> None:
     ("name", "data", "said"),
     [
         ("a.csv", b'prompt,completion\n"a,b\n', "quotes"),
-        ("a.csv", b"prompt,completion\na,b,c\n", "a.csv:2: the row has more cells"),
+        ("a.csv", b'prompt,completion\n"a\n",b\n\na,b,c\n', "a.csv:5: the row has more cells"),
         ("a.csv", b"prompt,completion\n\xff,b\n", "not UTF-8"),
-        ("a.csv", b"messages\n{\n", "holds no JSON"),
+        ("a.csv", b"messages\n[]\n{\n", "a.csv:3: column 'messages' holds no JSON"),
         ("a.parquet", b"PAR1", "as Parquet"),
     ],
 )

@@ -14,6 +14,7 @@ from tests.validate_dataset.conftest import ROWS, Step
 
 from sft_components.datasets.convert import convert_set
 from sft_components.datasets.findings import Findings
+from sft_components.datasets.target import open_target
 from sft_components.errors import UserError
 
 
@@ -129,6 +130,47 @@ def test_convert_uploads_media_too(tmp_path: Path, bucket: Any) -> None:
     (name,) = [blob.name for blob in bucket.list_blobs(prefix="c/")]
     assert json.loads((tmp_path / "out").read_bytes()) == image(1, f"gs://rows/{name}")
     assert not findings.counts
+
+
+def test_rows_are_written_to_cloud_storage_and_replace_none_unasked(
+    tmp_path: Path, bucket: Any
+) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines(ROWS))
+
+    def convert(output: str = "gs://rows/d/out.jsonl", **options: Any) -> Findings:
+        findings = Findings()
+        convert_set(str(tmp_path / "in.jsonl"), "messages", output, findings, **options)
+        return findings
+
+    assert not convert(validation="gs://rows/d/out.validation.jsonl").counts
+    split = {blob.name: blob for blob in bucket.list_blobs()}
+    assert list(split) == ["d/out.jsonl", "d/out.validation.jsonl"]
+    rows = b"".join(blob.download_as_bytes() for blob in split.values()).splitlines()
+    assert sorted(map(json.loads, rows), key=str) == sorted(ROWS, key=str)
+    with pytest.raises(UserError, match=r"gs://rows/d/out.jsonl exists already\. .*--force"):
+        convert()
+    assert bucket.get_blob("d/out.jsonl").generation == split["d/out.jsonl"].generation
+    convert(force=True)
+    assert len(bucket.blob("d/out.jsonl").download_as_bytes().splitlines()) == len(ROWS)
+    for address, said in (("gs://rows/d/", "rows/d/rows.jsonl"), ("gs://gone/a", "buckets create")):
+        with pytest.raises(UserError, match=said):
+            convert(address)
+    with pytest.raises(UserError, match="also the input"):
+        convert_set("gs://rows/d/o*.jsonl", "messages", "gs://rows/d/out.jsonl", Findings())
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_an_object_that_is_made_meanwhile_is_not_lost(bucket: Any, replace: bool) -> None:
+    blob = bucket.blob("a.jsonl")
+    if replace:
+        blob.upload_from_string("old")
+    writer = open_target("gs://rows/a.jsonl", [], replace=replace)
+    writer.write(b"mine")
+    blob.upload_from_string("another's")
+    with pytest.raises(UserError, match="written meanwhile" if replace else "exists already"):
+        writer.finish()
+    writer.discard()
+    assert blob.download_as_bytes() == b"another's"
 
 
 def test_what_is_stored_as_gzip_comes_as_rows(step: Step, bucket: Any) -> None:

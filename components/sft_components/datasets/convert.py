@@ -3,22 +3,21 @@
 import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from sft_components.datasets.check import Options
 from sft_components.datasets.check_set import check_set, detect_format
 from sft_components.datasets.findings import Findings, whole_finding
 from sft_components.datasets.local_media import LocalMedia
-from sft_components.datasets.output import SetWriter, Splitter, Writer, converter, writing
-from sft_components.datasets.rows import FORMATS, NO_SYSTEM, detect
+from sft_components.datasets.naming import TABLES, column_names, columns_for, option
+from sft_components.datasets.output import SetWriter, Splitter, converter, writing
+from sft_components.datasets.rows import FORMATS, NO_SYSTEM
 from sft_components.datasets.source import Source, find, local_file, read_lines
-from sft_components.datasets.tabular import TABLES, read_table, renamed
+from sft_components.datasets.tabular import read_table, renamed
+from sft_components.datasets.target import open_target
 from sft_components.errors import UserError
 
 
@@ -34,17 +33,18 @@ class Converted:
 def convert_set(
     address: str,
     target: str,
-    output: Path,
+    output: str | Path,
     findings: Findings,
     *,
     source_format: str = "auto",
     default_context: str = "",
     answer_role: str = "assistant",
-    validation: Path | None = None,
+    validation: str | Path | None = None,
     share: float = 0.1,
     deduplicate: bool = False,
     columns: Mapping[str, str] | None = None,
     media_to: str = "",
+    force: bool = False,
     project: str = "",
 ) -> Converted:
     """Convert rows; nothing is written when one of them is wrong or cannot be expressed.
@@ -52,7 +52,7 @@ def convert_set(
     Args:
         address: JSON Lines as for `source.find`, or a CSV, TSV or Parquet file.
         target: One of the five formats.
-        output: File to write.
+        output: File to write, or a gs:// address.
         findings: Takes what is wrong with the rows; look at its `errors` afterwards.
         source_format: Format of the rows; `auto` to detect it.
         default_context: System instruction of rows that have none; for a format that holds one.
@@ -64,10 +64,12 @@ def convert_set(
             are left out.
         media_to: gs:// folder to which media are uploaded that rows name by paths, relative to the
             folder of the file; empty: such paths are wrong.
+        force: Whether what is at `output` or `validation` may be replaced.
         project: Project that Cloud Storage requests are made in.
 
     Raises:
-        UserError: A path or an argument is wrong, or the file cannot be read.
+        UserError: A path or an argument is wrong, the file cannot be read, or there is one already
+            where rows are to be written.
     """
     for form in (target, source_format):
         if form not in FORMATS and (form != "auto" or form == target):
@@ -79,45 +81,40 @@ def convert_set(
         )
     if validation and not 0 < share < 1:
         raise UserError(f"The share to split off is {share}: write a number between 0 and 1.")
-    if validation and validation.resolve() == output.resolve():
+    targets = [str(output), *([str(validation)] if validation else [])]
+    if len(targets) > 1 and len({Path(target).resolve() for target in targets}) == 1:
         raise UserError(f"{output} is named for both files. Name another one for validation.")
-    with writing(), _sources(address, columns, project) as sources:
-        if any(Path(s.name).resolve() == output.resolve() for s in sources):
-            raise UserError(f"{output} is also the input. Name another file to write.")
+    with writing(), _sources(address, columns, project) as sources, ExitStack() as stack:
         form = detect_format(sources) if source_format == "auto" else source_format
-        written = Writer(output)
-        validating = Writer(validation) if validation else None
-        try:
-            splitter = Splitter(written, validating, share=share)
-            writer = SetWriter(
-                converter(
-                    form or target,
-                    target,
-                    default_context=default_context,
-                    answer_role=answer_role,
-                ),
-                splitter,
-                findings,
-                deduplicate=deduplicate,
-            )
-            options = Options(form or target)
-            media = LocalMedia(media_to, project)
-            options.locate = media.at
-            statistics = check_set(sources, options, findings, take=writer.take)
-            if not statistics.rows and not findings.errors:
-                findings.add(whole_finding("empty-file", "no rows", address))
-            media.finish()
-            writer.finish()
-            splitter.finish()
-            if not findings.errors:
-                written.finish()
-                if validating:
-                    validating.finish()
-        finally:
-            written.discard()
-            if validating:
-                validating.discard()
-    return Converted(form, written.rows, validating.rows if validating else 0)
+        writers = []
+        for one in targets:
+            writers.append(open_target(one, sources, replace=force, project=project))
+            stack.callback(writers[-1].discard)
+        splitter = Splitter(writers[0], writers[1] if validation else None, share=share)
+        writer = SetWriter(
+            converter(
+                form or target,
+                target,
+                default_context=default_context,
+                answer_role=answer_role,
+            ),
+            splitter,
+            findings,
+            deduplicate=deduplicate,
+        )
+        options = Options(form or target)
+        media = LocalMedia(media_to, project)
+        options.locate = media.at
+        statistics = check_set(sources, options, findings, take=writer.take)
+        if not statistics.rows and not findings.errors:
+            findings.add(whole_finding("empty-file", "no rows", address))
+        media.finish()
+        writer.finish()
+        splitter.finish()
+        if not findings.errors:
+            for each in writers:
+                each.finish()
+    return Converted(form, writers[0].rows, writers[1].rows if validation else 0)
 
 
 @contextmanager
@@ -143,27 +140,30 @@ def _sources(
         )
     if not path.is_file():
         raise UserError(f"{address} does not exist.")
+    table = local_file(path, address)
+    names = [] if columns else column_names(table)
+    if names and (named := columns_for(names)) != {}:
+        raise UserError(
+            f"{address} has the columns {', '.join(names)}: say which hold the prompt and the "
+            f"answer, for instance {option(named)}."
+        )
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "rows.jsonl"
         _write(lines, read_table(path, columns))
-        with lines.open("rb") as stream:
-            first = msgspec.json.decode(stream.readline() or b"{}", type=dict[str, Any])
-        if first and not detect(first):
-            prompt, completion, *_ = (*first, "COLUMN", "COLUMN")
-            raise UserError(
-                f"{address} has the columns {', '.join(first)}: say which hold the prompt and the "
-                f"answer, for instance --columns prompt={prompt},completion={completion}."
-            )
         yield [local_file(lines, address)]
 
 
 def _renamed(source: Source, copy: Path, columns: Mapping[str, str]) -> Source:
     lines = chain.from_iterable(read_lines(source))
-    _write(copy, renamed(lines, columns, source.name))
+    _write(copy, enumerate(renamed(lines, columns, source.name), 1))
     source.check_unchanged()
     return local_file(copy, source.name)
 
 
-def _write(path: Path, lines: Iterable[bytes]) -> None:
+def _write(path: Path, rows: Iterable[tuple[int, bytes]]) -> None:
+    """Write each row to the line of its number, so that findings name that."""
+    at = 1
     with path.open("wb") as stream:
-        stream.writelines(line + b"\n" for line in lines)
+        for number, row in rows:
+            stream.write(b"\n" * (number - at) + row + b"\n")
+            at = number + 1

@@ -36,10 +36,11 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
         return RULES[self.code].cure
 
     def place(self) -> str:
-        """`FILE:LINE:COLUMN PATH`, as far as known."""
+        """`FILE:LINE:COLUMN PATH`, as far as known; a file without lines has rows."""
         place = self.file
         if self.line:
-            place += f":{self.line}"
+            between = " row " if place.lower().endswith(".parquet") else ":"
+            place += f"{between}{self.line}"
         if self.column:
             place += f":{self.column}"
         return f"{place} {self.path}".rstrip()

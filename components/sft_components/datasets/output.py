@@ -122,6 +122,9 @@ class Writer:
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._stream.close()
+        self._place()
+
+    def _place(self) -> None:
         self._part.replace(self.path)
 
     def discard(self) -> None:

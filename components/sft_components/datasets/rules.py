@@ -68,8 +68,8 @@ RULES: dict[str, Rule] = _table(
         "unknown-format",
         "error",
         "The row has the keys of none of the five formats.",
-        "Use messages, prompt and completion, contents, or input_text and output_text; `vertex-sft "
-        "convert --columns prompt=KEY,completion=KEY` renames others.",
+        "Use messages, prompt and completion, contents, or input_text and output_text; others are "
+        "renamed by `vertex-sft convert IN OUT --model MODEL --columns prompt=KEY,completion=KEY`.",
         _OPEN,
     ),
     (

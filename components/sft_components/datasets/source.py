@@ -12,6 +12,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from sft_components.datasets.naming import TABLES, column_names, remake
 from sft_components.errors import MissingError, UserError
 
 MAX_ROW_BYTES = 64 << 20
@@ -33,7 +34,7 @@ _NOT_TEXT = {
     b"%PDF": "a PDF file; name the JSON Lines file that refers to it",
     b"<": "HTML or XML, perhaps an error page that was saved instead of the file",
 }
-_TABLES = (".csv", ".tsv", ".parquet")
+_HEAD = 4096
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,15 @@ class Source:
 
     @cached_property
     def head(self) -> bytes:
-        """The first bytes, up to eight."""
+        """The first bytes, up to 4,096."""
         if not self.size:
             return b""
         with _readable(self.name):
             if self.path:
                 with self.raw() as stream:
-                    return stream.read(8)
-            return cast(bytes, self.blob.download_as_bytes(start=0, end=7, raw_download=True))
+                    return stream.read(_HEAD)
+            read = self.blob.download_as_bytes
+            return cast(bytes, read(start=0, end=_HEAD - 1, raw_download=True))
 
     def check_unchanged(self) -> None:
         """Make sure that a local file is still as it was found; objects are read by generation.
@@ -133,7 +135,8 @@ def find(addresses: str | Sequence[str], project: str = "", model: str = "") -> 
         addresses: One or several local paths and gs:// addresses; a single string may hold
             several, separated by commas.
         project: Project that Cloud Storage requests are made in.
-        model: What the rows are for, named where a table has to be converted; may be empty.
+        model: What the rows are for, as `convert --model` takes it where there is a table; may be
+            empty.
 
     Raises:
         MissingError: An address names nothing.
@@ -160,7 +163,7 @@ def find(addresses: str | Sequence[str], project: str = "", model: str = "") -> 
 
 def _no_rows(source: Source, model: str) -> str:
     """What a file is that cannot hold rows; empty when it may."""
-    head = source.head
+    head = source.head[:8]
     for magic, what in _NOT_TEXT.items():
         if head.startswith(magic):
             return what
@@ -168,14 +171,13 @@ def _no_rows(source: Source, model: str) -> str:
         if any(head[::2]) != any(head[1::2]):
             return "UTF-16 text; save it as UTF-8"
         return "no text, as it begins with NUL bytes: perhaps it was not copied to its end"
-    if source.name.lower().endswith(_TABLES):
-        fetch, name = "", source.name
+    if source.name.lower().endswith(TABLES):
+        name = source.name if source.path else source.name.rpartition("/")[2]
+        output = f"{name.rpartition('.')[0] or name}.jsonl"
+        how = remake(name, output, model, column_names(source), "columns")
         if source.path is None:
-            fetch = f"gcloud storage cp {shlex.quote(name)} . && "
-            name = name.rpartition("/")[2]
-        files = shlex.join([name, f"{name.rpartition('.')[0] or name}.jsonl"])
-        command = f"{fetch}vertex-sft convert {files} --model {model or 'MODEL'}"
-        return f"a table; make rows of it: `{command}`"
+            how = how.replace("`", f"`gcloud storage cp {shlex.quote(source.name)} . && ", 1)
+        return f"a table; {how}"
     if head.startswith(b"PAR1"):
         return "a Parquet file; name it so (.parquet), and give it to `vertex-sft convert`"
     return ""

@@ -3,14 +3,15 @@
 import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from sft_components.datasets.naming import separator
 from sft_components.errors import UserError
 
-TABLES = (".csv", ".tsv", ".parquet")
 _NESTED = ("messages", "contents", "systemInstruction", "system_instruction")
 """Columns that hold lists or objects; in a CSV file their cells are JSON."""
 
@@ -34,19 +35,24 @@ def from_dataframe(frame: Any, columns: Mapping[str, str] | None = None) -> Iter
         yield _line(record, columns or {}, f"row {number:,}")
 
 
-def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[bytes]:
-    """The rows of a CSV, TSV or Parquet file as lines of JSON.
+def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[tuple[int, bytes]]:
+    """The rows of a CSV, TSV or Parquet file as lines of JSON, each with its place.
 
     Args:
         path: The file; its ending tells what it is.
         columns: As for `from_dataframe`.
 
+    Returns:
+        The line on which a row begins, of a file that has none its number; and the line of JSON.
+
     Raises:
         UserError: The file cannot be read, or as for `from_dataframe`.
     """
-    records = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
-    for number, record in enumerate(records, 1):
-        yield _line(record, columns or {}, f"{path}: row {number:,}")
+    records, place = _csv(path), f"{path}:"
+    if path.suffix.lower() == ".parquet":
+        records, place = iter(enumerate(_parquet(path), 1)), f"{path} row "
+    for number, record in records:
+        yield number, _line(record, columns or {}, f"{place}{number}")
 
 
 def renamed(lines: Iterable[bytes], columns: Mapping[str, str], name: str = "") -> Iterator[bytes]:
@@ -85,25 +91,30 @@ def _records(frame: Any) -> Iterator[Mapping[str, Any]]:
         yield from frame
 
 
-def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
+def _csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Rows, and the line on which each begins: a cell in quotes may go over several."""
     csv.field_size_limit(1 << 30)
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    line = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter=separator, strict=True)
-            for record in reader:
-                if None in record:
+            reader = csv.reader(stream, delimiter=separator(path.name), strict=True)
+            header: list[str] = []
+            for cells in reader:
+                if len(cells) > len(header) > 0:
                     raise UserError(
-                        f"{path}:{reader.line_num}: the row has more cells than the header. "
+                        f"{path}:{line}: the row has more cells than the header. "
                         "Put texts that hold the separator into quotes."
                     )
-                yield record
+                if header and cells:
+                    yield line, dict(zip_longest(header, cells))
+                header = header or cells
+                line = reader.line_num + 1
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from error
     except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: {error}. Mend the quotes.") from error
+        raise UserError(f"{path}:{line}: {error}. Mend the quotes.") from error
 
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:

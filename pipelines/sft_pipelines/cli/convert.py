@@ -1,6 +1,6 @@
 """`vertex-sft convert`: rows of any format, or a table, to the format that a model takes."""
 
-from pathlib import Path
+from pathlib import PurePath
 from typing import Annotated
 
 import typer
@@ -19,7 +19,9 @@ def convert(
         str,
         typer.Argument(metavar="IN", help="JSON Lines (path, gs://, wildcards), CSV or Parquet."),
     ],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="JSON Lines file to write.")],
+    output: Annotated[
+        str, typer.Argument(metavar="OUT", help="JSON Lines file to write: path or gs://.")
+    ],
     to: Annotated[
         str, typer.Option("--to", help="Format, such as messages; empty: the model's.")
     ] = "",
@@ -45,9 +47,9 @@ def convert(
         float, typer.Option("--split", help="Share of the rows to split off, such as 0.1.")
     ] = 0,
     split_to: Annotated[
-        Path | None,
+        str,
         typer.Option("--split-to", help="File for them; default: OUT with .validation in it."),
-    ] = None,
+    ] = "",
     deduplicate: Annotated[
         bool, typer.Option("--deduplicate", help="Leave out copies of rows.")
     ] = False,
@@ -62,6 +64,9 @@ def convert(
         str,
         typer.Option("--media-to", help="gs:// folder to upload media to that rows name by paths."),
     ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what is at OUT, and at --split-to.")
+    ] = False,
     allow_unlisted: Annotated[
         bool, typer.Option("--allow-unlisted", help="Accept a model newer than the catalogue.")
     ] = False,
@@ -70,7 +75,8 @@ def convert(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Convert rows to another format. Nothing is written when a row is wrong or does not fit.
+    """Convert rows to another format. Nothing is written when a row is wrong or does not fit,
+    and no file is replaced without --force.
 
     Exit status: 0 written, 1 the data have errors, 2 wrong use.
     """
@@ -92,12 +98,14 @@ def convert(
             raise UserError(f"{spec.name} takes {', '.join(spec.formats)}, not {to}.")
         if split_to and not split:
             raise UserError("--split-to needs --split, for instance --split 0.1.")
-        validation = None
+        validation = ""
         if split:
-            validation = split_to or output.with_name(f"{output.stem}.validation{output.suffix}")
+            name = PurePath(output)
+            beside = f"{name.stem}.validation{name.suffix}"
+            validation = split_to or output.removesuffix(name.name) + beside
         target = to or (spec.formats[0] if spec else "")
         findings = Findings()
-        reach_storage(str(source), media_to)
+        reach_storage(source, output, validation, media_to)
         done = convert_set(
             source,
             target,
@@ -111,6 +119,7 @@ def convert(
             deduplicate=deduplicate,
             columns=_columns(columns),
             media_to=media_to,
+            force=force,
             project=project,
         )
     print_findings(findings, "warning")

@@ -18,7 +18,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rules": ("vertex-sft rules > rules.md",),
     "convert": (
         "vertex-sft convert rows.jsonl converted.jsonl --to generate-content",
-        "vertex-sft convert table.csv rows.jsonl -m gemini-3.5-flash "
+        "vertex-sft convert table.csv table.jsonl -m gemini-3.5-flash "
         "--columns prompt=question,completion=answer --split 0.1",
     ),
     "run": (

@@ -1,9 +1,10 @@
 """What `validate` and `convert` print: findings, summaries, JSON, a progress bar."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from itertools import chain, islice
+from pathlib import Path, PurePath
 from typing import Any
 
 import msgspec
@@ -22,15 +23,25 @@ from rich.text import Text
 
 from sft_components.datasets import advice, limits
 from sft_components.datasets.findings import SHOWN, Finding, Findings
+from sft_components.datasets.naming import remake
 from sft_components.datasets.rules import RULES
 from sft_components.datasets.sets import DataSet, Job
+from sft_components.datasets.source import read_lines
 from sft_components.datasets.summary import figures, spoken
 from sft_components.errors import UserError
 from sft_pipelines.cli.output import console
 
 
-def print_findings(findings: Findings, severity: str) -> bool:
-    """Print the groups of findings of one severity to standard error; whether these are all."""
+def print_findings(
+    findings: Findings, severity: str, cures: Mapping[str, str] | None = None
+) -> bool:
+    """Print the groups of findings of one severity to standard error; whether these are all.
+
+    Args:
+        findings: What was found.
+        severity: `error` or `warning`.
+        cures: By rule, where more is known than the rule's own.
+    """
     err = Console(stderr=True, highlight=False, soft_wrap=True)
     colour = "red" if severity == "error" else "yellow"
     groups = findings.grouped(severity, SHOWN)
@@ -43,12 +54,13 @@ def print_findings(findings: Findings, severity: str) -> bool:
                 err.print(Text(f"    {finding.excerpt}", style="dim"))
             if same:
                 err.print(Text(f"  {same}"))
-        err.print(Text(f"  cure: {RULES[code].cure}"))
+        err.print(Text(f"  cure: {(cures or {}).get(code) or RULES[code].cure}"))
     return all(len(group.shown) == group.number for group in groups)
 
 
 def print_sets(sets: list[DataSet], job: Job, findings: Findings) -> None:
-    complete = [print_findings(findings, severity) for severity in ("warning", "error")]
+    cures = {"unknown-format": _renaming(sets, job, findings)}
+    complete = [print_findings(findings, severity, cures) for severity in ("warning", "error")]
     if not all(complete):
         typer.echo("--json has every finding, --report FILE more of them.", err=True)
     out = console()
@@ -60,6 +72,26 @@ def print_sets(sets: list[DataSet], job: Job, findings: Findings) -> None:
     ]
     style = "bold red" if findings.errors else "bold green"
     out.print(Text(" and ".join(kinds) + f" for {job.model.name}, {job.tuning_mode}", style=style))
+
+
+def _renaming(sets: list[DataSet], job: Job, findings: Findings) -> str:
+    """The command that gives rows of other keys those of a format; empty where it would not do."""
+    for one in sets:
+        names = {source.name: source for source in one.sources}
+        found = [f for f in findings.kept if f.code == "unknown-format" and f.file in names]
+        if one.format or len({f.message for f in found}) != 1:  # not all rows have such keys
+            continue
+        lines = chain.from_iterable(read_lines(names[found[0].file]))
+        keys = msgspec.json.decode(next(islice(lines, found[0].line - 1, None)))
+        first = PurePath(one.sources[0].name)
+        stem = first.name.removesuffix(".gz").rpartition(".")[0] or first.name
+        # Of objects, a file where one stands.
+        folder = first.parent if one.sources[0].path else PurePath()
+        output = str(folder / f"{stem}.renamed.jsonl")
+        model = job.model.name + " --allow-unlisted" * job.model.unlisted
+        how = remake(",".join(names), output, model, list(keys), "keys")
+        return f"{how[0].upper()}{how[1:]}."
+    return ""
 
 
 def _summary(one: DataSet, job: Job, findings: Findings) -> Table:

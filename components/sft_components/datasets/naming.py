@@ -1,0 +1,104 @@
+"""Which columns of a table, or keys of rows, hold prompt and answer, and the command with them."""
+
+import contextlib
+import csv
+import io
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sft_components.datasets.rows import PAIRS, detect, near_key
+
+if TYPE_CHECKING:
+    from sft_components.datasets.source import Source
+
+TABLES = (".csv", ".tsv", ".parquet")
+USUAL = {
+    "prompt": "prompt input_text question instruction input query request problem text document q",
+    "completion": "completion output_text answer output response reply solution target label a",
+}
+"""Names that are usual for what a key holds."""
+PLACEHOLDERS = {"prompt": "PROMPT", "completion": "ANSWER"}
+_LISTED = 30
+
+
+def column_names(table: "Source") -> list[str]:
+    """The columns of a table; none where its first bytes, or Parquet's library, do not tell."""
+    if table.name.lower().endswith(".parquet"):
+        with contextlib.suppress(ImportError, OSError, ValueError):
+            import pyarrow.parquet as parquet  # type: ignore[import-untyped,unused-ignore]
+
+            return list(parquet.read_schema(table.path).names) if table.path else []
+        return []
+    lines = io.StringIO(table.head.decode("utf-8-sig", "ignore"), newline="")
+    with contextlib.suppress(csv.Error):
+        names = next(filter(None, csv.reader(lines, delimiter=separator(table.name))), [])
+        # The last line of the head may be cut off.
+        if len(table.head) == table.size or lines.readline():
+            return names
+    return []
+
+
+def separator(name: str) -> str:
+    """What stands between the cells of a table of text."""
+    return "\t" if name.lower().endswith(".tsv") else ","
+
+
+def columns_for(names: Sequence[str]) -> dict[str, str] | None:
+    """The column that each key is taken from; empty where columns are named as keys.
+
+    None where that cannot be told: of two that may be the prompt, rows of one would lack the other.
+    """
+    form = detect(dict.fromkeys(names))
+    if form and set(PAIRS.get(form, ())) <= set(names):
+        return {}
+    found = {}
+    for key, usual in USUAL.items():
+        fit = [name for name in names if {_plain(name), near_key(name)} & set(usual.split())]
+        if len(fit) != 1 or "," in fit[0] or fit[0] != fit[0].strip():
+            return None
+        found[key] = fit[0]
+    return found
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W+", "_", name.strip().lower()).removesuffix("s")
+
+
+def option(columns: Mapping[str, str] | None) -> str:
+    """The option of `convert` that names the columns; None: with placeholders."""
+    pairs = (PLACEHOLDERS if columns is None else columns).items()
+    return shlex.join(["--columns", ",".join(f"{key}={column}" for key, column in pairs)])
+
+
+def remake(given: str, output: str, model: str, names: Sequence[str], what: str) -> str:
+    """The command that makes rows of `given`, and what has to be known of it.
+
+    Args:
+        given: Files, as `convert` takes them.
+        output: Name of the file to write; another one is proposed where it is there already.
+        model: What the rows are for, as `--model` takes it; may be empty.
+        names: Of what is in `given`; empty where nobody knows.
+        what: What these are: columns or keys.
+    """
+    path, number = Path(output), 1
+    while path.exists():
+        number += 1
+        path = path.with_name(f"{Path(output).stem}-{number}.jsonl")
+    command = (
+        f"{shlex.join(['vertex-sft', 'convert', given, str(path)])} --model {model or 'MODEL'}"
+    )
+    columns = columns_for(names) if names else {}
+    if columns != {}:
+        command += f" {option(columns)}"
+    if columns is None:
+        listed = ", ".join([*names[:_LISTED], *["…"] * (len(names) > _LISTED)])
+        return (
+            f"its {what} are {listed}; write those that hold prompt and answer for PROMPT and "
+            f"ANSWER, and make rows of it: `{command}`"
+        )
+    if columns and (left := [name for name in names if name not in columns.values()]):
+        return f"make rows of it, without {', '.join(left[:_LISTED])}: `{command}`"
+    return f"make rows of it: `{command}`"

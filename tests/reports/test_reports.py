@@ -23,7 +23,7 @@ from sft_components.reports import (
     tiles,
     verdict,
 )
-from sft_components.reports.drawing import Axis
+from sft_components.reports.drawing import BOTTOM, HEIGHT, WIDTH, Axis
 from sft_components.smoke_test_endpoint.cases import Case
 from sft_components.smoke_test_endpoint.outcome import Given, SmokeTestResult
 from sft_components.smoke_test_endpoint.report import build_report
@@ -140,14 +140,31 @@ def test_ticks_that_are_near_each_other_are_told_apart(
 
 
 def test_where_whole_numbers_were_counted_no_others_are_marked() -> None:
-    chart = histogram([(1.5, 2.5, 7)], x_label="turns", whole=True)
-    assert re.findall(r'y="246" text-anchor="middle">([^<]*)', chart) == ["0", "1", "2", "3", "4"]
+    chart = histogram([(1.5, 2.5, 7), (2.5, 3.5, 2)], x_label="turns", whole=True)
+    ticks = re.findall(rf'y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">([^<]*)', chart)
+    assert ticks == ["0", "1", "2", "3", "4", "5"]
 
 
-def test_a_lone_bar_is_not_as_wide_as_its_chart() -> None:
-    chart = histogram([(8, 9, 40)], x_label="tokens")
-    (width,) = re.findall(r'class="c1 bar".* width="([\d.]+)"', chart)
-    assert float(width) < 120
+def test_two_bars_are_not_as_wide_as_their_chart() -> None:
+    chart = histogram([(8, 9, 40), (9, 10, 2)], x_label="tokens")
+    widths = re.findall(r'class="c1 bar"[^>]* width="([\d.]+)"', chart)
+    assert [float(width) < WIDTH / 5 for width in widths] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("bins", "whole", "said"),
+    [
+        ([(1.5, 2.5, 1200)], True, "Turns: 2 in all 1,200 rows."),
+        ([(8, 9, 40)], True, "Turns: 8 in all 40 rows."),
+        ([(0.5, 1.0, 3)], False, "Turns: 0.500 to 1 in all 3 rows."),
+    ],
+)
+def test_one_bar_is_a_sentence(
+    bins: list[tuple[float, float, int]], whole: bool, said: str
+) -> None:
+    chart = histogram(bins, x_label="turns", whole=whole)
+    assert f">{said}<" in chart
+    assert "<svg" not in chart
 
 
 def test_a_table_of_long_texts_names_the_column_in_each_cell() -> None:

@@ -28,7 +28,7 @@ Bin = tuple[float, float, int]
 MAX_POINTS = 400
 """More points than a screen shows are thinned to the extremes of as many buckets."""
 LEAST_BINS = 5
-"""A histogram has room for so many: a lone bar as wide as the chart would be taken for a wall."""
+"""A histogram has room for so many: two bars as wide as the chart would be taken for a wall."""
 
 
 def line_chart(
@@ -104,7 +104,7 @@ def histogram(
     limits: Mapping[str, float] | None = None,
     whole: bool = False,
 ) -> Markup:
-    """Counts by value.
+    """Counts by value; a sentence where there is one bar, which would show nothing.
 
     Args:
         bins: What `bin_values` gives, or counts made while streaming.
@@ -115,6 +115,12 @@ def histogram(
     """
     if not bins:
         return nothing(0)
+    if len(bins) == 1:
+        ((low, high, n),) = bins
+        span = number(math.ceil(low)) if whole and high - low == 1 else _span(low, high)
+        return Markup('<p class="note after">{}</p>').format(
+            f"{x_label.capitalize()}: {span} in all {n:,} {y_label}."
+        )
     marked = limits or {}
     low, high, wide = bins[0][0], bins[-1][1], bins[0][1] - bins[0][0]
     room = max(0.0, LEAST_BINS * wide - (high - low)) / 2

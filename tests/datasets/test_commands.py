@@ -160,7 +160,8 @@ def test_the_command_that_is_proposed_makes_rows_as_it_stands(
 
 
 @pytest.mark.parametrize(
-    "names", [("instruction", "input", "output"), ("prompt", "a,b"), ("context", "answer", "b")]
+    "names",
+    [("instruction", "input", "output"), ("prompt", "a,b"), ("context", "question", "answer")],
 )
 def test_where_columns_cannot_be_told_they_are_listed(folder: Path, names: tuple[str, ...]) -> None:
     rows = pandas.DataFrame(rows_of(names))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TABLES = (".csv", ".tsv", ".parquet")
 USUAL = {
-    "prompt": "prompt input_text question instruction input query request problem text document q",
+    "prompt": "prompt input_text question instruction input query request problem text context q",
     "completion": "completion output_text answer output response reply solution target label a",
 }
 """Names that are usual for what a key holds."""

@@ -133,7 +133,7 @@ def detect(row: object) -> str:
 def near_key(name: str) -> str:
     """The key of a format that `name` may be meant for; empty if it is like none."""
     known = ("messages", "contents", *chain(*PAIRS.values()))
-    return "".join(difflib.get_close_matches(name.lower(), known, 1, 0.75))
+    return "".join(difflib.get_close_matches(name.lower(), known, 1, 0.82))
 
 
 def from_fast(row: Any) -> Conversation:

@@ -128,6 +128,7 @@ def proposed(said: str) -> list[str]:
         (("prompt", "completion"), ""),
         (("prompt", "completion", "id"), ""),
         (("id", "Question", "Answers"), "prompt=Question,completion=Answers"),
+        (("问题", "答案"), "prompt=问题,completion=答案"),
         (("my Input", "promt", "Output text"), "prompt=promt,completion=Output text"),
     ],
 )
@@ -142,7 +143,7 @@ def test_the_command_that_is_proposed_makes_rows_as_it_stands(
     elif kind == "jsonl":
         path.write_bytes(lines(rows))
     else:
-        pandas.DataFrame(rows).to_csv(path, index=False, sep="\t" if kind == "tsv" else ",")
+        pandas.DataFrame(rows).to_csv(path, index=False, sep="\t" if kind == "tsv" else ";")
     (folder / "my rows.renamed.jsonl").touch()  # is not to be replaced
     told = run(folder, "validate", path.name, "-m", LLAMA)
     if kind == "jsonl" and not option:

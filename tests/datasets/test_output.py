@@ -195,8 +195,10 @@ def test_tables_become_rows(tmp_path: Path) -> None:
     frame = pandas.DataFrame(TABLE)
     frame.to_csv(tmp_path / "a.csv", index=False, encoding="utf-8-sig")
     frame.to_csv(tmp_path / "a.tsv", index=False, sep="\t")
+    frame.to_csv(tmp_path / "b.csv", index=False, encoding="utf-8-sig", sep=";")
+    frame.to_csv(tmp_path / "c.csv", index=False, sep="\t")
     frame.to_parquet(tmp_path / "a.parquet")
-    for name in ("a.csv", "a.tsv", "a.parquet"):
+    for name in ("a.csv", "a.tsv", "b.csv", "c.csv", "a.parquet"):
         findings = Findings()
         convert_set(str(tmp_path / name), "messages", tmp_path / "out.jsonl", findings, force=True)
         assert written(tmp_path) == EXPECTED, name

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from sft_components.datasets.rows import PAIRS, detect, near_key
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 TABLES = (".csv", ".tsv", ".parquet")
 USUAL = {
-    "prompt": "prompt input_text question instruction input query request problem text context q",
-    "completion": "completion output_text answer output response reply solution target label a",
+    "prompt": "prompt input_text question instruction input query request problem text context q "
+    "pregunta pergunta 问题",
+    "completion": "completion output_text answer output response reply solution target label a "
+    "respuesta resposta 答案 回答",
 }
 """Names that are usual for what a key holds."""
 PLACEHOLDERS = {"prompt": "PROMPT", "completion": "ANSWER"}
@@ -34,16 +36,26 @@ def column_names(table: "Source") -> list[str]:
         return []
     lines = io.StringIO(table.head.decode("utf-8-sig", "ignore"), newline="")
     with contextlib.suppress(csv.Error):
-        names = next(filter(None, csv.reader(lines, delimiter=separator(table.name))), [])
+        names = next(filter(None, csv.reader(lines, delimiter=separator(table.name, lines))), [])
         # The last line of the head may be cut off.
         if len(table.head) == table.size or lines.readline():
             return names
     return []
 
 
-def separator(name: str) -> str:
-    """What stands between the cells of a table of text."""
-    return "\t" if name.lower().endswith(".tsv") else ","
+def separator(name: str, text: TextIO) -> str:
+    """What stands between the cells of the table `name`, as its header has it.
+
+    Spreadsheets write a semicolon where the language has the comma in 0,5.
+
+    Args:
+        name: Of the file; its ending decides where the header does not.
+        text: Of the file, at the beginning, where it is again afterwards.
+    """
+    header = next(filter(str.strip, text), "")
+    text.seek(0)
+    outside = re.sub('"[^"]*"', "", header)
+    return max("\t,;" if name.lower().endswith(".tsv") else ",;\t", key=outside.count)
 
 
 def columns_for(names: Sequence[str]) -> dict[str, str] | None:

@@ -97,7 +97,7 @@ def _csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     line = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, delimiter=separator(path.name), strict=True)
+            reader = csv.reader(stream, delimiter=separator(path.name, stream), strict=True)
             header: list[str] = []
             for cells in reader:
                 if len(cells) > len(header) > 0:

@@ -84,7 +84,7 @@ def convert(
     from sft_components.datasets import limits
     from sft_components.datasets.convert import convert_set
     from sft_components.datasets.findings import Findings
-    from sft_pipelines.cli.output import print_json, wrong_use
+    from sft_pipelines.cli.output import counted, print_json, wrong_use
     from sft_pipelines.cli.places import reach_storage
     from sft_pipelines.cli.validate_print import print_findings
 
@@ -138,9 +138,9 @@ def convert(
         typer.echo(f"{findings.errors_counted}: nothing was written.", err=True)
         raise typer.Exit(1)
     if not as_json:
-        typer.echo(f"{output}: {done.rows:,} rows ({done.source_format} -> {target})")
+        typer.echo(f"{output}: {counted(done.rows, "row")} ({done.source_format} -> {target})")
         if validation:
-            typer.echo(f"{validation}: {done.validation_rows:,} rows")
+            typer.echo(f"{validation}: {counted(done.validation_rows, "row")}")
 
 
 def _columns(text: str) -> dict[str, str]:

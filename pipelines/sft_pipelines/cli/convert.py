@@ -138,9 +138,9 @@ def convert(
         typer.echo(f"{findings.errors_counted}: nothing was written.", err=True)
         raise typer.Exit(1)
     if not as_json:
-        typer.echo(f"{output}: {counted(done.rows, "row")} ({done.source_format} -> {target})")
+        typer.echo(f"{output}: {counted(done.rows, 'row')} ({done.source_format} -> {target})")
         if validation:
-            typer.echo(f"{validation}: {counted(done.validation_rows, "row")}")
+            typer.echo(f"{validation}: {counted(done.validation_rows, 'row')}")
 
 
 def _columns(text: str) -> dict[str, str]:

@@ -162,12 +162,17 @@ def test_a_shell_gets_back_what_it_had(local_vertex: control.LocalVertex, shell:
     point, free = f'eval "$({command})"', f'eval "$({command} --unset)"'
     printed = f"{sys.executable} -c 'import os, json; print(json.dumps(dict(os.environ)))'"
     # Twice: what was there first is not forgotten.
-    script = "\n".join((printed, point, point, printed, free, printed, command))
-    done = subprocess.run([shell, "-c", script], env=own, capture_output=True, text=True)
+    script = [printed, point, point, printed, free, printed]
+    # What is changed meanwhile stays, whether pointed again or not.
+    script += [point, "export GOOGLE_CLOUD_PROJECT=new", point]
+    script += ["export GOOGLE_CLOUD_LOCATION=asia-east1", free, printed, command]
+    done = subprocess.run([shell, "-c", "\n".join(script)], env=own, capture_output=True, text=True)
     assert done.stderr == ""
-    first, there, last, *lines = done.stdout.splitlines()
-    before, during, after = map(json.loads, (first, there, last))
+    first, there, last, own_since, *lines = done.stdout.splitlines()
+    before, during, after, changed = map(json.loads, (first, there, last, own_since))
     assert {**after, "_": ""} == {**before, "_": ""}
+    since = {"GOOGLE_CLOUD_PROJECT": "new", "GOOGLE_CLOUD_LOCATION": "asia-east1"}
+    assert {**changed, "_": ""} == {**before, **since, "_": ""}
     assert {during[name] for name in control.POINTING} == {
         local_vertex.api_url,
         local_vertex.storage_url,

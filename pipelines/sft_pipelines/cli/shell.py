@@ -3,6 +3,7 @@
 A value of the shell's own is saved by the shell itself; only `--json` prints it.
 """
 
+import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -10,32 +11,41 @@ from collections.abc import Iterator, Mapping
 from sft_components.vertex.connection import is_loopback
 
 SAVED = "VERTEX_SFT_SAVED"
-"""Set while the shell points at a local Vertex AI. What was set before is in `SAVED_NAME`."""
+"""Set while the shell points at a local Vertex AI: the values it was given, as JSON.
+
+What was set before is in `SAVED_NAME`.
+"""
 PROXIES = ("NO_PROXY", "no_proxy")
 
 
 def pointing(values: Mapping[str, str]) -> Iterator[str]:
-    """Lines that set variables; the first time also those that save what they had.
+    """Lines that set variables, and before that save what they have of the shell's own.
 
     Args:
         values: By name.
     """
-    if SAVED not in os.environ:
-        for name in values:
-            if name in os.environ:
-                yield f'export {SAVED}_{name}="${name}"'
-        yield f"export {SAVED}=yes"
+    for name in values:
+        if _is_given(name):
+            continue
+        if name in os.environ:
+            yield f'export {SAVED}_{name}="${name}"'
+        elif f"{SAVED}_{name}" in os.environ:
+            yield _unset(f"{SAVED}_{name}")
+    yield f"export {SAVED}={shlex.quote(json.dumps(values))}"
     for name, value in values.items():
         yield f"export {name}={shlex.quote(value)}"
 
 
 def before() -> dict[str, str | None]:
-    """What each variable had before `pointing`; None: it was not set."""
+    """What each variable had before `pointing`; None: it was not set.
+
+    One that has been changed since is the shell's own, and not among them.
+    """
     from sft_local import control
 
     names = [*control.POINTING, *control.ACCOMPANYING, *PROXIES]
     if SAVED in os.environ:
-        return {name: os.environ.get(f"{SAVED}_{name}") for name in names}
+        return {name: os.environ.get(f"{SAVED}_{name}") for name in names if _is_given(name)}
     # Pointed there by other means: what may be the shell's own stays.
     ours = {
         "GOOGLE_CLOUD_PROJECT": control.PROJECT,
@@ -56,7 +66,17 @@ def freeing() -> Iterator[str]:
             yield f'export {name}="${SAVED}_{name}"'
     gone = [name for name, value in found.items() if value is None]
     gone += [name for name in os.environ if name == SAVED or name.startswith(f"{SAVED}_")]
-    yield f"{'set -e' if _is_fish() else 'unset'} {' '.join(gone)}"
+    yield _unset(*gone)
+
+
+def _is_given(name: str) -> bool:
+    """Whether a variable has the value that `pointing` gave it."""
+    given = json.loads(os.environ.get(SAVED, "{}"))
+    return name in given and os.environ.get(name) == given[name]
+
+
+def _unset(*names: str) -> str:
+    return f"{'set -e' if _is_fish() else 'unset'} {' '.join(names)}"
 
 
 def _is_elsewhere(value: str) -> bool:

@@ -22,6 +22,7 @@ from sft_components.release_endpoint.work import release_endpoint
 from sft_components.smoke_test_endpoint.work import examine_endpoint
 from sft_components.upload_to_gcs.work import UploadResult
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.endpoints import delete_endpoint
 from sft_pipelines import roles
 
 COMPILED = Path(__file__).parents[2] / "compiled"
@@ -134,29 +135,35 @@ def test_the_steps_call_what_their_rows_name(
             endpoint=deployed.endpoint, base_model=LLAMA, prompts=["number 1"]
         ).passed()
     connection = Connection(PROJECT, LOCATION)
-    production = connection.client(EndpointServiceClient).create_endpoint(
+    endpoints = connection.client(EndpointServiceClient)
+    created = endpoints.create_endpoint(
         parent=connection.parent, endpoint=types.Endpoint(display_name="production"), timeout=60
     )
-    with watched() as used["promote-model"]:
-        promote_model(
-            Promotion(
-                endpoint=production.result(timeout=60).name,
-                run_name=RUN,
-                base_model=LLAMA,
-                model=deployed.model,
-                tested_endpoint=deployed.endpoint,
-                settle_s=0.0,
-                prompts=["number 1"],
+    production = created.result(timeout=60).name
+    try:
+        with watched() as used["promote-model"]:
+            promote_model(
+                Promotion(
+                    endpoint=production,
+                    run_name=RUN,
+                    base_model=LLAMA,
+                    model=deployed.model,
+                    tested_endpoint=deployed.endpoint,
+                    settle_s=0.0,
+                    prompts=["number 1"],
+                )
             )
-        )
-    with watched() as used["release-endpoint"]:
-        release_endpoint(
-            project=PROJECT,
-            location=LOCATION,
-            tuning_location=LOCATION,
-            run_name=RUN,
-            succeeded=False,
-        )
+        with watched() as used["release-endpoint"]:
+            release_endpoint(
+                project=PROJECT,
+                location=LOCATION,
+                tuning_location=LOCATION,
+                run_name=RUN,
+                succeeded=False,
+            )
+    finally:
+        # No run deletes it, and there are places for two models only.
+        delete_endpoint(endpoints, production, print)
     assert all(used.values())
     named = {
         step: set(roles.permissions(tuple(n for n in roles.STEPS if n.who == step), "project"))

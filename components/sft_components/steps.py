@@ -12,7 +12,7 @@ from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 
 from sft_components.errors import UnlikeError, UserError
-from sft_components.vertex.failures import explain
+from sft_components.vertex.failures import explain, said
 
 
 def log(message: str) -> None:
@@ -32,7 +32,7 @@ def user_errors() -> Iterator[None]:
         log(f"ERROR: {error}")
         sys.exit(1)
     except (GoogleAPIError, GoogleAuthError) as error:
-        log(f"ERROR: {explain(str(error))}")
+        log(f"ERROR: {explain(said(error))}")
         sys.exit(1)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

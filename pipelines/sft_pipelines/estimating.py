@@ -19,6 +19,7 @@ from sft_components.catalog.legacy import (
     steps_from_epochs,
 )
 from sft_components.errors import UserError
+from sft_components.vertex.failures import said
 
 READ_BYTES = 64 << 20
 """A data set up to this size is read before a run is submitted: some seconds."""
@@ -224,7 +225,7 @@ def describe_run_cost(values: Mapping[str, Any], project: str) -> str:
         )
         cost = estimate_tuning_cost(model, given.tokens, long.epochs, given.estimated)
     except (UserError, api.GoogleAPIError, GoogleAuthError, OSError) as error:
-        return f"not known here. {AFTERWARDS} {error}"
+        return f"not known here. {AFTERWARDS} {said(error)}"
     try:
         check_budget(cost, limit)
     except UserError as error:

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import requests
+import urllib3.exceptions
 from google.api_core import exceptions as api
 from google.cloud.aiplatform_v1 import types
 from google.cloud.aiplatform_v1.services.pipeline_service import PipelineServiceClient
 from google.protobuf import field_mask_pb2, json_format
 
 from sft_components.vertex.connection import Connection, is_loopback
+from sft_components.vertex.failures import said
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, TRANSIENT, backoff, reading
 from sft_pipelines.results import Artifact, Results, StepOutputs, read_results
 from sft_pipelines.states import state_word
@@ -21,7 +24,7 @@ TaskState = Literal["waiting", "running", "succeeded", "failed", "cancelled", "s
 LOST_S = 1800.0
 """How long the service may not answer before following ends; the job goes on."""
 LOST_HERE_S = 60.0
-"""The same for a local Vertex AI, which has another address when it is started again."""
+"""The same for a local Vertex AI that is there, but has ordered faults or no time."""
 LOG_KEY = "vertex-sft-log"
 """In the metadata of a task's execution: the file of its log, on a local Vertex AI."""
 
@@ -271,10 +274,11 @@ def follow(
         try:
             job = client.get_pipeline_job(name=name, retry=None, timeout=CALL_TIMEOUT_S)
         except TRANSIENT as error:
-            lost = lost or time.monotonic()
-            if time.monotonic() - lost > patience:
+            if lost is None:
+                lost = time.monotonic()
+                log(f"The service does not answer ({said(error)}); asking again.")
+            if time.monotonic() - lost > patience or (near and _is_refused(error)):
                 raise
-            log(f"The service does not answer ({error}); the run goes on, asking again.")
         else:
             lost = None
             # The service tells the tasks' keys; the names that they were given are in the template.
@@ -284,6 +288,12 @@ def follow(
             if snapshot.ended:
                 return
         time.sleep(wait)
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether nothing listened where a connection was tried."""
+    cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
+    return isinstance(getattr(cause, "reason", None), urllib3.exceptions.NewConnectionError)
 
 
 def spec_of(job: types.PipelineJob) -> dict[str, Any]:
@@ -315,5 +325,5 @@ def cancel(connection: Connection, name: str) -> str:
     try:
         client.cancel_pipeline_job(name=name, retry=reading(60.0), timeout=CALL_TIMEOUT_S)
     except api.BadRequest as error:  # over REST, FAILED_PRECONDITION is a plain 400
-        return str(error.message)
+        return said(error)
     return ""

@@ -41,7 +41,9 @@ class KfpRun:
     """A run that exists."""
 
     run_id: str
+    name: str
     url: str
+    """Its page in the user interface."""
 
 
 class KfpHost:
@@ -98,7 +100,7 @@ class KfpHost:
                     service_account=service_account or None,
                     enable_caching=None if caching else caching,
                 )
-        return KfpRun(run.run_id, f"{self._host}/#/runs/details/{run.run_id}")
+        return KfpRun(run.run_id, name, f"{self._host}/#/runs/details/{run.run_id}")
 
     def follow(
         self, run: KfpRun, planned: Sequence[Task], log: Callable[[str], None]
@@ -183,4 +185,10 @@ def _speaking(host: str) -> Iterator[None]:
             raise _LostError(f"{host} answers {error.status}.") from error
         raise UserError(f"{host} answers {error.status}: {str(error.body)[:300]}") from error
     except (urllib3.exceptions.HTTPError, requests.RequestException, TimeoutError) as error:
-        raise _LostError(f"{host} does not answer: {error}") from error
+        raise _LostError(f"{host} does not answer: {_why(error)}.") from error
+
+
+def _why(error: Exception) -> str:
+    """The reason of a lost connection, without the address and the names of urllib3's objects."""
+    cause = error.args[0] if isinstance(error, requests.RequestException) else error
+    return str(getattr(cause, "reason", None) or cause).rpartition(": ")[2]

@@ -19,6 +19,7 @@ from platformdirs import user_cache_path
 
 from sft_components.errors import UserError
 from sft_components.vertex.connection import is_loopback
+from sft_components.vertex.failures import said
 from sft_components.vertex.keys import digest
 from sft_pipelines.defaults import PROJECT_FORM, PROJECT_ID
 from sft_pipelines.parameters import Template, read_template
@@ -258,7 +259,7 @@ def _speaking(host: str, what: str) -> Iterator[None]:
         text = error.response.text[:300] if error.response is not None else str(error)
         raise UserError(f"{what}: the registry answers {status}: {text}") from error
     except requests.ConnectionError as error:
-        raise UserError(f"{host} does not answer: {error}") from error
+        raise UserError(f"{said(error)}.") from error
     except google.auth.exceptions.DefaultCredentialsError as error:
         raise UserError(
             f"{what}: no credentials. Run: gcloud auth application-default login"

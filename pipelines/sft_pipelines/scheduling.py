@@ -14,6 +14,7 @@ from google.protobuf import field_mask_pb2
 
 from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.failures import said
 from sft_components.vertex.keys import digest, label_value
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, find_or_create, reading
 from sft_components.vertex.storage import join_uri
@@ -294,7 +295,7 @@ def _refused(schedule: types.Schedule, what: str) -> Iterator[None]:
     except api.BadRequest as error:  # over REST, FAILED_PRECONDITION is a plain 400
         raise UserError(
             f"{schedule.display_name} is {state_word(schedule.state.name)} and cannot be {what}: "
-            f"{error.message}"
+            f"{said(error)}"
         ) from error
 
 

@@ -178,8 +178,8 @@ def test_a_misspelt_template_gets_its_name() -> None:
     [
         (("runs", "follow", "nosuch"), "There is no run nosuch of p in us-central1"),
         (("runs", "cancel", "nosuch"), "There is no run nosuch of p in us-central1"),
-        (("schedule", "pause", "7"), "nightly is completed and cannot be paused: "),
-        (("schedule", "resume", "7"), "nightly is completed and cannot be resumed: "),
+        (("schedule", "pause", "7"), "nightly is completed and cannot be paused: It has ended."),
+        (("schedule", "resume", "7"), "nightly is completed and cannot be resumed: It has ended."),
     ],
 )
 def test_what_is_not_there_or_has_ended_is_a_sentence(
@@ -217,7 +217,7 @@ def test_a_known_refusal_is_told_with_cause_and_cure(
             command_line.main()
     assert ended.value.code == 1
     said = capsys.readouterr().err
-    assert "Error: Forbidden: 403 " in said
+    assert f"Error: {DENIED}\n" in said
     assert "Cure: enable the Compute Engine API and grant PROJECT_NUMBER-compute@" in said
 
 

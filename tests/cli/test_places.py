@@ -148,3 +148,22 @@ def test_what_was_here_is_not_asked_of_google(tmp_path: Path, words: tuple[str, 
     assert result.exit_code == 1
     assert "none runs: start it with `vertex-sft local up`" in said
     assert "none.json" not in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("jobs", "show", "123"),
+        ("endpoints", "show", "123"),
+        ("runs", "follow", "a"),
+        ("schedule", "show", "123"),
+        ("prompt", "123", "Hello"),
+    ],
+    ids=" ".join,
+)
+def test_an_id_without_a_project_says_that_none_runs_here(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    os.environ["VERTEX_SFT_HOME"] = str(tmp_path / "stopped")
+    _, said = told(*words)
+    assert "no local Vertex AI runs: start that with `vertex-sft local up`" in said

@@ -55,7 +55,7 @@ def test_a_model_that_fails_the_gate_gets_no_endpoint(server: Server):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "deploy-model" not in done.stdout
     assert "The run serves nothing" in done.stdout
-    assert "gate not passed, so nothing was deployed: The tuned model's exact match" in done.stdout
+    assert "gate not passed: The tuned model's exact match" in done.stdout
     assert server.left() == []
 
 

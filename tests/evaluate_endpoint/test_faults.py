@@ -96,7 +96,7 @@ def test_a_row_that_is_refused_counts_as_wrong(tmp_path: Path, rows: Path, serve
     server.fault = lambda number, text: 400 if text == "row 7" else None
     assert evaluate(tmp_path, rows).metrics["exact_match"] == pytest.approx(1 - 1 / COUNT)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "refused 1 rows, which count as wrong; line 8: 400 POST" in page
+    assert "refused 1 rows, which count as wrong; line 8: 400 to order" in page
     limit = COUNT // 10
     server.fault = lambda number, text: 400 if int(text.split()[1]) in range(1, limit + 1) else None
     gate = f"refused == {limit} and base.refused == {limit}"

@@ -124,7 +124,15 @@ def test_a_run_is_created_with_its_parameters_and_followed(kfp: tuple[Kfp, str],
 def test_no_two_runs_have_one_name(kfp: tuple[Kfp, str], template: Path):
     far, host = kfp
     for _ in range(2):
-        assert run(host, template, "-p", "name=ada", "--display-name", "nightly").exit_code == 0
+        done = run(
+            *(host, template, "-p", "name=ada", "--display-name", "nightly"),
+            *("--pipeline-root", "s3://bucket/x"),
+        )
+        assert done.exit_code == 0
+        *_, ended, page, files = done.stdout.splitlines()
+        assert ended == f"Succeeded: run {far.run['display_name']}, r1."
+        assert page == f"Outputs and logs of its steps: {host}/#/runs/details/r1"
+        assert files == "Files of its steps: below s3://bucket/x"
     bodies = [body for method, path, body in far.requests if method == "POST" and "runs" in path]
     names = {body["display_name"] for body in bodies}
     assert len(names) == 2

@@ -21,8 +21,10 @@ from tests.pipelines.greetings import compile_gated
 from typer.testing import CliRunner
 
 from sft_components.vertex.connection import Connection
+from sft_local import control
 from sft_local.control import LocalVertex
 from sft_pipelines.cli.app import app
+from sft_pipelines.cli.report_pages import as_pages
 from sft_pipelines.cli.submit import print_end
 from sft_pipelines.following import Task, follow, planned_tasks, spec_of
 from sft_pipelines.template_yaml import load_documents
@@ -89,9 +91,10 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
     template = compile_gated(tmp_path)
     kept = run(template, passed=False)
     assert kept.exit_code == 0, kept.output
-    refused = "gate not passed, so nothing was deployed: chrF is 0.5 [of 1]."
+    refused = "gate not passed: chrF is 0.5 [of 1]."
     told = kept.stdout.splitlines()
-    assert told[told.index("Succeeded.") + 1] == refused
+    at = told.index("Succeeded.")
+    assert told[at + 1 : at + 3] == [refused, "No step tells of an endpoint."]
     assert told[-1].startswith("report of judge: ")
 
     name = "projects/7/locations/us-central1/endpoints/8"
@@ -100,14 +103,16 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
     delete = f"until you delete it: vertex-sft endpoints delete {name} --yes"
     place = f"It takes a place on this machine {delete}"
     done = run(template, "--job-id", "gated", passed=True)
-    page = re.search(rf"report of judge: {vertex.state_dir}/storage/(\S+/page)\n", done.stdout)
+    page = re.search(rf"report of judge: ({vertex.state_dir}/\S+/gated/\S+\.html)\n", done.stdout)
     assert page
     said = [*passed, "Output: served", page[0].rstrip(), ask]
     assert done.stdout.splitlines()[-7:] == [*said, place]
     assert command("runs", "follow", "gated").stdout.splitlines()[-7:] == [*said, place]
     as_json = json.loads(command("runs", "follow", "gated", "--json").stdout)
     assert as_json["results"] == {"endpoint_resource_name": name}
-    assert as_json["reports"] == [f"gs://{page[1]}"]
+    (address,) = as_json["reports"]
+    stored = vertex.state_dir / "storage" / address.removeprefix("gs://")
+    assert Path(page[1]).read_text() == stored.read_text()
     assert as_json["evaluation"] == {"passed": True, "reason": "chrF is 0.5 [of 1]."}
 
     local = Connection(os.environ["GOOGLE_CLOUD_PROJECT"], "us-central1")
@@ -119,7 +124,7 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
     google = Connection("p", "us-central1")
     price = f"It costs money {delete}"
     print_end(google, snapshot)
-    there = [line.replace(f"{vertex.state_dir}/storage/", "gs://") for line in said]
+    there = [line.replace(page[1], address) for line in said]
     assert capsys.readouterr().out.splitlines() == [*there, price]
     # A tuned Gemini has no machine, and an endpoint that served before is not the run's to delete.
     print_end(
@@ -129,7 +134,14 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
     assert "costs money" not in capsys.readouterr().out
     # What a run had made before it failed has been paid, too.
     print_end(google, replace(snapshot, state="failed", outputs={}))
-    assert page[1] in capsys.readouterr().out
+    assert address in capsys.readouterr().out
+    # No address that a pipeline gives leads out of the buckets.
+    monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", vertex.api_url)
+    out = [
+        ("judge", f"gs://{BUCKET}/../../server.log"),
+        ("judge", str(vertex.state_dir / "server.log")),
+    ]
+    assert as_pages(out, job.name, local) == out
 
 
 def test_a_job_id_makes_a_submission_repeatable(vertex: LocalVertex, template: Path):
@@ -206,6 +218,29 @@ def test_an_interrupt_asks_on_a_terminal_and_leaves_the_run_elsewhere(
     assert shown.wait(30) == 1
     os.close(ours)
     assert state("ctrl-c-2") == "PIPELINE_STATE_CANCELLED"
+
+
+@pytest.mark.slow
+def test_a_local_vertex_ai_that_ends_under_a_run_is_told(template: Path, tmp_path: Path):
+    local = control.start(state_dir=tmp_path, base_model="tiny", detach=False)
+    environment = {**os.environ, **local.environment(), "VERTEX_SFT_HOME": str(tmp_path)}
+    control.ensure_bucket(local, BUCKET)
+    shown = start(
+        template,
+        "cut-off",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+    )
+    assert shown.stdout
+    until(shown.stdout.fileno(), b"greet running")
+    control.stop(tmp_path)
+    *_, again, error = shown.communicate(timeout=60)[0].decode().splitlines()
+    assert shown.returncode == 1
+    assert again.startswith("Follow it again with: vertex-sft runs follow projects/")
+    assert error.startswith(f"Error: The local Vertex AI at {local.api_url} has ended; its log is ")
+    assert "`vertex-sft local up`" in error
+    assert "HTTPConnection" not in error
 
 
 def test_a_run_says_what_its_tuning_costs_and_goes_on_where_it_cannot(vertex: LocalVertex):

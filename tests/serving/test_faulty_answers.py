@@ -174,7 +174,7 @@ def test_what_is_not_understood_fails_the_smoke_test(server: Faulty, tmp_path: P
         (404, 0, UserError, "gave no answer in 0 s."),
         (403, 0, UserError, "to order"),
         (403, 1, api.Forbidden, "to order"),
-        (503, 1, UserError, "does not answer: 503"),
+        (503, 1, UserError, "does not answer: to order"),
         (404, 1, UserError, "answers in no way: predict: "),
     ],
 )

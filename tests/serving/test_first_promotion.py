@@ -309,10 +309,18 @@ def test_weights_are_measured_by_themselves_and_promoted_on_the_command_line(
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "number 1", "completion": "never this"}\n' * 2)
     options = ("endpoints", "promote", empty, weights, "-m", MODEL, "--settle", "0")
-    measured = (*options, "--evaluation", str(rows), "--report", str(tmp_path / "report.html"))
+    earlier = tmp_path / "runs" / "first" / "evaluate-endpoint.html"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("of an earlier evaluation")
+    folder = ("--run-name", "first", "--output-dir", str(tmp_path / "runs"))
+    measured = (*options, "--evaluation", str(rows), *folder)
     refused = command(*measured, "--gate", "exact_match >= base.exact_match")
     assert refused.exit_code == 2, refused.output
     assert "nothing yet: name metrics of the new model alone" in refused.stderr
     done = command(*measured, "--gate", "exact_match >= 0")
     assert done.exit_code == 0, done.output
     assert f"{empty} serves " in done.stdout
+    own = tmp_path / "runs" / "first-2"
+    assert f"report of the evaluation: {own / earlier.name}\n" in done.stdout
+    assert len((own / "predictions.jsonl").read_text().splitlines()) == 2
+    assert earlier.read_text() == "of an earlier evaluation"

@@ -27,11 +27,14 @@ def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
         str(rows),
         "--gate",
         "exact_match > 0.5",
-        "--report",
-        str(tmp_path / "report.html"),
+        "--output-dir",
+        str(tmp_path / "runs"),
     )
     assert isinstance(refused.exception, UserError), refused.output
     assert "exact_match" in str(refused.exception)
+    page = tmp_path / "runs" / "worse" / "evaluate-endpoint.html"
+    assert f"See {page}." in str(refused.exception)
+    assert page.read_text().startswith("<!doctype html>")
     assert dict(endpoints.get_endpoint(name=endpoint.name, timeout=60).traffic_split) == before
     assert set(aliases(registered)) == versions
 
@@ -47,6 +50,16 @@ def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
     assert result["traffic"] == {**dict.fromkeys(before, 70), result["deployed_model"]: 30}
     # The same again adopts the version and the deployed model.
     assert json.loads(command(*options).stdout) == result
+    told = command(*options[:-1])
+    (old,) = before
+    assert told.stdout.splitlines() == [
+        f"{endpoint.name} serves {registered}@1 ({old}) 70 %, "
+        f"{result['model']} ({result['deployed_model']}) 30 %",
+        f"To give it all the traffic: vertex-sft endpoints promote {endpoint.name} {weights} "
+        f"--parent-model {registered}",
+        "To take it away, with the traffic as before: vertex-sft endpoints rollback "
+        f"{endpoint.name}",
+    ]
     rolled = command("endpoints", "rollback", "shared")
     assert rolled.exit_code == 0, rolled.output
     now = endpoints.get_endpoint(name=endpoint.name, timeout=60)
@@ -59,13 +72,11 @@ def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
     back = ended.stdout.rpartition("To go back to what it served before: vertex-sft ")[2].split()
     assert back == ["endpoints", "promote", endpoint.name, f"{registered}@previous-champion"]
     # The same again finds it served: nothing is evaluated, and there is nothing before it.
-    report = tmp_path / "again.html"
-    again = command(
-        *common, "--evaluation", str(rows), "--gate", "exact_match > 0.5", "--report", str(report)
-    )
+    folder = ("--output-dir", str(tmp_path / "again"))
+    again = command(*common, "--evaluation", str(rows), "--gate", "exact_match > 0.5", *folder)
     assert again.exit_code == 0, again.output
     assert again.stdout.splitlines()[1:] == ["not evaluated: it serves there already"]
-    assert not report.exists()
+    assert not list((tmp_path / "again").rglob("*.html"))
     returned = command(*back, "--settle", "0")
     assert returned.exit_code == 0, returned.output
     (deployed,) = endpoints.get_endpoint(name=endpoint.name, timeout=60).deployed_models

@@ -36,6 +36,7 @@ from sft_components.vertex.deployments import (
 )
 from sft_components.vertex.endpoints import delete_endpoint, delete_model, get_endpoint
 from sft_components.vertex.expiry import check_ttl
+from sft_components.vertex.failures import said
 from sft_components.vertex.keys import endpoint_id, model_id
 from sft_components.vertex.names import check_labels, check_network
 from sft_components.vertex.retrying import find_or_create
@@ -332,7 +333,7 @@ class _Deployment:
             try:
                 started = self._garden.deploy(request=request, retry=None, timeout=120)
             except api.TooManyRequests as error:
-                raise _NoMachineError(error.message) from error
+                raise _NoMachineError(said(error)) from error
             return str(started.operation.name)
 
         self._asking = True

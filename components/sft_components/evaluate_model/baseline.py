@@ -5,6 +5,7 @@ from typing import Any
 from google.api_core import exceptions as api
 
 from sft_components.errors import UserError
+from sft_components.vertex.failures import said
 from sft_components.vertex.prediction import EndpointSession, endpoint_connection
 from sft_components.vertex.retrying import reading
 
@@ -31,7 +32,7 @@ def served_weights(endpoint: str) -> str:
         name = f"{deployed['model'].partition('@')[0]}{f'@{version}' if version else ''}"
         uri = str(read(session.resource)(name).get("artifactUri", ""))
     except api.NotFound as error:
-        raise UserError(f"Nothing to compare with at {endpoint}: {error.message}") from error
+        raise UserError(f"Nothing to compare with at {endpoint}: {said(error)}") from error
     if not uri.startswith("gs://"):
         raise UserError(
             f"{name}, which {endpoint} serves, names no weights in Cloud Storage: leave "

@@ -12,6 +12,7 @@ from typing import Any
 from google.api_core import exceptions as api
 
 from sft_components.errors import UserError
+from sft_components.vertex.failures import said
 from sft_components.vertex.storage import split_uri, storage_client
 
 SUFFIXES = (".json", ".safetensors", ".jinja", ".model", ".txt")
@@ -102,7 +103,7 @@ def _list(project: str, uri: str) -> list[Any]:
         raise UserError(f"Bucket gs://{bucket} does not exist.") from None
     except api.Forbidden as error:
         raise UserError(
-            f"{uri} cannot be read: {error.message} "
+            f"{uri} cannot be read: {said(error)} "
             "Grant roles/storage.objectViewer to the account this step runs as."
         ) from error
     return [blob for blob in found if _name(blob).endswith(SUFFIXES) and "\\" not in blob.name]

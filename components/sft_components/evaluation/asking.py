@@ -14,6 +14,7 @@ from sft_components.evaluation.kept import Answer, KeptAnswers, key
 from sft_components.evaluation.rows import EvaluationRow
 from sft_components.vertex.answers import whole
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.failures import said
 from sft_components.vertex.peered import PeeredEndpoint
 from sft_components.vertex.prediction import EndpointSession, endpoint_connection
 from sft_components.vertex.retrying import TRANSIENT, backoff, reading
@@ -142,7 +143,7 @@ def find_dialect(
     """
     started = time.monotonic()
     for pause in backoff(1.0, 15.0):
-        said: list[str] = []
+        told: list[str] = []
         passing: set[str] = set()
         for dialect in candidates:
             # Not yet is not never: its plainer forms must not be taken instead.
@@ -151,24 +152,24 @@ def find_dialect(
             try:
                 text = model.ask(dialect, row, max_new_tokens, warm_up_s)
             except TRANSIENT as error:
-                said.append(_message(error))
+                told.append(_message(error))
                 passing.add(dialect.kind)
             except UnlikeError as error:
-                said.append(str(error))
+                told.append(str(error))
             except (api.Unauthorized, api.Forbidden) as error:
                 raise UserError(
-                    f"The {model.name} model may not be asked: {error.message}"
+                    f"The {model.name} model may not be asked: {said(error)}"
                 ) from error
             except api.GoogleAPICallError as error:
-                said.append(_message(error))
+                told.append(_message(error))
             else:
                 kept.put(model.key(dialect, row, max_new_tokens), Answer(text))
                 log(f"{model.name} first answer after {time.monotonic() - started:.1f} s")
                 return dialect
         if not passing or time.monotonic() - started > warm_up_s:
             # The last candidate is the plainest, so its refusal says most.
-            raise UserError(f"The {model.name} model does not answer: {said[-1]}")
-        log(f"{model.name} is not ready: {said[-1]}")
+            raise UserError(f"The {model.name} model does not answer: {told[-1]}")
+        log(f"{model.name} is not ready: {told[-1]}")
         time.sleep(pause)
     raise AssertionError("unreachable")
 
@@ -264,7 +265,7 @@ def _patiently(
             log(f"{model.name} line {row.line} again in {pause:.1f} s: {_message(error)}")
             ended.wait(pause)
         except HOPELESS as error:
-            raise UserError(f"The {model.name} model cannot be asked: {error.message}") from error
+            raise UserError(f"The {model.name} model cannot be asked: {said(error)}") from error
         except UnlikeError as error:
             return Answer("", refused=str(error))
         except api.GoogleAPICallError as error:
@@ -274,5 +275,5 @@ def _patiently(
 
 def _message(error: Exception) -> str:
     if isinstance(error, api.GoogleAPICallError):
-        return f"{error.code.value if error.code else ''} {error.message}".strip()
-    return f"{type(error).__name__}: {error}"
+        return f"{error.code.value if error.code else ''} {said(error)}".strip()
+    return f"{type(error).__name__}: {said(error)}"

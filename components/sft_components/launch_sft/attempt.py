@@ -18,7 +18,7 @@ from sft_components.launch_sft.route import Job, Log, Route
 from sft_components.launch_sft.settings import LaunchSettings
 from sft_components.steps import on_stop
 from sft_components.vertex.connection import Connection
-from sft_components.vertex.failures import explain, find_failure
+from sft_components.vertex.failures import explain, find_failure, said
 from sft_components.vertex.retrying import backoff, find_or_create
 
 PROPAGATION_S = 1200.0
@@ -98,7 +98,7 @@ class Attempt:
                 wait = next(waits, None) if failure and failure.passes else None
                 if wait is None:
                     raise
-                log(f"{explain(str(error))}\nTrying again in {wait:.0f} s.")
+                log(f"{explain(said(error))}\nTrying again in {wait:.0f} s.")
                 time.sleep(wait)
         log(f"{'Created' if created else 'Adopted'} {_kind(found)} {found.name}")
         log(f"See {route.console(found.name)}")

@@ -7,6 +7,7 @@ from google.api_core import exceptions as api
 
 from sft_components.launch_sft.metrics import MetricsReader, Point
 from sft_components.launch_sft.route import Job, Log, Route
+from sft_components.vertex.failures import said
 from sft_components.vertex.retrying import TRANSIENT, backoff
 
 POLL_FIRST_S = 1.0
@@ -37,7 +38,7 @@ def follow(
             job = route.get(job.name, log)
         except (api.RetryError, *TRANSIENT) as error:
             # The job goes on whether we see it or not: giving up would cancel hours of it.
-            log(f"The job's state cannot be read: {error}")
+            log(f"The job's state cannot be read: {said(error)}")
             time.sleep(next(waits))
             continue
         changed = job.state != state

@@ -12,6 +12,7 @@ from sft_components.catalog import ModelSpec, load_catalog
 from sft_components.errors import UserError
 from sft_components.launch_sft.route import Log
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.failures import said
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, TRANSIENT, reading
 from sft_components.vertex.tuning_jobs import ENDED
 
@@ -39,7 +40,7 @@ def warn_of_quota(connection: Connection, model: ModelSpec, log: Log) -> None:
             if job.state not in ENDED and _family(job.base_model) in quota.families:
                 running.append(job.name)
     except (api.GoogleAPIError, *TRANSIENT) as error:
-        log(f"The running jobs cannot be counted: {error}")
+        log(f"The running jobs cannot be counted: {said(error)}")
         return
     if len(running) >= quota.default:
         jobs_run = "jobs of this kind run" if running[1:] else "job of this kind runs"

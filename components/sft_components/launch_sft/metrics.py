@@ -10,6 +10,7 @@ from google.cloud.aiplatform_v1beta1.services.tensorboard_service import Tensorb
 
 from sft_components.launch_sft.route import Job
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.failures import said
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, TRANSIENT, reading
 
 RETRY_S = 30.0
@@ -65,11 +66,11 @@ class MetricsReader:
             new = self._read(job, reading(LAST_RETRY_S if job.outcome else RETRY_S, self.log))
         except (api.Forbidden, api.Unauthenticated) as error:
             self._denied = True
-            self.log(f"The job's metrics cannot be read: {error.message}")
+            self.log(f"The job's metrics cannot be read: {said(error)}")
             return []
         except (api.GoogleAPIError, *TRANSIENT) as error:
             if job.outcome:
-                self.log(f"WARNING: the job's last metrics cannot be read: {error}")
+                self.log(f"WARNING: the job's last metrics cannot be read: {said(error)}")
             return []
         self.points.extend(new)
         return new

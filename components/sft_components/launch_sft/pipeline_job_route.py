@@ -11,7 +11,7 @@ from sft_components.launch_sft.intent import StopNotes
 from sft_components.launch_sft.route import Job, Log, Outcome
 from sft_components.launch_sft.settings import LaunchSettings
 from sft_components.vertex.connection import Connection
-from sft_components.vertex.failures import explain
+from sft_components.vertex.failures import explain, said
 from sft_components.vertex.keys import KEY_LABEL, RUN_LABEL, digest, label_value
 from sft_components.vertex.pipeline_jobs import (
     CANCELLED,
@@ -143,7 +143,7 @@ class PipelineJobRoute:
             )
         except GoogleAPIError as error:
             # What was paid for is not thrown away for a sentence.
-            log(f"WARNING: {model} cannot be described: {explain(str(error))}")
+            log(f"WARNING: {model} cannot be described: {explain(said(error))}")
             return ""
         return str(found.description)
 

@@ -18,6 +18,7 @@ from sft_components.vertex.deployments import (
     wait_for_deployment,
 )
 from sft_components.vertex.endpoints import get_endpoint, undeploy
+from sft_components.vertex.failures import said
 from sft_components.vertex.prediction import endpoint_connection
 from sft_components.vertex.retrying import TRANSIENT, backoff
 
@@ -149,7 +150,7 @@ class Challenger:
                 )
             except api.TooManyRequests as error:
                 self.asking = False
-                return code_pb2.RESOURCE_EXHAUSTED, error.message
+                return code_pb2.RESOURCE_EXHAUSTED, said(error)
             except (api.Conflict, api.BadRequest, *TRANSIENT) as error:
                 # The deployment of an attempt before is still under way, or has just ended; or the
                 # answer was lost. The id is given: to ask again makes no second one.
@@ -159,7 +160,7 @@ class Challenger:
                 self.asking = not refused
                 if refused or time.monotonic() - started > OTHER_ATTEMPT_S:
                     raise
-                self.log(f"Not yet: {error}")
+                self.log(f"Not yet: {said(error)}")
                 time.sleep(wait)
             else:
                 break

@@ -10,6 +10,7 @@ from google.cloud.aiplatform_v1beta1 import types
 
 from sft_components.errors import UserError
 from sft_components.promote_model.record import Record, read_record, without_record, write
+from sft_components.promote_model.shares import spoken
 from sft_components.vertex.deployments import (
     DEPLOY_TIMEOUT_S,
     deployments_at,
@@ -101,7 +102,7 @@ def roll_back(endpoints: Any, endpoint: str, log: Callable[[str], None], run: st
         log(f"The promotion by run {ending.run} is too far to be undone: ending it.")
         end_promotion(endpoints, endpoint, ending, log)
         return True
-    log(f"The traffic of {endpoint} is as it was: {dict(record.before) or 'nothing is served'}")
+    log(f"The traffic of {endpoint} is as it was: {spoken(record.before) or 'nothing is served'}")
     # Who was killed while it deployed has left that under way. It may be another's: not cancelled.
     for operation in deployments_at(endpoint_connection(endpoint), endpoint):
         log(f"Waiting for {operation}")

@@ -38,13 +38,14 @@ from sft_components.promote_model.restoring import (
     restore_traffic,
 )
 from sft_components.promote_model.settings import Promotion
-from sft_components.promote_model.shares import check_first, check_public, with_share
+from sft_components.promote_model.shares import check_first, check_public, spoken, with_share
 from sft_components.promote_model.trial import Trial
 from sft_components.promote_model.watching import watch
 from sft_components.smoke_test_endpoint.work import examine_endpoint
 from sft_components.steps import on_stop, undone
 from sft_components.vertex.endpoints import delete_endpoint, get_endpoint, undeploy
 from sft_components.vertex.expiry import EXPIRES_LABEL
+from sft_components.vertex.failures import said
 from sft_components.vertex.keys import (
     PROMOTES_LABEL,
     RUN_LABEL,
@@ -316,7 +317,7 @@ class _Work:
                 # Somebody else was faster, or our own call was answered too late.
                 if self._now().etag == endpoint.etag:
                     raise
-                self._log(f"{error.message} Looking at {name} again.")
+                self._log(f"{said(error)} Looking at {name} again.")
             else:
                 return
 
@@ -342,7 +343,8 @@ class _Work:
 
     def _share(self, champions: Mapping[str, int], share: int) -> None:
         split = with_share(champions, self._id, share)
-        self._log(f"Traffic of {self._wanted.endpoint}: {split}")
+        names = {d.id: f"{version(d)} ({d.id})" for d in self._now().deployed_models}
+        self._log(f"Traffic of {self._wanted.endpoint}: {spoken(split, names)}")
         write(self._endpoints, self._wanted.endpoint, split=split)
 
     def _move(self, champions: Mapping[str, int]) -> None:

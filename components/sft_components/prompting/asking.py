@@ -18,6 +18,7 @@ from sft_components.prompting.sampling import (
 )
 from sft_components.vertex.answers import SHOWN
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.failures import said
 from sft_components.vertex.prediction import EndpointSession
 
 STREAMED: tuple[Surface, ...] = ("chat", "generateContent")
@@ -248,8 +249,7 @@ def ask_somehow(
             if begun:
                 # Another answer must not follow the half of this one.
                 raise
-            message = error.message if isinstance(error, api.GoogleAPICallError) else error
-            refusals.append(f"{surface}: {message}")
+            refusals.append(f"{surface}: {said(error)}")
     raise UserError(f"{session.endpoint} does not answer. {' '.join(refusals)}")
 
 

@@ -13,6 +13,7 @@ from google.cloud.aiplatform_v1beta1.services.pipeline_service import PipelineSe
 
 from sft_components.vertex import pipeline_jobs, tuning_jobs
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.failures import said
 from sft_components.vertex.keys import KEY_LABEL, RUN_LABEL, label_value
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, reading
 
@@ -83,7 +84,7 @@ class RunJobs:
         try:
             call(name=name, retry=reading(60.0), timeout=CALL_TIMEOUT_S)
         except api.BadRequest as error:  # over REST, FAILED_PRECONDITION is a plain 400
-            self._log(f"It had ended already: {error.message}")
+            self._log(f"It had ended already: {said(error)}")
 
     def _wait(self, name: str) -> None:
         until = time.monotonic() + CANCEL_S

@@ -25,7 +25,7 @@ from sft_components.vertex.deployments import (
     wait_for_deployment,
 )
 from sft_components.vertex.endpoints import delete_endpoint, delete_model, get_endpoint
-from sft_components.vertex.failures import explain
+from sft_components.vertex.failures import explain, said
 from sft_components.vertex.keys import (
     RUN_LABEL,
     SERVES_LABEL,
@@ -109,8 +109,8 @@ def release_endpoint(
         try:
             part()
         except Exception as error:
-            faults.append(str(error))
-            log(f"FAILED: {explain(str(error))}")
+            faults.append(said(error))
+            log(f"FAILED: {explain(said(error))}")
     if faults:
         raise UserError(
             f"Not everything of run {run_name} was taken down; look for {name} and for tuning "
@@ -153,7 +153,7 @@ def _keep(
         except api.GoogleAPIError as error:
             raise UserError(
                 f"{kept.endpoint} has passed and stays up, but {version} could not be called "
-                f"{', '.join(version_aliases)}: {explain(str(error))}"
+                f"{', '.join(version_aliases)}: {explain(said(error))}"
             ) from error
     return kept
 
@@ -187,7 +187,7 @@ def _take_down_tuned(jobs: RunJobs, keep: str, log: Callable[[str], None]) -> Re
         try:
             delete_endpoint(client, name, log)
         except Exception as error:
-            log(f"FAILED to delete {name}: {error}")
+            log(f"FAILED to delete {name}: {said(error)}")
             fault = error
     if fault is not None:
         raise fault

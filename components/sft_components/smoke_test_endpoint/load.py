@@ -14,6 +14,7 @@ from google.api_core import exceptions as api
 from sft_components.errors import UnlikeError
 from sft_components.prompting.asking import Answer
 from sft_components.smoke_test_endpoint.cases import Case
+from sft_components.vertex.failures import said
 from sft_components.vertex.prediction import EndpointSession
 from sft_components.vertex.retrying import TRANSIENT, backoff
 
@@ -133,9 +134,9 @@ def put_under_load(
                 if attempt < ATTEMPTS - 1:
                     time.sleep(wait)
                     continue
-                fault = str(error)
+                fault = said(error)
             except (api.GoogleAPICallError, UnlikeError) as error:
-                fault = str(error)
+                fault = said(error)
             else:
                 with lock:
                     load.retried += bool(attempt)

@@ -16,6 +16,7 @@ from sft_components.smoke_test_endpoint.outcome import Given, SmokeTestResult
 from sft_components.smoke_test_endpoint.proof import prove
 from sft_components.smoke_test_endpoint.settings import check_smoke_test
 from sft_components.smoke_test_endpoint.ways import Way, ways
+from sft_components.vertex.failures import said
 from sft_components.vertex.prediction import EndpointSession, endpoint_connection
 from sft_components.vertex.retrying import TRANSIENT, backoff, reading
 
@@ -114,7 +115,7 @@ def _reported(result: SmokeTestResult, path: Path | None) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        result.failures.append(_said(error) or type(error).__name__)
+        result.failures.append(said(error) or type(error).__name__)
         raise
     finally:
         if path is not None:
@@ -172,9 +173,9 @@ class _Test:
                     way.ask(self._session, case)
                 except (*TRANSIENT, *ABSENT, UnlikeError) as error:
                     # A surface that this endpoint does not have, or not yet.
-                    refusals.append(_said(error))
+                    refusals.append(said(error))
                 except api.GoogleAPICallError as error:
-                    raise UserError(f"{self._session.endpoint}: {error.message}") from error
+                    raise UserError(f"{self._session.endpoint}: {said(error)}") from error
                 else:
                     self.result.warm_up_s = time.monotonic() - started
                     self._log(f"First answer after {self.result.warm_up_s:.1f} s")
@@ -275,17 +276,19 @@ class _Test:
                 # An image need not repeat prompts as Model Garden's does.
                 owed = way.surface in self._sure and (way.stream or not way.extra)
                 if owed and not isinstance(error, ABSENT):
-                    self._fail(way, case, _said(error))
+                    self._fail(way, case, said(error))
                     return None
                 if way.surface in self._sure and way.name not in self.result.absent:
-                    self._log(f"{way.name} is refused: {_said(error)}")
-                self.result.absent[way.name] = _said(error)
+                    self._log(f"{way.name} is refused: {said(error)}")
+                self.result.absent[way.name] = said(error)
                 self._ways = [other for other in self._ways if other is not way]
                 return None
             except TRANSIENT as error:
                 if time.monotonic() - started > PATIENCE_S:
-                    raise UserError(f"{self._session.endpoint} does not answer: {error}") from error
-                self._log(f"{way.name} failed, trying again: {error}")
+                    raise UserError(
+                        f"{self._session.endpoint} does not answer: {said(error)}"
+                    ) from error
+                self._log(f"{way.name} failed, trying again: {said(error)}")
                 time.sleep(wait)
                 continue
             bare = ", without chat template," if way.surface == "predict" else ""
@@ -308,7 +311,3 @@ class _Test:
         self._sure.add(way.surface)
         self.result.absent.pop(way.name, None)
         self._ways = [other for other in self._ways if other is way or other.name != way.name]
-
-
-def _said(error: BaseException) -> str:
-    return str(error.message if isinstance(error, api.GoogleAPICallError) else error)

@@ -13,6 +13,7 @@ from sft_components.evaluate_model.baseline import served_weights
 from sft_components.evaluation.settings import Settings
 from sft_components.promote_model.shares import check_first, check_public, not_dedicated
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.failures import said
 from sft_components.vertex.names import same_resource
 from sft_components.vertex.prediction import EndpointSession, endpoint_connection
 from sft_components.vertex.retrying import reading
@@ -201,7 +202,7 @@ def _looked(setting: str, look: Callable[[], Any], log: Callable[[str], None]) -
     except api.NotFound:
         raise
     except (api.GoogleAPIError, GoogleAuthError, OSError, UnlikeError) as error:
-        log(f"WARNING: {setting} could not be looked at: {error}")
+        log(f"WARNING: {setting} could not be looked at: {said(error)}")
         return None
 
 
@@ -231,7 +232,7 @@ def check_run_network(
         log(f"There is no {name}: whether this run is in {network} is not known.")
         return
     except (api.GoogleAPIError, GoogleAuthError, OSError) as error:
-        log(f"WARNING: whether {name} is in {network} is not known: {error}")
+        log(f"WARNING: whether {name} is in {network} is not known: {said(error)}")
         return
     own = job.get("network", "")
     # By way of a network attachment a run reaches networks that its job does not name.

@@ -9,6 +9,7 @@ from google.api_core import exceptions as api
 from google.longrunning import operations_pb2
 
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.failures import said
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, TRANSIENT, backoff, reading
 
 DEPLOY_TIMEOUT_S = 3600.0
@@ -94,16 +95,20 @@ def wait_for_deployment(
 ) -> operations_pb2.Operation | None:
     """The operation when it has ended; None after `timeout_s` seconds. Lost connections pass."""
     started = time.monotonic()
+    told = 0.0
     for wait in backoff(1.0, 30.0):
         try:
             operation = garden.get_operation({"name": name}, timeout=CALL_TIMEOUT_S)
             if operation.done:
                 return operation
         except TRANSIENT as error:
-            log(f"Cannot ask for the deployment's state: {error}")
-        if time.monotonic() - started > timeout_s:
+            log(f"Cannot ask for the deployment's state: {said(error)}")
+        seconds = time.monotonic() - started
+        if seconds > timeout_s:
             return None
-        log(f"Deploying, {time.monotonic() - started:.0f} s")
+        if seconds >= told:
+            log(f"Deploying, {seconds:.0f} s")
+            told = max(15.0, seconds * 1.5)
         time.sleep(wait)
     raise AssertionError("unreachable")
 

@@ -12,6 +12,7 @@ from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceC
 
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.deployments import cancel_deployment, deployments_at
+from sft_components.vertex.failures import said
 from sft_components.vertex.prediction import endpoint_connection
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, TRANSIENT, backoff, reading
 
@@ -51,7 +52,7 @@ def delete_endpoint(endpoints: Any, name: str, log: Callable[[str], None]) -> bo
         try:
             _take_down(endpoints, endpoint, log)
         except (api.BadRequest, api.Conflict, *TRANSIENT, api.NotFound) as error:
-            log(f"Not yet: {error.message if isinstance(error, api.GoogleAPICallError) else error}")
+            log(f"Not yet: {said(error)}")
             under_way = [] if cancelled else deployments_at(endpoint_connection(name), name)
             if under_way:
                 for operation in under_way:
@@ -131,7 +132,7 @@ def delete_model(connection: Connection, name: str, log: Callable[[str], None]) 
         except api.BadRequest as error:
             if time.monotonic() - started > SETTLE_TIMEOUT_S:
                 raise
-            log(f"Not yet: {error.message}")
+            log(f"Not yet: {said(error)}")
             time.sleep(wait)
         else:
             log(f"Deleted {name}")

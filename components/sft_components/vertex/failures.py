@@ -1,7 +1,11 @@
-"""The service's known failures: what each means, why it happens, and what mends it."""
+"""What failed calls say, and of known failures what each means and what mends it."""
 
 import re
 from dataclasses import dataclass
+
+import requests
+from google.api_core import exceptions as api
+from google.auth.exceptions import GoogleAuthError
 
 DOCUMENTED_QUOTAS = {
     "global_concurrent_managed_oss_model_fine_tuning_jobs": (
@@ -17,6 +21,9 @@ DOCUMENTED_QUOTAS = {
     "custom_model_serving_nvidia_l4_gpus": "Custom model serving Nvidia L4 GPUs per region",
 }
 """The name in the console by the metric in an error message."""
+
+_CALL = re.compile(r"^(\d{3} )?[A-Z]+ https?://\S+: ")
+_URLLIB3 = re.compile(r""": |\(["']""")
 
 
 @dataclass(frozen=True)
@@ -153,6 +160,18 @@ FAILURES = (
     ),
 )
 """Most special first: the first that matches is told."""
+
+
+def said(error: BaseException) -> str:
+    """What the service says in `error`, without the address; or who does not answer, and why."""
+    # These say only how often, or for what, it was tried.
+    while isinstance(error, api.RetryError | GoogleAuthError) and error.__cause__:
+        error = error.__cause__
+    if isinstance(error, requests.ConnectionError | requests.Timeout) and error.request:
+        # What urllib3 says holds the whole address, and names of its objects.
+        why = _URLLIB3.split(str(error))[-1].rstrip("\"')")
+        return f"{str(error.request.url).split('/')[2]} does not answer: {why}"
+    return _CALL.sub("", str(getattr(error, "message", error)))
 
 
 def find_failure(message: str) -> Failure | None:

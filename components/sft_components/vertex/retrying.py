@@ -10,6 +10,8 @@ import requests.exceptions
 from google.api_core import exceptions as api
 from google.api_core import retry as api_retry
 
+from sft_components.vertex.failures import said
+
 T = TypeVar("T")
 
 TRANSIENT: tuple[type[Exception], ...] = (
@@ -56,9 +58,7 @@ def reading(
 
     def told(error: Exception) -> None:
         if log is not None:
-            # requests wraps what it says in an address of hundreds of characters.
-            reason = getattr(error.args[0] if error.args else error, "reason", error)
-            log(f"{type(error).__name__}: {reason}. Trying again.")
+            log(f"{type(error).__name__}: {said(error)}. Trying again.")
 
     return api_retry.Retry(
         on_error=told,
@@ -98,13 +98,13 @@ def find_or_create(
         try:
             return create(), True
         except api.Conflict as error:  # over REST, 409 is not told apart as AlreadyExists
-            log(f"{error.message} Looking it up.")
+            log(f"{said(error)} Looking it up.")
             time.sleep(next(waits))
         except TRANSIENT as error:
             if attempt == attempts - 1:
                 raise
             wait = next(waits)
-            log(f"{type(error).__name__}: {error}. Trying again in {wait:.0f} s.")
+            log(f"{type(error).__name__}: {said(error)}. Trying again in {wait:.0f} s.")
             time.sleep(wait)
             if find_in_doubt is not None and not isinstance(error, REFUSED):
                 found = find_in_doubt()

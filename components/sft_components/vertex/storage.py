@@ -9,6 +9,7 @@ from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.cloud import storage
 
 from sft_components.errors import MissingError, UserError
+from sft_components.vertex.failures import said
 
 REFUSALS = (
     api.NotFound,
@@ -93,7 +94,7 @@ def storage_fault(
             f"Bucket gs://{bucket} does not exist. Create it with: "
             f"gcloud storage buckets create gs://{bucket}{place}"
         )
-    message = getattr(error, "message", "") or str(error)
+    message = said(error)
     if isinstance(error, api.Unauthorized | GoogleAuthError):
         return UserError(
             f"The credentials are not valid for gs://{bucket}: {message} "

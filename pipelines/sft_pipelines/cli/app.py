@@ -1,6 +1,5 @@
 """The command `vertex-sft`."""
 
-import re
 import sys
 from typing import Annotated
 
@@ -27,15 +26,13 @@ from sft_pipelines.cli import (
     validate,
 )
 from sft_pipelines.cli.examples import add_examples
+from sft_pipelines.cli.saying import explained
 
 NO_CREDENTIALS = (
     "Run `gcloud auth application-default login`; without an account, rehearse with "
     "`vertex-sft run TEMPLATE --local`, or speak to a local Vertex AI: `vertex-sft local up` and "
     '`eval "$(vertex-sft local env)"`.'
 )
-
-CALL = re.compile(r"(?<=^\d{3} )[A-Z]+ https?://\S+: ")
-"""What an error begins with, which hides what it says."""
 
 app = typer.Typer(
     name="vertex-sft",
@@ -86,15 +83,12 @@ def main() -> None:
         app()
     except (UserError, UnlikeError, OSError) as error:
         # An OSError names its file; requests' connection errors are OSErrors too.
-        typer.echo(f"Error: {error}", err=True)
+        ours = not type(error).__module__.startswith("requests.")
+        typer.echo(f"Error: {error if ours else explained(error)}", err=True)
         sys.exit(1)
     except Exception as error:
         if type(error).__module__.startswith("google."):
-            # Here, as `--help` needs no more than the commands' names.
-            from sft_components.vertex.failures import explain
-
-            said = CALL.sub("", str(error))
-            typer.echo(f"Error: {type(error).__name__}: {explain(said)}", err=True)
+            typer.echo(f"Error: {explained(error)}", err=True)
             if type(error).__name__ in ("DefaultCredentialsError", "RefreshError"):
                 typer.echo(NO_CREDENTIALS, err=True)
             sys.exit(1)

@@ -8,6 +8,7 @@ import typer
 from sft_components.errors import UserError
 from sft_pipelines.cli.jobs import AsJson, Locations, Project
 from sft_pipelines.cli.places import connections, point_at_local
+from sft_pipelines.cli.saying import explained
 
 if TYPE_CHECKING:
     from sft_components.vertex.connection import Connection
@@ -217,7 +218,7 @@ def _delete(
                 continue
             delete(place, endpoint.name, lambda line: typer.echo(line, err=True))
         except (api.GoogleAPIError, OSError) as fault:
-            error = str(fault)
+            error = explained(fault)
             typer.echo(f"Error: {endpoint.name}: {error}", err=True)
         outcome.append({**endpoint.as_dict(), "deleted": not error, "error": error})
         if not as_json and not error:
@@ -242,4 +243,4 @@ def _may_be_reaped(place: "Connection", name: str) -> bool:
 
 
 def _warn(place: str, error: Exception) -> None:
-    typer.echo(f"Warning: {place}: {error}", err=True)
+    typer.echo(f"Warning: {place}: {explained(error)}", err=True)

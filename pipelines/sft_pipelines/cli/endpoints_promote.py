@@ -1,6 +1,7 @@
 """`vertex-sft endpoints promote` and `rollback`."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,9 @@ OPTIONS = {
     "accelerator_count": "--accelerator-count",
 }
 """Of `promote`, by the settings of the component, which its errors name."""
+
+
+REPORT = "evaluate-endpoint.html"
 
 
 def register(app: typer.Typer) -> None:
@@ -102,9 +106,9 @@ def promote(
     gate: Annotated[
         str, typer.Option(help="What must hold, such as exact_match >= base.exact_match.")
     ] = "",
-    report: Annotated[Path, typer.Option(help="Where the evaluation's report goes.")] = Path(
-        "promotion-report.html"
-    ),
+    output_dir: Annotated[
+        Path, typer.Option(help="Where an evaluation gets a folder for report and answers.")
+    ] = Path("runs"),
     max_latency_s: Annotated[
         float, typer.Option(help="Longest answer of the smoke test; 0: no limit.")
     ] = 0.0,
@@ -126,7 +130,7 @@ def promote(
     from sft_components.evaluation.gate import needs_base
     from sft_components.evaluation.settings import Settings
     from sft_components.promote_model.settings import Promotion
-    from sft_components.promote_model.shares import check_first
+    from sft_components.promote_model.shares import check_first, spoken
     from sft_components.promote_model.work import promote_model
     from sft_components.vertex.keys import digest
     from sft_pipelines.cli.output import print_json, wrong_use
@@ -176,24 +180,37 @@ def promote(
                 evaluation_path=evaluation,
                 settings=Settings(gate=gate),
             )
-    examine = _Examination(wanted, old, evaluation, gate, report) if evaluation else None
+    examine = _Examination(wanted, old, evaluation, gate, output_dir) if evaluation else None
     with _named_as_options():
         result = promote_model(wanted, examine=examine, log=_log)
     if as_json:
         print_json(asdict(result))
     else:
-        shares = ", ".join(f"{key} {value} %" for key, value in result.traffic.items())
-        typer.echo(f"{result.endpoint} serves {result.model}: {shares}")
         # It may have been there: promoted before, or with a share of the traffic.
         others = [d for d in endpoint.deployed if d.id != result.deployed_model]
+        names = {d.id: f"{d.model} ({d.id})" for d in others}
+        names[result.deployed_model] = f"{result.model} ({result.deployed_model})"
+        typer.echo(f"{result.endpoint} serves {spoken(result.traffic, names)}")
         before = {deployed.model.partition("@")[0] for deployed in others}
-        if len(before) == 1 and len(result.traffic) == 1:
+        alone = list(result.traffic) == [result.deployed_model]
+        if alone and len(before) == 1:
             back = (
                 f"vertex-sft endpoints promote {result.endpoint} {before.pop()}@previous-champion"
             )
             typer.echo(f"To go back to what it served before: {back}")
+        elif not alone:
+            given = {"-m": base_model, "--parent-model": parent_model, "--run-name": run_name}
+            options = [word for pair in given.items() if pair[1] for word in pair]
+            options += [word for name in alias or [] for word in ("--alias", name)]
+            whole = shlex.join(
+                ["vertex-sft", "endpoints", "promote", endpoint.name, model, *options]
+            )
+            typer.echo(f"To give it all the traffic: {whole}")
+            back = f"vertex-sft endpoints rollback {endpoint.name}"
+            typer.echo(f"To take it away, with the traffic as before: {back}")
         if examine is not None and examine.done:
-            typer.echo(f"report of the evaluation: {report.absolute()}")
+            typer.echo(f"report of the evaluation: {examine.report}")
+            typer.echo(f"its answers: {examine.predictions}")
         elif examine is not None:
             typer.echo("not evaluated: it serves there already")
 
@@ -267,17 +284,22 @@ class _Examination:
         old: The endpoint of the champion that it is compared with; empty: there is none.
         rows: Held-out rows.
         gate: What must hold.
-        report: Where the report goes.
+        output_dir: Where it gets a folder of its own.
     """
 
-    def __init__(self, wanted: "Promotion", old: str, rows: Path, gate: str, report: Path) -> None:
+    def __init__(
+        self, wanted: "Promotion", old: str, rows: Path, gate: str, output_dir: Path
+    ) -> None:
         self.done = False
         """Whether it was evaluated: one that serves already is not."""
         self._wanted = wanted
         self._old = old
         self._rows = rows
         self._gate = gate
-        self._report = report
+        folder = _folder(output_dir.absolute() / re.sub(r"[^\w.-]", "-", wanted.run_name))
+        folder.mkdir(parents=True, exist_ok=True)
+        self.report = folder / REPORT
+        self.predictions = folder / "predictions.jsonl"
 
     def __call__(self, endpoint: str) -> None:
         """Compare the model at `endpoint`.
@@ -289,7 +311,6 @@ class _Examination:
         from sft_components.evaluation.outcome import Outputs
         from sft_components.evaluation.settings import Settings
 
-        report = self._report
         result = evaluate_endpoint(
             project=endpoint.split("/")[1],
             endpoint=endpoint,
@@ -297,12 +318,24 @@ class _Examination:
             base_endpoint=self._old,
             evaluation_path=self._rows,
             settings=Settings(gate=self._gate),
-            outputs=Outputs(report, report.with_suffix(".predictions.jsonl")),
+            outputs=Outputs(self.report, self.predictions),
             log=_log,
         )
         if not result.passed:
-            raise UserError(f"The gate is not passed: {result.reason} See {report}.")
+            raise UserError(f"The gate is not passed: {result.reason} See {self.report}.")
         self.done = True
+
+
+def _folder(first: Path) -> Path:
+    """`first`, or with a number behind it: one in which no evaluation has ended.
+
+    Where one was cut off are the answers that it had; the next goes on from there.
+    """
+    number, folder = 1, first
+    while (folder / REPORT).exists():
+        number += 1
+        folder = first.with_name(f"{first.name}-{number}")
+    return folder
 
 
 def _log(line: str) -> None:

@@ -74,7 +74,7 @@ def run_on_kfp(
         caching=wanted.caching,
     )
     err(run.url)
-    described = {"run_id": run.run_id, "url": run.url, "parameters": values}
+    described = {"run_id": run.run_id, "name": run.name, "url": run.url, "parameters": values}
     if not wait:
         if as_json:
             print_json({**described, "state": "pending"})
@@ -98,10 +98,16 @@ def run_on_kfp(
         if task.state == "failed" and not task.graph:
             err(f"Error: {task.name} failed: {task.error or 'its log says why'}")
     if not snapshot.succeeded:
-        err(f"The run ended as {snapshot.state}. {snapshot.error}".rstrip())
+        err(f"Run {run.name} ended as {snapshot.state}. {snapshot.error}".rstrip())
+        err(f"Logs of its steps: {run.url}")
         sys.exit(1)
     if not as_json:
-        typer.echo("Succeeded.")
+        typer.echo(f"Succeeded: run {run.name}, {run.run_id}.")
+        typer.echo(f"Outputs and logs of its steps: {run.url}")
+        if root:
+            typer.echo(f"Files of its steps: below {root}")
+        if output := values.get("output_uri"):
+            typer.echo(f"Data and weights: below {output}")
 
 
 def _interrupted(kfp: "KfpHost", run: "KfpRun") -> None:

@@ -31,19 +31,15 @@ def verdict(evaluation: Mapping[str, Any]) -> str:
     """What the gate decided and why, from the outputs of the step that evaluated."""
     if evaluation["passed"] and evaluation.get("task") == "":
         return str(evaluation["reason"])
-    decided = "passed" if evaluation["passed"] else "not passed, so nothing was deployed"
-    return f"gate {decided}: {evaluation['reason']}"
+    return f"gate {'' if evaluation['passed'] else 'not '}passed: {evaluation['reason']}"
 
 
-def made(
-    results: "Results", outputs: Mapping[str, Any], connection: "Connection | None" = None
-) -> Iterator[str]:
+def made(results: "Results", outputs: Mapping[str, Any]) -> Iterator[str]:
     """What a run made, a line each whatever is in it: verdict, outputs, resources, reports.
 
     Args:
         results: As its steps tell it.
         outputs: Of the pipeline itself.
-        connection: Where it ran; None: not on Vertex AI.
     """
 
     def lines() -> Iterator[str]:
@@ -51,29 +47,16 @@ def made(
             yield "The data set is the one of the last successful run: nothing was trained."
         if results.evaluation:
             yield verdict(results.evaluation)
+            if not results.evaluation["passed"] and "endpoint_resource_name" not in results.found:
+                yield "No step tells of an endpoint."
         told = {name: value for name, value in outputs.items() if value not in ("", None)}
         for name, value in {**results.found, **told}.items():
             yield f"{name}: {value}"
         for step, address in results.reports:
-            yield f"report of {step}: {_file_of(address, connection) or address}"
+            yield f"report of {step}: {address}"
 
     for line in lines():
         yield printable(" ".join(line.splitlines()))
-
-
-def _file_of(address: str, connection: "Connection | None") -> str:
-    """The file that the local Vertex AI keeps as the object `address`; empty if there is none."""
-    if connection is None or not connection.is_local:
-        return ""
-    try:
-        from sft_local import control
-    except ImportError:
-        return ""
-    found = control.running()
-    if found is None or found.api_url != connection.base_url:
-        return ""
-    file = found.state_dir / "storage" / address.removeprefix("gs://")
-    return str(file) if file.is_file() else ""
 
 
 def next_commands(results: "Results") -> Iterator[str]:

@@ -160,7 +160,13 @@ def connections(project: str, locations: list[str]) -> "list[Connection]":
     point_at_local(project)
     found = project or default_project()
     if not found:
-        raise UserError("No project is named: give --project, or set GOOGLE_CLOUD_PROJECT.")
+        cure = "give --project, or set GOOGLE_CLOUD_PROJECT."
+        if os.environ.get("GOOGLE_VERTEX_BASE_URL"):
+            raise UserError(f"No project is named: {cure}")
+        raise UserError(
+            "No project is named, and no local Vertex AI runs: start that with `vertex-sft local "
+            f"up`; to ask Google {cure}"
+        )
     named = [name for given in locations for name in given.split(",") if name]
     if ALL in named:
         catalog = load_catalog()

@@ -78,6 +78,7 @@ def prompt(
 
     from sft_components.prompting.asking import Question
     from sft_components.prompting.sampling import Sampling, SamplingError
+    from sft_components.vertex.failures import said
     from sft_pipelines.cli.output import print_json, wrong_use
     from sft_pipelines.cli.places import point_at_local
 
@@ -114,7 +115,7 @@ def prompt(
         with wrong_use():
             raise
     except api.GoogleAPICallError as error:
-        raise UserError(f"{endpoint}: {error.message}") from error
+        raise UserError(f"{endpoint}: {said(error)}") from error
     except UnlikeError as error:
         raise UserError(f"{endpoint}: {error}") from error
     if as_json:

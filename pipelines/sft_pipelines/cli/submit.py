@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,6 +21,7 @@ from sft_pipelines.cli.outcome import (
     wants_cancel,
 )
 from sft_pipelines.cli.output import print_checked, print_json, wrong_use
+from sft_pipelines.cli.report_pages import as_pages
 from sft_pipelines.states import state_word
 
 if TYPE_CHECKING:
@@ -135,6 +137,7 @@ def follow_run(
     """
     from rich.console import Console
 
+    from sft_components.vertex.retrying import TRANSIENT
     from sft_pipelines.cli.job_screen import JobScreen
     from sft_pipelines.following import follow
 
@@ -151,6 +154,9 @@ def follow_run(
                         experiment = ""
         except KeyboardInterrupt:
             _interrupted(connection, name)
+        except TRANSIENT:
+            err(f"Follow it again with: vertex-sft runs follow {name}")
+            raise
         else:
             return snapshot
 
@@ -171,6 +177,7 @@ def _join(connection: "Connection", snapshot: "Snapshot", experiment: str) -> No
     from google.api_core import exceptions as api
 
     from sft_components.errors import UserError
+    from sft_components.vertex.failures import said
     from sft_pipelines.experiments import associate
 
     if not snapshot.run_context:
@@ -179,7 +186,7 @@ def _join(connection: "Connection", snapshot: "Snapshot", experiment: str) -> No
     try:
         associate(connection, snapshot.run_context, experiment)
     except (UserError, api.GoogleAPICallError) as error:
-        err(f"Warning: the run is not in experiment {experiment}: {error}")
+        err(f"Warning: the run is not in experiment {experiment}: {said(error)}")
 
 
 def _join_when_started(prepared: "Prepared", name: str, experiment: str) -> None:
@@ -199,8 +206,9 @@ def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
     The error is the last thing said; of several the first task's, which the others follow from.
     """
     results = snapshot.results()
+    results = replace(results, reports=as_pages(results.reports, snapshot.name, connection))
     if not snapshot.succeeded:
-        for line in made(results, snapshot.outputs, connection):
+        for line in made(results, snapshot.outputs):
             typer.echo(line)
         failed = [task for task in snapshot.tasks if task.state == "failed" and not task.graph]
         # The service's own sentence repeats the errors of the tasks.
@@ -214,7 +222,7 @@ def print_end(connection: "Connection", snapshot: "Snapshot") -> None:
             err(f"Error: {task.name} failed: {told(task.error) or 'no reason is given'}")
         return
     typer.echo("Succeeded.")
-    for line in (*made(results, snapshot.outputs, connection), *next_commands(results)):
+    for line in (*made(results, snapshot.outputs), *next_commands(results)):
         typer.echo(line)
     if results.own_machine:
         typer.echo(how_to_delete(results, here=connection.is_local))

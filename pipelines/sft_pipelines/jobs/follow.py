@@ -6,6 +6,7 @@ from collections.abc import Callable
 from google.api_core import exceptions as api
 
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.failures import said
 from sft_components.vertex.retrying import TRANSIENT, backoff
 from sft_pipelines.jobs.records import Job
 from sft_pipelines.jobs.remote import get_job
@@ -38,7 +39,7 @@ def until_ended(
         try:
             job = get_job(connection, name)
         except (api.RetryError, *TRANSIENT) as error:
-            log(f"The job's state cannot be read: {error}")
+            log(f"The job's state cannot be read: {said(error)}")
         else:
             if seen(job):
                 waits = backoff(POLL_FIRST_S, POLL_MAX_S, 1.2)

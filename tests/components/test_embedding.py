@@ -38,6 +38,7 @@ def test_only_what_is_imported_is_embedded():
         "sft_components/upload_to_gcs/__init__.py",
         "sft_components/upload_to_gcs/work.py",
         "sft_components/vertex/__init__.py",
+        "sft_components/vertex/failures.py",
         "sft_components/vertex/storage.py",
     ]
 

@@ -204,6 +204,22 @@ def test_tables_become_rows(tmp_path: Path) -> None:
         assert written(tmp_path) == EXPECTED, name
 
 
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("prompt, completion\n", {}),
+        ('"asked,\nof whom";"answered"\n', {"prompt": "asked,\nof whom", "completion": "answered"}),
+    ],
+)
+def test_headers_are_read_as_they_are_meant(
+    tmp_path: Path, header: str, columns: dict[str, str]
+) -> None:
+    table, cells = tmp_path / "a.csv", "q;a" if ";" in header else "q,a"
+    table.write_text(header + cells)
+    convert_set(str(table), "messages", tmp_path / "out.jsonl", Findings(), columns=columns)
+    assert written(tmp_path) == [messages(("user", "q"), ("assistant", "a"))]
+
+
 def test_columns_are_named_as_one_likes(tmp_path: Path) -> None:
     frame = pandas.DataFrame(TABLE).rename(columns={"prompt": "q", "completion": "a"})
     frame["id"] = 7
@@ -292,6 +308,8 @@ def test_nested_columns_of_every_kind_of_frame(tmp_path: Path) -> None:
         ("a.csv", b'prompt,completion\n"a,b\n', "quotes"),
         ("a.csv", b'prompt,completion\n"a\n",b\n\na,b,c\n', "a.csv:5: the row has more cells"),
         ("a.csv", b"prompt,completion\n\xff,b\n", "not UTF-8"),
+        ("a.csv", "pregunta;solución\nq;a\n".encode("latin-1"), "not UTF-8"),
+        ("a.csv", "prompt\tcompletion\nq\ta\n".encode("utf-16"), "not UTF-8"),
         ("a.csv", b"messages\n[]\n{\n", "a.csv:3: column 'messages' holds no JSON"),
         ("a.parquet", b"PAR1", "as Parquet"),
     ],

@@ -1,11 +1,13 @@
 """Which columns of a table, or keys of rows, hold prompt and answer, and the command with them."""
 
+import codecs
 import contextlib
 import csv
 import io
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -34,12 +36,13 @@ def column_names(table: "Source") -> list[str]:
 
             return list(parquet.read_schema(table.path).names) if table.path else []
         return []
-    lines = io.StringIO(table.head.decode("utf-8-sig", "ignore"), newline="")
-    with contextlib.suppress(csv.Error):
+    with contextlib.suppress(csv.Error, UnicodeDecodeError):
+        # The last letter of the head may be cut off, and so may its last line.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(table.head)
+        lines = io.StringIO(text, newline="")
         names = next(filter(None, csv.reader(lines, delimiter=separator(table.name, lines))), [])
-        # The last line of the head may be cut off.
         if len(table.head) == table.size or lines.readline():
-            return names
+            return [name.strip() for name in names]
     return []
 
 
@@ -52,7 +55,11 @@ def separator(name: str, text: TextIO) -> str:
         name: Of the file; its ending decides where the header does not.
         text: Of the file, at the beginning, where it is again afterwards.
     """
-    header = next(filter(str.strip, text), "")
+    header = ""
+    for line in islice(text, 100):
+        header += line
+        if header.strip() and header.count('"') % 2 == 0:  # no cell goes on in the next line
+            break
     text.seek(0)
     outside = re.sub('"[^"]*"', "", header)
     return max("\t,;" if name.lower().endswith(".tsv") else ",;\t", key=outside.count)

@@ -107,7 +107,7 @@ def _csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                     )
                 if header and cells:
                     yield line, dict(zip_longest(header, cells))
-                header = header or cells
+                header = header or [name.strip() for name in cells]
                 line = reader.line_num + 1
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error

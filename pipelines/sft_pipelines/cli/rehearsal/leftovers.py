@@ -96,6 +96,12 @@ class Owned:
         _note().unlink(missing_ok=True)
 
 
+def is_left(steps: Path) -> bool:
+    """Whether the rehearsal with these steps has not been taken down."""
+    found = _noted()
+    return found is not None and found.steps == str(steps)
+
+
 class _Told(threading.Thread):
     """Reads what the process that takes down says."""
 
@@ -119,15 +125,21 @@ class _Told(threading.Thread):
 
 def clear(local: control.LocalVertex, log: Callable[[str], None]) -> None:
     """Takes down what a rehearsal left that could not do so itself."""
-    try:
-        found = Owned(**json.loads(_note().read_bytes()))
-    except (OSError, ValueError, TypeError):
+    found = _noted()
+    if found is None:
         return
     log("The last rehearsal was cut off: taking down what it left")
     try:
         found.release(local, log)
     except (UserError, OSError) as error:
         log(f"Not all of it could be taken down: {error}")
+
+
+def _noted() -> Owned | None:
+    try:
+        return Owned(**json.loads(_note().read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _note() -> Path:

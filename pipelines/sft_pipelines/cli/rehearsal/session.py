@@ -143,8 +143,8 @@ def _take_down(
     asked_to_keep: bool,
 ) -> None:
     """Also where the server is stopped afterwards: its state folder stays."""
-    if control.running() is None:
-        return  # The next rehearsal does it.
+    if not local.alive() and not (result and result.succeeded):
+        return  # It has been told why; the next rehearsal does it.
     why = "" if asked_to_keep else ", as --keep is not given"
     screen.note(f"Taking down what the run leaves{why}")
     try:

@@ -197,6 +197,7 @@ def test_a_smoke_test_says_as_expected_only_of_what_was(wanted: tuple[str, ...],
         ("�\n\n\v\n�", "�…�"),
         ("half a lett�", "half a lett�"),
         ("tabs\tand\n\nlines", "tabs\tand\n\nlines"),
+        ("1\r\n2\r\n\r\n3\r\n", "1\r\n2\r\n\r\n3\r\n"),
         (FAMILY, FAMILY),
     ],
 )

@@ -152,7 +152,11 @@ def test_rows_are_written_to_cloud_storage_and_replace_none_unasked(
     assert bucket.get_blob("d/out.jsonl").generation == split["d/out.jsonl"].generation
     convert(force=True)
     assert len(bucket.blob("d/out.jsonl").download_as_bytes().splitlines()) == len(ROWS)
-    for address, said in (("gs://rows/d/", "rows/d/rows.jsonl"), ("gs://gone/a", "buckets create")):
+    for address, said in (
+        ("gs://rows", "gs://rows/rows.jsonl"),
+        ("gs://rows/d/", "rows/d/rows.jsonl"),
+        ("gs://gone/a", "buckets create"),
+    ):
         with pytest.raises(UserError, match=said):
             convert(address)
     with pytest.raises(UserError, match="also the input"):

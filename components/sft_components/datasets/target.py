@@ -77,7 +77,9 @@ class _Object(Writer):
 
         bucket, name = split_uri(address)
         if not name or name.endswith("/"):
-            raise UserError(f"{address} is a folder. Name an object: {address}rows.jsonl")
+            raise UserError(
+                f"{address} is a folder. Name an object: gs://{bucket}/{name}rows.jsonl"
+            )
         self._address = address
         self._blob = storage_client(project).bucket(bucket).blob(name)
         try:

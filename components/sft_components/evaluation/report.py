@@ -69,7 +69,7 @@ KINDS_FREE = {"regression": "Worse", "improved": "Better", "same": "About the sa
 """Where no wording is the only right one."""
 CURVES = {"/train_total_loss": "training", "/eval_total_loss": "validation"}
 
-_MARK = "[\ufffd\0-\b\v-\x1f\x7f-\x9f]"
+_MARK = "[\ufffd\0-\b\v\f\x0e-\x1f\x7f-\x9f]"
 _NOISE = re.compile(f"{_MARK}(?:.{{0,3}}?{_MARK}){{2,}}", re.DOTALL)
 """What no text has: control characters, or halves of characters, one near the other."""
 

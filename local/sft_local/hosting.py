@@ -6,13 +6,14 @@ that has none gets it at the next question.
 
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
 
 from sft_components.vertex.keys import TRIAL
 from sft_local import control, wire
+from sft_local.named import named_endpoints
 from sft_local.operations import OperationCancelledError, Operations
 from sft_local.results import encryption_spec
 from sft_local.serving import MAX_SERVERS, ModelServer, ModelServers
@@ -334,10 +335,13 @@ class Hosting:
                 f"aiplatform.googleapis.com/{QUOTA}. {self.full()}",
             )
 
-    def full(self) -> str:
+    def full(self, named: Iterable[str] = ()) -> str:
         """What is deployed, and the commands that take it down; empty while there is a place.
 
         The endpoints are of all projects: a list of them shows those of one.
+
+        Args:
+            named: Endpoints that who asks needs, as are those of runs here: they are to stay.
         """
         reserved = self._servers.reserved()
         if len(reserved) < MAX_SERVERS:
@@ -351,7 +355,15 @@ class Hosting:
             return (
                 f"{most}a promotion holds a place until it ends or is rolled back; try again then."
             )
-        return f"{most}take one down with {' or '.join(map(_delete_command, names))}."
+        kept = [name for name in names if name in {*named, *named_endpoints(self._store)}]
+        free = [_delete_command(name) for name in names if name not in kept]
+        stays = f"a run names {' and '.join(kept)} in its parameters"
+        if not free:
+            return (
+                f"{most}{stays}. Wait for the end of that run, or leave one out of its parameters."
+            )
+        told = f"{most}take one down with {' or '.join(free)}."
+        return f"{told} The other stays, as {stays}." if kept else told
 
     def start(self, deployed_id: str, cancel: threading.Event) -> None:
         """Starts the server of a deployment whose place is reserved."""

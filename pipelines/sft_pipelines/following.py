@@ -274,10 +274,12 @@ def follow(
         try:
             job = client.get_pipeline_job(name=name, retry=None, timeout=CALL_TIMEOUT_S)
         except TRANSIENT as error:
+            if near and _is_refused(error):
+                raise
             if lost is None:
                 lost = time.monotonic()
-                log(f"The service does not answer ({said(error)}); asking again.")
-            if time.monotonic() - lost > patience or (near and _is_refused(error)):
+                log(f"No answer from the service ({said(error)}); asking again.")
+            if time.monotonic() - lost > patience:
                 raise
         else:
             lost = None

@@ -17,16 +17,18 @@ DEPLOYS = "comp-deploy-model"
 """What a template has that deploys what it has tuned."""
 
 
-def full(base_url: str) -> str:
+def full(base_url: str, values: Mapping[str, Any] | None = None) -> str:
     """What is deployed, and how to take it down; empty where there is a place, or no such limit.
 
     Args:
         base_url: Address of a Vertex AI on this machine.
+        values: Parameters of a run: the endpoints that they name are to stay.
     """
+    named = [value for value in (values or {}).values() if "/endpoints/" in str(value)]
     try:
         with requests.Session() as session:
             session.trust_env = False
-            answer = session.get(f"{base_url}/room", timeout=TIMEOUT_S)
+            answer = session.get(f"{base_url}/room", params={"named": named}, timeout=TIMEOUT_S)
             answer.raise_for_status()
             return str(answer.json()["full"])
     except (requests.RequestException, ValueError, KeyError, TypeError):
@@ -61,7 +63,7 @@ def check_room(
     model = template.tunes(values)
     if not deploys or _served_by_service(model):
         return
-    if not (taken := full(base_url)):
+    if not (taken := full(base_url, values)):
         return
     if not alone or values.get("when_changed") or not model:
         log(f"Warning: As it is now, the tuned model would find no place. {taken}")

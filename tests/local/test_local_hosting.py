@@ -10,7 +10,7 @@ import pytest
 
 from sft_local import base_model, hosting, serving, wire
 from sft_local.operations import Operations
-from sft_local.store import Store
+from sft_local.store import Store, now
 
 PARENT = "projects/p/locations/us-central1"
 
@@ -49,6 +49,30 @@ def test_a_place_that_is_about_to_be_free_is_told_as_that(parts: _Parts) -> None
         parts.hosting.reserve(str(number))
     # An undeployment forgets the model first, and keeps its place until it has answered.
     assert "try again" in parts.hosting.full()
+
+
+def test_an_endpoint_that_a_run_names_is_not_proposed_to_be_deleted(parts: _Parts) -> None:
+    model = f"{PARENT}/models/7"
+    types = wire.types()
+    parts.store.create(model, types.Model(name=model, version_id="1", version_aliases=["default"]))
+    for number in range(serving.MAX_SERVERS):
+        name = f"{PARENT}/endpoints/{number}"
+        parts.store.create(name, parts.hosting.endpoint(name, display_name="served"))
+        parts.hosting.begin(str(number), hosting.Deployment(name, f"{model}@1", "", "vllm"))
+        parts.hosting.reserve(str(number))
+    first, second = (f"{PARENT}/endpoints/{number}" for number in range(2))
+    assert [name in parts.hosting.full() for name in (first, second)] == [True, True]
+    assert f"delete {first}" not in parts.hosting.full(named=[first])
+    job = types.PipelineJob()
+    job.name = f"{PARENT}/pipelineJobs/a"
+    job.runtime_config.parameter_values = {"promote_to_endpoint": second, "epochs": 1}
+    parts.store.create(job.name, job)
+    assert f"delete {first}`" in parts.hosting.full()
+    assert f"delete {second}" not in parts.hosting.full()
+    assert "delete" not in parts.hosting.full(named=[first])
+    with parts.store.change(job.name) as ended:
+        ended.end_time = now()
+    assert f"delete {second}`" in parts.hosting.full()
 
 
 def test_hosted_models_take_turns_and_outlive_the_server(parts: _Parts, tmp_path: Path) -> None:

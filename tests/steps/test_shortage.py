@@ -89,6 +89,10 @@ def test_a_full_machine_is_told_before_the_tuning_with_what_frees_it(
     told = refused.stderr.strip()
     commands = re.findall("`(.*?)`", told)
     assert [command.rpartition(" ")[2] for command in commands] == names
+    here = {**values, "project": control.PROJECT, "promote_to_endpoint": names[0]}
+    promoting = check("tune-llama-model", "--local", **here).stderr
+    assert re.findall("`(.*?)`", promoting) == commands[1:]
+    assert f"The other stays, as a run names {names[0]} in its parameters." in promoting
     # A model that its service serves takes no place; rows that are unchanged need none.
     assert "no place" not in check("tune-gemini-model", *root, **values).stderr
     own = tmp_path / "own.yaml"

@@ -1,9 +1,9 @@
 """Models of the registry at endpoints: deploy, change, undeploy."""
 
 import threading
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from sft_local import wire
 from sft_local.api.endpoints import NO_SPLIT
@@ -26,9 +26,9 @@ _ENDPOINT = f"{PLACE}/endpoints/{{endpoint}}"
 
 
 @router.get("/room")
-def room(vertex: VertexHere) -> dict[str, str]:
+def room(vertex: VertexHere, named: Annotated[list[str] | None, Query()] = None) -> dict[str, str]:
     """Whether one more model can be deployed; Google's API has no such question."""
-    return {"full": vertex.hosting.full()}
+    return {"full": vertex.hosting.full(named or ())}
 
 
 @router.post(f"{_ENDPOINT}:deployModel")

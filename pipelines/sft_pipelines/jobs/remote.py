@@ -15,6 +15,7 @@ from google.api_core import exceptions as api
 
 from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection
+from sft_components.vertex.failures import said
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, reading
 from sft_pipelines.jobs.records import (
     COLLECTIONS,
@@ -62,7 +63,8 @@ def list_jobs(
     if failed and (len(places) == 1 or len(failed) == len(sources)):
         raise failed[0].error or AssertionError
     for source in failed:
-        skipped(f"{source.parent}: {source.error}")
+        if source.error is not None:
+            skipped(f"{source.parent}: {said(source.error)}")
     streams = [_recent(source.jobs(), since) for source in sources if source.error is None]
     merged = heapq.merge(*streams, key=lambda job: moment(job.created) or _EPOCH, reverse=True)
     return (job for job in merged if _labelled(job, labels) and accept(job))

@@ -142,6 +142,10 @@ def test_the_end_tells_the_gates_verdict_and_what_costs_money(
         ("judge", str(vertex.state_dir / "server.log")),
     ]
     assert as_pages(out, job.name, local) == out
+    # A page that cannot be written hides nothing of the end.
+    Path(page[1]).unlink()
+    Path(page[1]).mkdir()
+    assert as_pages([("judge", address)], job.name, local) == [("judge", address)]
 
 
 def test_a_job_id_makes_a_submission_repeatable(vertex: LocalVertex, template: Path):

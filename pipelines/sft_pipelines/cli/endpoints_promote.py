@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -183,6 +183,9 @@ def promote(
     examine = _Examination(wanted, old, evaluation, gate, output_dir) if evaluation else None
     with _named_as_options():
         result = promote_model(wanted, examine=examine, log=_log)
+    if examine is not None and not examine.done:
+        with suppress(OSError):  # there may be answers of one that was cut off
+            examine.report.parent.rmdir()
     if as_json:
         print_json(asdict(result))
     else:

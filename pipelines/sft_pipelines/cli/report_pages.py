@@ -36,9 +36,13 @@ def as_pages(
         stem = re.sub(r"[^\w.-]", "-", step)
         several = sum(other == step for other, _ in pages)
         page = folder / f"{stem}{f'-{several + 1}' if several else ''}.html"
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, page)
-        pages.append((step, str(page)))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, page)
+        except OSError:  # a full disk is not to hide how the run ended
+            pages.append((step, address))
+        else:
+            pages.append((step, str(page)))
     return pages
 
 

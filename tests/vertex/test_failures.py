@@ -1,8 +1,12 @@
 """What the service's failures are told as."""
 
-import pytest
+import socket
+import threading
 
-from sft_components.vertex.failures import FAILURES, explain, find_failure
+import pytest
+import requests
+
+from sft_components.vertex.failures import FAILURES, explain, find_failure, said
 
 SEEN = [
     ("500 Internal error encountered.", "create an empty Vertex AI data set in europe-west4"),
@@ -75,3 +79,27 @@ def test_only_a_delay_passes_by_itself():
 
 def test_an_unknown_failure_is_left_as_it_is():
     assert explain("the rows are odd") == "the rows are odd"
+
+
+@pytest.mark.parametrize(
+    ("ends", "why"),
+    [(True, "Remote end closed connection without response"), (False, "(read timeout=0.2)")],
+)
+def test_who_does_not_answer_is_told_without_names_of_objects(ends: bool, why: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+
+        thread = threading.Thread(target=answer if ends else lambda: None)
+        thread.start()
+        with pytest.raises(requests.RequestException) as raised:
+            requests.get(f"http://{host}/v1/x?y=1", timeout=30 if ends else 0.2)
+        thread.join()
+    told = said(raised.value)
+    assert told.startswith(f"{host} does not answer: ")
+    assert told.endswith(why)
+    assert "'" not in told

@@ -23,7 +23,7 @@ DOCUMENTED_QUOTAS = {
 """The name in the console by the metric in an error message."""
 
 _CALL = re.compile(r"^(\d{3} )?[A-Z]+ https?://\S+: ")
-_URLLIB3 = re.compile(r""": |\(["']""")
+_URLLIB3 = re.compile(r""": |(?:\(|, )["']""")
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def said(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, requests.ConnectionError | requests.Timeout) and error.request:
         # What urllib3 says holds the whole address, and names of its objects.
-        why = _URLLIB3.split(str(error))[-1].rstrip("\"')")
+        why = re.sub(r"""["']\)*$""", "", _URLLIB3.split(str(error))[-1])
         return f"{str(error.request.url).split('/')[2]} does not answer: {why}"
     return _CALL.sub("", str(getattr(error, "message", error)))
 

@@ -8,6 +8,7 @@ import subprocess
 
 import httpx
 import pytest
+from kfp import compiler, dsl
 from tests.end_to_end.sandbox import Sandbox, Server, until, wait_until_gone
 
 from sft_local import control
@@ -22,6 +23,25 @@ def wait_until_training(process: "subprocess.Popen[str]") -> None:
         if re.search(r"launch-sft \| step \d+", line):
             return
     pytest.fail("the training never started")
+
+
+@dsl.component(base_image="python:3.11")
+def stubborn() -> None:
+    """A step that goes on whoever tells it to end, and speaks although nobody reads."""
+    import contextlib
+    import signal
+    import time
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for _ in range(600):
+        with contextlib.suppress(OSError):
+            print("Here I stay", flush=True)
+        time.sleep(0.1)
+
+
+@dsl.pipeline
+def stubbornness() -> None:
+    stubborn()
 
 
 def test_runs_that_are_stopped_during_their_deployment_leave_nothing(server: Server):
@@ -86,6 +106,19 @@ def test_a_killed_run_leaves_nothing_and_the_next_comes_through(sandbox: Sandbox
     assert first.state.name in ("JOB_STATE_CANCELLED", "JOB_STATE_FAILED")
     assert last.state.name == "JOB_STATE_SUCCEEDED"
     store.close()
+
+
+def test_a_killed_run_leaves_no_step_that_does_not_want_to_end(sandbox: Sandbox):
+    template = sandbox.folder / "stubborn.yaml"
+    compiler.Compiler().compile(stubbornness, str(template))
+    process = sandbox.start(
+        sandbox.command("run", str(template), "--local", "--base-model", "tiny")
+    )
+    assert process.stdout
+    assert any("Here I stay" in line for line in process.stdout)
+    process.kill()
+    process.wait()
+    assert wait_until_gone(sandbox, 40) == []
 
 
 def test_a_run_whose_server_is_taken_down_says_so(sandbox: Sandbox):

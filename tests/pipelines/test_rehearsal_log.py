@@ -12,7 +12,7 @@ from rich.console import Console
 
 from sft_local.control import LocalVertex
 from sft_local.paths import HOME_VARIABLE
-from sft_pipelines.cli.rehearsal import session
+from sft_pipelines.cli.rehearsal import health
 from sft_pipelines.cli.rehearsal.screen import Screen
 from sft_pipelines.cli.rehearsal.session import Rehearsal, rehearse
 from sft_pipelines.parameters import read_template
@@ -67,7 +67,7 @@ def test_a_failure_is_told_without_a_log(tmp_path: Path) -> None:
 
 
 def test_a_failure_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "LITTLE_ROOM", 1 << 60)
+    monkeypatch.setattr(health, "LITTLE_ROOM", 1 << 60)
     error = run(tmp_path, tmp_path / "log", io.StringIO(), 0).error
     assert error.startswith("ValueError: nothing to say\nThe disk of /")
     assert error.endswith(" is full: make room on it.")

@@ -29,7 +29,17 @@ END_GROUP_S = 20.0
 
 def main() -> None:
     """`python -m … TEMPLATE PARAMETERS.json PIPELINE_ROOT RUN_NAME`: 0 if the run succeeded."""
-    template, parameters, pipeline_root, run_name = sys.argv[1:5]
+    starter = os.getppid()
+    try:
+        _run(*sys.argv[1:5])
+    finally:
+        if os.getppid() != starter:
+            # Nobody reads what is printed, which may have ended the run. The thread that ends the
+            # group, and this process with it, needs it alive: else a step would go on by itself.
+            time.sleep(2 * END_GROUP_S)
+
+
+def _run(template: str, parameters: str, pipeline_root: str, run_name: str) -> None:
     # A handler, not SIG_IGN: steps would inherit that. The signal is meant for the current step.
     signal.signal(signal.SIGTERM, lambda *_: None)
     lifeline.watch(_end_group)

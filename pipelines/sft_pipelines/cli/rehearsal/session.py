@@ -212,7 +212,7 @@ def _run(
         while not pump.done.wait(1.0):
             if fault := health.fault():
                 _end_group(worker)
-                result.error = f"{fault} {_again(local)}"
+                result.error = fault if local.alive() else f"{fault} {_again(local)}"
                 break
         if pump.failure is not None:
             # Nobody reads what the worker prints: it would wait for ever.

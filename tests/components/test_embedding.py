@@ -47,6 +47,9 @@ def test_imports_are_followed_and_data_files_come_along():
     modules = imported_modules("from sft_components.launch_sft.work import launch_sft")
     assert {"sft_components.launch_sft.request", "sft_components.vertex.retrying"} <= modules
     assert not [name for name in modules if name.endswith(".component")]
+    # The exit handler runs in every pipeline, and has no use for the catalogue.
+    modules = imported_modules("from sft_components.release_endpoint.work import release_endpoint")
+    assert "sft_components.catalog" not in modules
 
     @step(packages=["msgspec", "pyyaml"])
     def look_up() -> str:

@@ -9,8 +9,13 @@ from typing import Any
 from google.cloud.aiplatform_v1beta1 import types
 
 from sft_components.errors import UserError
-from sft_components.promote_model.record import Record, read_record, without_record, write
-from sft_components.promote_model.shares import spoken
+from sft_components.promote_model.record import (
+    Record,
+    read_record,
+    spoken,
+    without_record,
+    write,
+)
 from sft_components.vertex.deployments import (
     DEPLOY_TIMEOUT_S,
     deployments_at,

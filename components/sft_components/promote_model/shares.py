@@ -170,9 +170,3 @@ def with_share(before: Mapping[str, int], challenger: str, share: int) -> dict[s
     for key in losers[: rest - sum(split.values())]:
         split[key] += 1
     return {**split, challenger: share}
-
-
-def spoken(split: Mapping[str, int], names: Mapping[str, str] | None = None) -> str:
-    """`ID 80 %, ID 20 %`, of what gets requests; `names` are told in the place of their ids."""
-    told = {key: (names or {}).get(key, key) for key in split}
-    return ", ".join(f"{told[key]} {share} %" for key, share in split.items() if share)

@@ -28,6 +28,7 @@ from sft_components.promote_model.record import (
     Record,
     State,
     read_record,
+    spoken,
     without_record,
     write,
 )
@@ -38,7 +39,7 @@ from sft_components.promote_model.restoring import (
     restore_traffic,
 )
 from sft_components.promote_model.settings import Promotion
-from sft_components.promote_model.shares import check_first, check_public, spoken, with_share
+from sft_components.promote_model.shares import check_first, check_public, with_share
 from sft_components.promote_model.trial import Trial
 from sft_components.promote_model.watching import watch
 from sft_components.smoke_test_endpoint.work import examine_endpoint

@@ -129,8 +129,9 @@ def promote(
     from sft_components.evaluate_endpoint.work import check_evaluation
     from sft_components.evaluation.gate import needs_base
     from sft_components.evaluation.settings import Settings
+    from sft_components.promote_model.record import spoken
     from sft_components.promote_model.settings import Promotion
-    from sft_components.promote_model.shares import check_first, spoken
+    from sft_components.promote_model.shares import check_first
     from sft_components.promote_model.work import promote_model
     from sft_components.vertex.keys import digest
     from sft_pipelines.cli.output import print_json, wrong_use

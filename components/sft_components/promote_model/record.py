@@ -113,4 +113,6 @@ def write(
 def spoken(split: Mapping[str, int], names: Mapping[str, str] | None = None) -> str:
     """`ID 80 %, ID 20 %`, of what gets requests; `names` are told in the place of their ids."""
     told = {key: (names or {}).get(key, key) for key in split}
-    return ", ".join(f"{told[key]} {share} %" for key, share in split.items() if share)
+    # The service keeps no order.
+    shares = sorted(split.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{told[key]} {share} %" for key, share in shares if share)

@@ -97,8 +97,8 @@ def test_a_killed_run_leaves_nothing_and_the_next_comes_through(sandbox: Sandbox
     assert wait_until_gone(sandbox, 30) == []
     done = sandbox.run(sandbox.run_command())
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "The last rehearsal was cut off: taking down what it left" in done.stdout
-    assert not (sandbox.home / "rehearsal.json").exists()
+    assert "Taking down what a rehearsal left that was cut off, tune-llama-model-" in done.stdout
+    assert list((sandbox.home / "rehearsals").iterdir()) == []
     store = Store(sandbox.home / "resources.sqlite")
     assert store.all("Endpoint") == []
     # The killed one's job was cancelled in time, or failed with its server.
@@ -144,5 +144,5 @@ def test_a_taking_down_ends_with_the_server(server: Server):
     assert process.returncode == 1, output
     assert "What the run leaves could not be taken down: The local Vertex AI has ended" in output
     # The next rehearsal does it.
-    assert (server.home / "rehearsal.json").exists()
+    assert len(list((server.home / "rehearsals").glob("*.json"))) == 1
     assert wait_until_gone(server, 30) == []

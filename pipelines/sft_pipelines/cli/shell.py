@@ -71,7 +71,10 @@ def freeing() -> Iterator[str]:
 
 def _is_given(name: str) -> bool:
     """Whether a variable has the value that `pointing` gave it."""
-    given = json.loads(os.environ.get(SAVED, "{}"))
+    try:
+        given = json.loads(os.environ.get(SAVED, "{}"))
+    except ValueError:
+        return True  # By an earlier version, which set them all.
     return name in given and os.environ.get(name) == given[name]
 
 

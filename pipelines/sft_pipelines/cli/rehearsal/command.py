@@ -45,7 +45,7 @@ def rehearse_command(
         ) from error
     from sft_pipelines.checking import check_data, check_values
     from sft_pipelines.cli.costs import say_cost
-    from sft_pipelines.cli.rehearsal.leftovers import is_left
+    from sft_pipelines.cli.rehearsal.leftovers import Owned
     from sft_pipelines.cli.rehearsal.results import step_names
     from sft_pipelines.cli.rehearsal.screen import Screen
     from sft_pipelines.cli.rehearsal.session import rehearsal_defaults, rehearse
@@ -96,7 +96,7 @@ def rehearse_command(
         if (log := folder / "run.log").is_file():
             typer.echo(f"The whole log: {log}", err=True)
         left = "Nothing of this run was left running."
-        if control.running() and is_left(folder / "steps"):
+        if control.running() and Owned.by(values, folder / "steps").noted.exists():
             left = "What this run left is taken down by the next rehearsal."
         typer.echo(f"Interrupted. {left}", err=True)
         sys.exit(130)

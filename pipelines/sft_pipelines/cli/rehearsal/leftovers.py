@@ -1,7 +1,7 @@
 """What a rehearsal has in the local Vertex AI, and its end, also after a `kill -9`.
 
-The state folder outlives the server. A note in it names the rehearsal that is under way; a note
-that the next one finds is of one that was killed, and its endpoint and jobs are taken down then.
+The state folder outlives the server. A note in it names the rehearsal that is under way; the notes
+that the next one finds are of such as were cut off, and what they have is taken down then.
 """
 
 import json
@@ -85,21 +85,21 @@ class Owned:
         if status != 0:
             raise UserError(told.error or f"The taking down ended with status {status}.")
 
+    @property
+    def noted(self) -> Path:
+        """The file that says that this rehearsal is under way, or has left something."""
+        return _notes() / f"{Path(self.steps).parent.name}.json"
+
     def note(self) -> None:
         """Says that this rehearsal is under way, until `forget`."""
-        partial = _note().with_suffix(".new")
+        _notes().mkdir(exist_ok=True)
+        partial = self.noted.with_suffix(".new")
         partial.write_text(json.dumps(vars(self)), encoding="utf-8")
-        partial.replace(_note())
+        partial.replace(self.noted)
 
     def forget(self) -> None:
         """Says that it has left nothing, or what is to stay."""
-        _note().unlink(missing_ok=True)
-
-
-def is_left(steps: Path) -> bool:
-    """Whether the rehearsal with these steps has not been taken down."""
-    found = _noted()
-    return found is not None and found.steps == str(steps)
+        self.noted.unlink(missing_ok=True)
 
 
 class _Told(threading.Thread):
@@ -124,26 +124,23 @@ class _Told(threading.Thread):
 
 
 def clear(local: control.LocalVertex, log: Callable[[str], None]) -> None:
-    """Takes down what a rehearsal left that could not do so itself."""
-    found = _noted()
-    if found is None:
-        return
-    log("The last rehearsal was cut off: taking down what it left")
-    try:
-        found.release(local, log)
-    except (UserError, OSError) as error:
-        log(f"Not all of it could be taken down: {error}")
+    """Takes down what rehearsals left that could not do so themselves."""
+    for note in sorted(_notes().glob("*.json")):
+        try:
+            left = Owned(**json.loads(note.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            continue
+        log(f"Taking down what a rehearsal left that was cut off, {note.stem}")
+        try:
+            left.release(local, log)
+        except (UserError, OSError) as error:
+            log(f"Not all of it could be taken down: {error} The next rehearsal tries again.")
+        else:
+            left.forget()
 
 
-def _noted() -> Owned | None:
-    try:
-        return Owned(**json.loads(_note().read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _note() -> Path:
-    return paths.state_dir() / "rehearsal.json"
+def _notes() -> Path:
+    return paths.state_dir() / "rehearsals"
 
 
 def main() -> None:

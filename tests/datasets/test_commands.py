@@ -89,6 +89,11 @@ def test_machines_get_all_of_it(folder: Path) -> None:
             "good.jsonl:1: there is no column 'q'; the columns are: ",
         ),
         (("convert", "good.jsonl", "good.jsonl", "--to", "messages"), "also the input"),
+        (("convert", "good.jsonl", "new/", "--to", "messages", "--split", "0.2"), "new/rows.jsonl"),
+        (
+            ("convert", "good.jsonl", ".", "--to", "messages"),
+            ". is a folder. Name a file: rows.jsonl",
+        ),
         (("convert", "good.jsonl", "out.jsonl", "--to", "messages", "--split", "2"), "between"),
     ],
 )

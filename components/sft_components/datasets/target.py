@@ -29,6 +29,8 @@ def open_target(
         raise UserError(f"{address} is also the input. Name another file to write.")
     if address.startswith("gs://"):
         return _Object(address, replace, project)
+    if address.endswith("/") or Path(address).is_dir():
+        raise UserError(f"{address} is a folder. Name a file: {Path(address, 'rows.jsonl')}")
     return _File(Path(address), replace)
 
 

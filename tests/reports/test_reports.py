@@ -156,6 +156,7 @@ def test_two_bars_are_not_as_wide_as_their_chart() -> None:
     [
         ([(1.5, 2.5, 1200)], True, "Turns: 2 in all 1,200 rows."),
         ([(8, 9, 40)], True, "Turns: 8 in all 40 rows."),
+        ([(8, 9, 1)], True, "Turns: 8."),
         ([(0.5, 1.0, 3)], False, "Turns: 0.500 to 1 in all 3 rows."),
     ],
 )

@@ -104,7 +104,7 @@ def histogram(
     limits: Mapping[str, float] | None = None,
     whole: bool = False,
 ) -> Markup:
-    """Counts by value; a sentence where there is one bar, which would show nothing.
+    """Counts by value; a sentence where there is only one bar, which shows nothing.
 
     Args:
         bins: What `bin_values` gives, or counts made while streaming.
@@ -115,11 +115,11 @@ def histogram(
     """
     if not bins:
         return nothing(0)
-    if len(bins) == 1:
+    if len(bins) == 1 and not limits:
         ((low, high, n),) = bins
         span = number(math.ceil(low)) if whole and high - low == 1 else _span(low, high)
         return Markup('<p class="note after">{}</p>').format(
-            f"{x_label.capitalize()}: {span} in all {n:,} {y_label}."
+            f"{x_label.capitalize()}: {span}" + (f" in all {n:,} {y_label}." if n > 1 else ".")
         )
     marked = limits or {}
     low, high, wide = bins[0][0], bins[-1][1], bins[0][1] - bins[0][0]

@@ -351,9 +351,14 @@ class Hosting:
         if not found.keys() >= set(reserved):
             return f"{most}one is being taken down and still answers; try again in two minutes."
         names = dict.fromkeys(found[key].endpoint for key in reserved)
-        if len(names) < len(reserved) or any(map(_is_trial, names)):
+        if any(map(_is_trial, names)):
+            return f"{most}a promotion tests its model now; try again when it has ended."
+        if len(names) < len(reserved):
+            (shared,) = names
             return (
-                f"{most}a promotion holds a place until it ends or is rolled back; try again then."
+                f"{most}{shared} shares its traffic between two. Take the share back with "
+                f"`vertex-sft endpoints rollback {shared}`, or give the new model all of it with "
+                "`vertex-sft endpoints promote`."
             )
         kept = [name for name in names if name in {*named, *named_endpoints(self._store)}]
         free = [_delete_command(name) for name in names if name not in kept]

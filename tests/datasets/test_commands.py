@@ -72,6 +72,9 @@ def test_machines_get_all_of_it(folder: Path) -> None:
     assert (good["findings"], good["errors"]) == ([], 0)
 
 
+CONVERT = ("convert", "good.jsonl", "out.jsonl", "--to", "messages")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -85,9 +88,10 @@ def test_machines_get_all_of_it(folder: Path) -> None:
         (("convert", "good.jsonl", "out.jsonl", "--to", "csv"), "csv"),
         (("convert", "good.jsonl", "no/folder/out.jsonl", "--to", "messages"), ""),
         (
-            ("convert", "good.jsonl", "out.jsonl", "--to", "messages", "--columns", "prompt=q"),
+            (*CONVERT, "--columns", "prompt=q,completion=a"),
             "good.jsonl:1: there is no column 'q'; the columns are: ",
         ),
+        ((*CONVERT, "--columns", "question=q,answer=a"), "has question, answer, which make no row"),
         (("convert", "good.jsonl", "good.jsonl", "--to", "messages"), "also the input"),
         (("convert", "good.jsonl", "new/", "--to", "messages", "--split", "0.2"), "new/rows.jsonl"),
         (

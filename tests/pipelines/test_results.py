@@ -86,10 +86,10 @@ def test_a_rehearsal_of_another_pipeline_tells_what_it_made(
     done = CliRunner().invoke(app, [*command, "-p", "passed=true"])
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    named = next(line for line in lines if line.startswith("Run gated-"))
+    named = next(line for line in lines if line.startswith("Files of the run: "))
     assert lines.index(named) < lines.index("judge started")
     assert "gate passed: chrF is 0.5 [of 1]." in lines
-    report = Path(named.partition(", in ")[2]) / "judge.html"
+    report = Path(named.partition(": ")[2]) / "judge.html"
     assert f"report of judge: {report}" in lines
     assert "judged" in report.read_text()
 

@@ -75,7 +75,7 @@ def test_an_endpoint_that_is_not_there_is_told_before_the_tuning(
         check_promotable(empty, 100, lines.append)
     finally:
         requests.delete(f"{vertex.api_url}/faults", timeout=30)
-    assert "promote_to_endpoint could not be looked at: 403" in lines[0]
+    assert "promote_to_endpoint could not be looked at: This is the status 403" in lines[0]
 
 
 def test_the_machine_of_the_model_in_production_must_fit_the_one_that_takes_its_place(

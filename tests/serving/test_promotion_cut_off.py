@@ -45,7 +45,7 @@ def test_a_promotion_that_is_stopped_or_killed_is_undone(
         )
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("Traffic of ") and f"'{challenger}': 100" in line:
+            if line.startswith("Traffic of ") and f"({challenger}) 100 %" in line:
                 return process
         raise AssertionError("The traffic was not moved")
 

@@ -31,12 +31,14 @@ def evaluated_where(model: ModelSpec, settings: PipelineSettings) -> Evaluation:
 
 
 def evaluated_on(evaluation: Evaluation, most: int) -> str:
-    """The machine of an evaluation on weights, and its price; nothing for another.
+    """The machine of an evaluation on weights, and its price; that there is no evaluation.
 
     Args:
         evaluation: From `evaluated_where`.
         most: Accelerators of the large one.
     """
+    if evaluation == "none":
+        return "There is no evaluation_data_uri: no gate keeps the tuned model from deployment"
     if evaluation not in ON_WEIGHTS:
         return ""
     accelerators = most if evaluation == "large-checkpoint" else 1

@@ -144,10 +144,18 @@ def convert(
 
 
 def _columns(text: str) -> dict[str, str]:
+    from sft_components.datasets.rows import PAIRS, detect
+
     columns: dict[str, str] = {}
     for pair in filter(None, (part.strip() for part in text.split(","))):
         key, equals, column = pair.partition("=")
         if not equals or not key or not column:
             raise UserError(f"--columns has {pair!r}: write KEY=COLUMN,KEY=COLUMN.")
         columns[key.strip()] = column.strip()
+    form = detect(dict.fromkeys(columns))
+    if columns and not (form and {*PAIRS.get(form, ())} <= {*columns}):
+        raise UserError(
+            f"--columns has {', '.join(columns)}, which make no row: name where both its parts "
+            "come from, as in --columns prompt=COLUMN,completion=COLUMN."
+        )
     return columns

@@ -15,6 +15,7 @@ from sft_pipelines.cli.jobs import AsJson, Locations, Project
 
 if TYPE_CHECKING:
     from sft_components.promote_model.settings import Promotion
+    from sft_components.vertex.connection import Connection
 
 
 OPTIONS = {
@@ -130,6 +131,7 @@ def promote(
     from sft_components.evaluation.gate import needs_base
     from sft_components.evaluation.settings import Settings
     from sft_components.promote_model.record import spoken
+    from sft_components.promote_model.registering import PREVIOUS_ALIAS
     from sft_components.promote_model.settings import Promotion
     from sft_components.promote_model.shares import check_first
     from sft_components.promote_model.work import promote_model
@@ -198,9 +200,7 @@ def promote(
         before = {deployed.model.partition("@")[0] for deployed in others}
         alone = list(result.traffic) == [result.deployed_model]
         if alone and len(before) == 1:
-            back = (
-                f"vertex-sft endpoints promote {result.endpoint} {before.pop()}@previous-champion"
-            )
+            back = f"vertex-sft endpoints promote {result.endpoint} {before.pop()}@{PREVIOUS_ALIAS}"
             typer.echo(f"To go back to what it served before: {back}")
         elif not alone:
             given = {"-m": base_model, "--parent-model": parent_model, "--run-name": run_name}
@@ -228,6 +228,7 @@ def rollback(
     """
     from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 
+    from sft_components.promote_model.registering import PREVIOUS_ALIAS
     from sft_components.promote_model.restoring import roll_back
     from sft_pipelines.cli.output import print_json
     from sft_pipelines.endpoints.remote import get_endpoint
@@ -235,12 +236,13 @@ def rollback(
     place, endpoint = find(name, project, location)
     if not roll_back(place.client(EndpointServiceClient), endpoint.name, _log):
         models = {deployed.model.partition("@")[0] for deployed in endpoint.deployed}
-        model = models.pop() if len(models) == 1 else "MODEL"
-        typer.echo(
-            f"Error: {endpoint.name} is in no promotion. To go back to the version that the model "
-            f"had before: vertex-sft endpoints promote {endpoint.name} {model}@previous-champion",
-            err=True,
-        )
+        named = [f"{model}@{PREVIOUS_ALIAS}" for model in models]
+        before = [version for version in named if _exists(place, version)]
+        how = "No model that it serves has a version that was in use before."
+        if before:
+            command = f"vertex-sft endpoints promote {endpoint.name} {before[0]}"
+            how = f"To go back to the version that the model had before: {command}"
+        typer.echo(f"Error: {endpoint.name} is in no promotion. {how}", err=True)
         raise typer.Exit(1)
     now = get_endpoint(place, endpoint.name)
     if as_json:
@@ -250,6 +252,17 @@ def rollback(
             typer.echo(f"{deployed.model}: {deployed.traffic} %")
         if not now.deployed:
             typer.echo(f"{endpoint.name} serves nothing, as before.")
+
+
+def _exists(place: "Connection", model: str) -> bool:
+    from google.api_core import exceptions as api
+    from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
+
+    try:
+        place.client(ModelServiceClient).get_model(name=model, timeout=60)
+    except api.NotFound:
+        return False
+    return True
 
 
 @contextmanager

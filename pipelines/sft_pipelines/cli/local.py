@@ -1,6 +1,8 @@
 """`vertex-sft local`: the Vertex AI on this machine."""
 
+import contextlib
 import os
+import sqlite3
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -72,7 +74,7 @@ def down(
     without --yes, and where nobody can be asked it refuses.
     """
     from sft_local import control
-    from sft_pipelines.cli.output import ask
+    from sft_pipelines.cli.output import ask, counted
     from sft_pipelines.cli.rehearsal.turns import tell_to_stop, under_way
 
     if control.running() and (folder := under_way()):
@@ -84,6 +86,8 @@ def down(
         print_json({"stopped": stopped})
     else:
         typer.echo("Stopped." if stopped else "No local Vertex AI runs.")
+        if stopped and (cut := _cut_off()):
+            typer.echo(f"Cut off: {counted(cut, 'run')}; all steps again at the next local up.")
         if any(os.environ.get(name) for name in control.POINTING):
             typer.echo(f"This shell still points at one: {UNSET_LOCAL}")
 
@@ -133,6 +137,20 @@ def env(
         lines = pointing(variables)
     for line in lines:
         typer.echo(line)
+
+
+def _cut_off() -> int:
+    """How many pipeline runs had not ended when the local Vertex AI did."""
+    from sft_local.paths import state_dir
+    from sft_local.store import Store
+    from sft_pipelines.states import state_word
+
+    try:
+        with contextlib.closing(Store(state_dir() / "resources.sqlite")) as store:
+            states = [state_word(job.state.name) for job in store.all("PipelineJob")]
+    except sqlite3.Error:  # the disk is full
+        return 0
+    return sum(state in ("pending", "queued", "running") for state in states)
 
 
 def _stands_in(found: "LocalVertex") -> str:

@@ -141,5 +141,6 @@ def print_checked(what: str, described: Any, as_json: bool) -> None:
         print_json(described)
     else:
         typer.echo(
-            f"{what}: parameters checked, nothing sent. Rows are checked by vertex-sft validate."
+            f"{what}: parameters checked, nothing sent. Rows are checked by vertex-sft "
+            "validate; whether what is named in gs:// exists was not asked."
         )

@@ -225,7 +225,9 @@ def _summary(out: "Console", result: "Rehearsal") -> None:
     from sft_components.evaluation.tasks import PRIMARY, SPOKEN
 
     if result.predictions:
-        table = Table(title="Held-out rows", title_justify="left")
+        count = len(result.predictions)
+        title = f"Held-out rows, {SHOWN_ROWS} of {count}" if count > SHOWN_ROWS else "Held-out rows"
+        table = Table(title=title, title_justify="left")
         compared = any(row["base"] is not None for row in result.predictions)
         answers = ("base answer", "tuned answer") if compared else ("tuned answer",)
         for column in ("prompt", "expected", *answers):

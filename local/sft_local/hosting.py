@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from sft_components.promote_model.record import read_record
 from sft_components.vertex.keys import TRIAL
 from sft_local import control, wire
 from sft_local.named import named_endpoints
@@ -350,16 +351,19 @@ class Hosting:
         most = f"At most {MAX_SERVERS} models are deployed at once on this machine: "
         if not found.keys() >= set(reserved):
             return f"{most}one is being taken down and still answers; try again in two minutes."
-        names = dict.fromkeys(found[key].endpoint for key in reserved)
-        if any(map(_is_trial, names)):
-            return f"{most}a promotion tests its model now; try again when it has ended."
-        if len(names) < len(reserved):
-            (shared,) = names
-            return (
-                f"{most}{shared} shares its traffic between two. Take the share back with "
-                f"`vertex-sft endpoints rollback {shared}`, or give the new model all of it with "
-                "`vertex-sft endpoints promote`."
-            )
+        served = [found[key].endpoint for key in reserved]
+        names = dict.fromkeys(served)
+        several = [name for name in names if served.count(name) > 1]
+        for name in several:
+            record = read_record(self._store.get(name))
+            if record is not None and record.state == "shared":
+                return (
+                    f"{most}{name} shares its traffic between two. Take the share back with "
+                    f"`vertex-sft endpoints rollback {name}`, or give the new model all of it with "
+                    "`vertex-sft endpoints promote`."
+                )
+        if several or any(map(_is_trial, names)):
+            return f"{most}a promotion is under way; try again when it has ended."
         kept = [name for name in names if name in {*named, *named_endpoints(self._store)}]
         free = [_delete_command(name) for name in names if name not in kept]
         stays = f"a run names {' and '.join(kept)} in its parameters"

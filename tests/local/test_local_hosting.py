@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sft_components.promote_model.record import Record, State
 from sft_local import base_model, hosting, serving, wire
 from sft_local.operations import Operations
 from sft_local.store import Store, now
@@ -49,6 +50,25 @@ def test_a_place_that_is_about_to_be_free_is_told_as_that(parts: _Parts) -> None
         parts.hosting.reserve(str(number))
     # An undeployment forgets the model first, and keeps its place until it has answered.
     assert "try again" in parts.hosting.full()
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [("shared", "`vertex-sft endpoints rollback "), ("testing", "under way")]
+)
+def test_a_promotion_is_told_to_be_undone_only_if_it_stays(
+    parts: _Parts, state: State, said: str
+) -> None:
+    model, name = f"{PARENT}/models/7", f"{PARENT}/endpoints/8"
+    types = wire.types()
+    parts.store.create(model, types.Model(name=model, version_id="1", version_aliases=["default"]))
+    labels = Record("run", "1", state, {"0": 100}).labels()
+    parts.store.create(name, parts.hosting.endpoint(name, display_name="served", labels=labels))
+    for number in range(serving.MAX_SERVERS):
+        parts.hosting.begin(str(number), hosting.Deployment(name, f"{model}@1", "", "vllm"))
+        parts.hosting.reserve(str(number))
+    told = parts.hosting.full()
+    assert said in told
+    assert ("rollback" in told) == (state == "shared")
 
 
 def test_an_endpoint_that_a_run_names_is_not_proposed_to_be_deleted(parts: _Parts) -> None:

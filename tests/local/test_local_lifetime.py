@@ -216,3 +216,18 @@ def test_wrapper_hands_on_the_exit_status_and_ends_what_it_runs() -> None:
         process.stdin.close()
         assert process.wait(10) == 128 + signal.SIGTERM
         assert gone([program])
+
+
+def test_down_tells_of_runs_that_it_cuts_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(paths.HOME_VARIABLE, str(tmp_path))
+    control.start(base_model="tiny", detach=True)
+    store = Store(tmp_path / "resources.sqlite")
+    for name, state in (("a", "PIPELINE_STATE_RUNNING"), ("b", "PIPELINE_STATE_SUCCEEDED")):
+        job = wire.types().PipelineJob(name=f"projects/p/locations/l/pipelineJobs/{name}")
+        job.state = state
+        store.create(job.name, job)
+    store.close()
+    done = CliRunner().invoke(app, ["local", "down"])
+    assert "Cut off: 1 run; " in done.stdout, done.output

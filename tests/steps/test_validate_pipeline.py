@@ -45,6 +45,14 @@ def test_good_settings_say_what_serving_costs():
     assert result.evaluation == "checkpoint"
 
 
+def test_that_nothing_is_evaluated_is_said_first():
+    lines: list[str] = []
+    ungated = {"evaluation_uri": "", "min_exact_match": 0.0, "min_improvement": 0.0}
+    result = validate_pipeline(PipelineSettings(**{**GOOD, **ungated}), log=lines.append)
+    assert result.evaluation == "none"
+    assert "There is no evaluation_data_uri: no gate keeps" in lines[-1]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

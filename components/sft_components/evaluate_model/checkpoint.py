@@ -81,9 +81,9 @@ class Checkpoint:
             yield mounted
             return
         with TemporaryDirectory(prefix="checkpoint-") as scratch, ThreadPoolExecutor(THREADS) as do:
-            said = f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
+            much = f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
             here = " of this machine" if os.environ.get("STORAGE_EMULATOR_HOST") else ""
-            log(f"Downloading {said} from Cloud Storage{here}: {self.uri}")
+            log(f"Downloading {much} from Cloud Storage{here}: {self.uri}")
 
             def download(blob: Any) -> None:
                 blob.download_to_filename(str(Path(scratch) / _name(blob)), checksum="crc32c")

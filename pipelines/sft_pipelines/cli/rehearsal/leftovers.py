@@ -6,7 +6,6 @@ that the next one finds are of such as were cut off, and what they have is taken
 
 import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -59,14 +58,9 @@ class Owned:
         Raises:
             UserError: Something could not be taken down.
         """
-        child = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", __name__, json.dumps(vars(self))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
+        errors = paths.state_dir() / "logs" / "taking-down.log"
+        child = lifeline.spawn(
+            [sys.executable, "-m", __name__, json.dumps(vars(self))], log=errors, read_output=True
         )
         assert child.stdout  # noqa: S101 - it was opened as a pipe
         told = _Told(child.stdout, log)
@@ -77,13 +71,12 @@ class Owned:
             while not told.ended.wait(1.0) and not fault:
                 fault = health.fault()
         finally:
-            if fault or not told.ended.is_set():
-                child.kill()
-            status = child.wait()
+            ends = told.ended.is_set() and not fault
+            status = lifeline.reap(child) if ends else lifeline.end(child)
         if fault:
             raise UserError(f"What the run leaves could not be taken down: {fault}")
         if status != 0:
-            raise UserError(told.error or f"The taking down ended with status {status}.")
+            raise UserError(told.error or f"It ended with status {status}; see {errors}.")
 
     @property
     def noted(self) -> Path:
@@ -105,7 +98,7 @@ class Owned:
 class _Told(threading.Thread):
     """Reads what the process that takes down says."""
 
-    def __init__(self, lines: IO[str], log: Callable[[str], None]) -> None:
+    def __init__(self, lines: IO[bytes], log: Callable[[str], None]) -> None:
         super().__init__(daemon=True)
         self.ended = threading.Event()
         self.error = ""
@@ -114,7 +107,8 @@ class _Told(threading.Thread):
 
     def run(self) -> None:
         try:
-            for line in self._lines:
+            for raw in self._lines:
+                line = raw.decode(errors="replace")
                 if self.error or line.startswith(ERROR):
                     self.error += line.removeprefix(ERROR)
                 else:

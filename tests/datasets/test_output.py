@@ -275,6 +275,20 @@ def test_a_finding_names_the_line_that_an_editor_shows(
     assert findings.kept[0].place().startswith(f"{tmp_path / name}:2 ")
 
 
+def test_rows_with_another_number_of_cells_than_the_header_are_named(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text('id,prompt,completion\n1,"a\n",b\n\n2,a\n3,a,b, or c\n4,a,b\n5\n')
+    findings = Findings()
+    convert_set(str(table), "messages", tmp_path / "out.jsonl", findings)
+    assert [(f.line, f.message, f.excerpt) for f in findings.kept if f.code == "cell-count"] == [
+        (5, "2 cells, and the header 3: none for 'completion'", "2 | a"),
+        (6, "4 cells, and the header 3: id, prompt, completion", "3 | a | b |  or c"),
+        (8, "1 cell, and the header 3: none for 'prompt', 'completion'", "5"),
+    ]
+    assert findings.errors == 3
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_a_finding_of_a_file_without_lines_names_the_row(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pandas.DataFrame([*TABLE, {"prompt": "Say", "completion": None}]).to_parquet(path)
@@ -306,7 +320,6 @@ def test_nested_columns_of_every_kind_of_frame(tmp_path: Path) -> None:
     ("name", "data", "said"),
     [
         ("a.csv", b'prompt,completion\n"a,b\n', "quotes"),
-        ("a.csv", b'prompt,completion\n"a\n",b\n\na,b,c\n', "a.csv:5: the row has more cells"),
         ("a.csv", b"prompt,completion\n\xff,b\n", "not UTF-8"),
         ("a.csv", "pregunta;solución\nq;a\n".encode("latin-1"), "not UTF-8"),
         ("a.csv", "prompt\tcompletion\nq\ta\n".encode("utf-16"), "not UTF-8"),

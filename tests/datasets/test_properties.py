@@ -1,5 +1,6 @@
 """What must hold for any input: no crash, right line numbers, both readers agree, nothing lost."""
 
+import csv
 import json
 import tempfile
 from array import array
@@ -8,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.datasets.data_sets import PNG
 
@@ -29,6 +30,7 @@ from sft_components.datasets.rows import (
 from sft_components.datasets.rules import RULES
 from sft_components.datasets.source import Source, find
 from sft_components.datasets.spill import Addresses, Spill
+from sft_components.datasets.tabular import read_table
 from sft_components.datasets.walk import walk
 from sft_components.errors import UserError
 
@@ -274,3 +276,37 @@ def test_a_key_that_stands_twice_is_found(drawn: list[Any]) -> None:
             bad.append(line)
     found, _ = check_lines(form, data)
     assert [finding.line for finding in found if finding.code == "repeated-key"] == bad
+
+
+CELL = st.text(st.sampled_from('ab,;\t"\n ä'), max_size=8)
+SEPARATORS = st.sampled_from(",;\t")
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> list[list[str]]:
+    width = draw(st.integers(2, 4))
+    names = st.lists(CELL.filter(str.strip), min_size=width, max_size=width, unique_by=str.strip)
+    rows = draw(st.lists(st.lists(CELL, min_size=width, max_size=width), min_size=1, max_size=6))
+    return [draw(names), *rows]
+
+
+@given(tables(), SEPARATORS, st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+def test_a_table_is_read_with_the_separator_that_it_was_written_with(
+    table: list[list[str]], separator: str, quoting: Any
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.csv"
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream, delimiter=separator, quoting=quoting).writerows(table)
+        for other in set(",;\t") - {separator}:  # a table of any two separators may be meant so
+            with path.open(encoding="utf-8", newline="") as stream:
+                try:
+                    widths = {len(row) for row in csv.reader(stream, delimiter=other, strict=True)}
+                except csv.Error:
+                    continue
+                assume(len(widths) > 1 or widths == {1})
+        findings = Findings()
+        read = [json.loads(line) for _, line in read_table(path, findings)]
+    names = [name.strip() for name in table[0]]
+    assert not findings.kept
+    assert read == [dict(zip(names, row, strict=True)) for row in table[1:]]

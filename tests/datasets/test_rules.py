@@ -326,7 +326,7 @@ def test_a_row_breaks_a_rule_of_storage(
 
 def test_every_rule_has_a_file_that_breaks_it_and_is_documented() -> None:
     with_files = {entry[0] for entry in [*IN_A_ROW, *WHOLE_SET, *IN_A_BUCKET]}
-    assert with_files | {"inexpressible"} == set(RULES)
+    assert with_files | {"cell-count", "inexpressible"} == set(RULES)
     table = as_markdown()
     assert all(f"| `{code}` |" in table for code in RULES)
     assert all(rule.cure and rule.what and rule.source for rule in RULES.values())

@@ -84,7 +84,7 @@ def convert_set(
     targets = [str(output), *([str(validation)] if validation else [])]
     if len(targets) > 1 and len({Path(target).resolve() for target in targets}) == 1:
         raise UserError(f"{output} is named for both files. Name another one for validation.")
-    with writing(), _sources(address, columns, project) as sources, ExitStack() as stack:
+    with writing(), _sources(address, columns, project, findings) as sources, ExitStack() as stack:
         form = detect_format(sources) if source_format == "auto" else source_format
         writers = []
         for one in targets:
@@ -119,7 +119,7 @@ def convert_set(
 
 @contextmanager
 def _sources(
-    address: str, columns: Mapping[str, str] | None, project: str
+    address: str, columns: Mapping[str, str] | None, project: str, findings: Findings
 ) -> Iterator[list[Source]]:
     path = Path(address)
     if path.suffix.lower() not in TABLES:
@@ -149,7 +149,7 @@ def _sources(
         )
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "rows.jsonl"
-        _write(lines, read_table(path, columns))
+        _write(lines, read_table(path, findings, columns))
         yield [local_file(lines, address)]
 
 

@@ -7,7 +7,6 @@ import io
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -26,6 +25,8 @@ USUAL = {
 """Names that are usual for what a key holds."""
 PLACEHOLDERS = {"prompt": "PROMPT", "completion": "ANSWER"}
 _LISTED = 30
+_SAMPLE = 1 << 16
+"""Characters at the beginning of a table that tell its separator."""
 
 
 def column_names(table: "Source") -> list[str]:
@@ -36,33 +37,51 @@ def column_names(table: "Source") -> list[str]:
 
             return list(parquet.read_schema(table.path).names) if table.path else []
         return []
+    head = table.head
+    if table.path:
+        with table.raw() as stream:
+            head = stream.read(4 * _SAMPLE)  # no letter has more bytes
     with contextlib.suppress(csv.Error, UnicodeDecodeError):
         # The last letter of the head may be cut off, and so may its last line.
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(table.head)
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
         lines = io.StringIO(text, newline="")
         names = next(filter(None, csv.reader(lines, delimiter=separator(table.name, lines))), [])
-        if len(table.head) == table.size or lines.readline():
+        if len(head) == table.size or lines.readline():
             return [name.strip() for name in names]
     return []
 
 
 def separator(name: str, text: TextIO) -> str:
-    """What stands between the cells of the table `name`, as its header has it.
+    """What stands between the cells of the table `name`: what gives its rows the header's number.
 
     Spreadsheets write a semicolon where the language has the comma in 0,5.
 
     Args:
-        name: Of the file; its ending decides where the header does not.
+        name: Of the file; its ending decides where the rows do not.
         text: Of the file, at the beginning, where it is again afterwards.
     """
-    header = ""
-    for line in islice(text, 100):
-        header += line
-        if header.strip() and header.count('"') % 2 == 0:  # no cell goes on in the next line
-            break
+    sample = text.read(_SAMPLE)
     text.seek(0)
-    outside = re.sub('"[^"]*"', "", header)
-    return max("\t,;" if name.lower().endswith(".tsv") else ",;\t", key=outside.count)
+    usual = "\t,;" if name.lower().endswith(".tsv") else ",;\t"
+    return max(usual, key=lambda one: _likely(one, sample))
+
+
+def _likely(separator: str, sample: str) -> tuple[bool, float, bool, int]:
+    """How good a table the first rows make: the greater of two is the better one."""
+    rows: list[list[str]] = []
+    lines = io.StringIO(sample, newline="")
+    cut, broken = len(sample) == _SAMPLE, False
+    try:
+        for cells in filter(None, csv.reader(lines, delimiter=separator, strict=True)):
+            rows.append(cells)
+        del rows[len(rows) - cut :]  # the last one
+    except csv.Error:
+        broken = bool(not cut or lines.read(1))  # else it may end inside of a cell
+    header, *others = rows or [[]]
+    fit = sum(len(cells) == len(header) for cells in others)
+    share = fit / (len(others) + broken) if others or broken else 1.0
+    named = columns_for([cell.strip() for cell in header]) is not None
+    return len(header) > 1, share, named, len(header)
 
 
 def columns_for(names: Sequence[str]) -> dict[str, str] | None:

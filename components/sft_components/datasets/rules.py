@@ -79,6 +79,14 @@ RULES: dict[str, Rule] = _table(
         "Convert the files one by one with `vertex-sft convert`, then join them.",
         _OPEN,
     ),
+    (
+        "cell-count",
+        "error",
+        "A row of a CSV file has not as many cells as the header.",
+        'Write a cell that holds the separator or a line break in quotes ("…", a quote in it twice)'
+        ", and an empty cell with its separator.",
+        "RFC 4180, section 2",
+    ),
     # Keys and types of a row.
     ("missing-key", "error", "A required key is missing.", "Add the key.", _OPEN),
     (

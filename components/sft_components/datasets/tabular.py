@@ -3,12 +3,14 @@
 import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
+from sft_components.datasets.findings import Finding, Findings, whole_finding
+from sft_components.datasets.line import excerpt
 from sft_components.datasets.naming import separator
 from sft_components.errors import UserError
 
@@ -35,11 +37,14 @@ def from_dataframe(frame: Any, columns: Mapping[str, str] | None = None) -> Iter
         yield _line(record, columns or {}, f"row {number:,}")
 
 
-def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[tuple[int, bytes]]:
+def read_table(
+    path: Path, findings: Findings, columns: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, bytes]]:
     """The rows of a CSV, TSV or Parquet file as lines of JSON, each with its place.
 
     Args:
         path: The file; its ending tells what it is.
+        findings: Takes the rows that have not as many cells as the header; they are left out.
         columns: As for `from_dataframe`.
 
     Returns:
@@ -48,7 +53,7 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Iterator
     Raises:
         UserError: The file cannot be read, or as for `from_dataframe`.
     """
-    records, place = _csv(path), f"{path}:"
+    records, place = _csv(path, findings), f"{path}:"
     if path.suffix.lower() == ".parquet":
         records, place = iter(enumerate(_parquet(path), 1)), f"{path} row "
     for number, record in records:
@@ -91,7 +96,7 @@ def _records(frame: Any) -> Iterator[Mapping[str, Any]]:
         yield from frame
 
 
-def _csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _csv(path: Path, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Rows, and the line on which each begins: a cell in quotes may go over several."""
     csv.field_size_limit(1 << 30)
     line = 1
@@ -100,13 +105,11 @@ def _csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             reader = csv.reader(stream, delimiter=separator(path.name, stream), strict=True)
             header: list[str] = []
             for cells in reader:
-                if len(cells) > len(header) > 0:
-                    raise UserError(
-                        f"{path}:{line}: the row has more cells than the header. "
-                        "Put texts that hold the separator into quotes."
-                    )
                 if header and cells:
-                    yield line, dict(zip_longest(header, cells))
+                    if len(cells) == len(header):
+                        yield line, dict(zip(header, cells, strict=True))
+                    else:
+                        findings.add(_uneven(cells, header, str(path), line))
                 header = header or [name.strip() for name in cells]
                 line = reader.line_num + 1
     except OSError as error:
@@ -115,6 +118,14 @@ def _csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         raise UserError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from error
     except csv.Error as error:
         raise UserError(f"{path}:{line}: {error}. Mend the quotes.") from error
+
+
+def _uneven(cells: list[str], header: list[str], file: str, line: int) -> Finding:
+    number = f"{len(cells)} cell{'' if len(cells) == 1 else 's'}, and the header {len(header)}"
+    surplus = ", ".join(map(repr, header[len(cells) :]))
+    what = f"{number}: none for {surplus}" if surplus else f"{number}: {', '.join(header)}"
+    shown = excerpt(" | ".join(cells))
+    return replace(whole_finding("cell-count", what, file, line), excerpt=shown)
 
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -195,6 +195,7 @@ class Machine(Sandbox):
             "epochs": 1,
             "learning_rate": 0.001,
             "evaluation_max_new_tokens": 8,
+            "min_improvement": -1,
         }
         assignments = [part for k, v in given.items() for part in ("-p", f"{k}={v}")]
         place = ["--project", control.PROJECT, "--region", LOCATION, "--job-id", job_id]

@@ -20,8 +20,13 @@ ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "compiled" / "pipelines" / "tune-llama-model.yaml"
 HOME_VARIABLE = "VERTEX_SFT_HOME"
 BUCKET = "vertex-sft-rehearsal"
-QUICK = {"epochs": 1, "learning_rate": 0.001, "evaluation_max_new_tokens": 8}
-"""Parameters of a run that is soon over."""
+QUICK = {
+    "epochs": 1,
+    "learning_rate": 0.001,
+    "evaluation_max_new_tokens": 8,
+    "min_improvement": -1,
+}
+"""Parameters of a run that is soon over, and whose model need not know anything."""
 
 
 def rows(first: int, count: int) -> str:

@@ -39,7 +39,8 @@ def test_the_whole_way(sandbox: Sandbox):
 
 
 def test_a_gemini_the_whole_way(server: Server):
-    values = ("dataset_uri=training.jsonl", "evaluation_data_uri=held-out.jsonl", "epochs=1")
+    rows = ("dataset_uri=training.jsonl", "evaluation_data_uri=held-out.jsonl")
+    values = (*rows, "epochs=1", "min_improvement=-1")
     chosen = [part for value in values for part in ("-p", value)]
     done = server.run(server.command("run", "tune-gemini-model", "--local", *chosen))
     assert done.returncode == 0, done.stdout + done.stderr

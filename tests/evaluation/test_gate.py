@@ -203,11 +203,21 @@ def test_thresholds_and_gate_must_all_hold(
     assert gate in reason
 
 
-def test_a_model_that_passes_with_nothing_right_is_told_of() -> None:
+def test_a_model_with_nothing_right_passes_only_where_any_may() -> None:
     nothing = {"rows": 10.0, "empty": 0.0, "exact_match": 0.0, "base_exact_match": 0.0}
-    passed, reason = decide({**nothing, "improvement": 0.0}, "qa", 0.0, 0.0)
-    assert passed
-    assert "Not one of 10 rows scored" in reason
+    for found in (nothing, {**nothing, "improvement": 0.0}):
+        for gate in ("", "rows == 10"):
+            passed, reason = decide(found, "qa", 0.0, -0.5, gate)
+            assert not passed
+            assert reason.startswith("Not one of 10 rows scored: look at the answers, ")
+            passed, reason = decide(found, "qa", 0.0, -1.0, gate)
+            assert passed
+            assert reason.startswith(
+                "Not one of 10 rows scored: it passes because min_improvement is -1. "
+            )
+    # Of free text exact match says nothing.
+    free = {**nothing, "rouge_l": 0.1, "base_rouge_l": 0.1, "improvement": 0.0}
+    assert decide(free, "text", 0.0, 0.0)[0]
     assert "Not one" not in decide({**nothing, "improvement": 0.0}, "qa", 0.1, 0.0)[1]
     assert "Not one" not in decide({**nothing, "empty": 9.0, "improvement": 0.0}, "qa", 0, 0)[1]
     gate = "exact_match > 0.5"

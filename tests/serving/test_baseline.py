@@ -37,7 +37,7 @@ def test_the_weights_in_production_are_compared_with(
         baseline_endpoint=endpoint,
         evaluation_path=rows,
         training_curve_path=None,
-        settings=Settings(gate="exact_match >= base.exact_match"),
+        settings=Settings(gate="exact_match >= base.exact_match", min_improvement=-1),
         max_new_tokens=4,
         outputs=Outputs(tmp_path / "report.html", tmp_path / "predictions.jsonl"),
         log=lines.append,

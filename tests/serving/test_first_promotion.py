@@ -317,8 +317,9 @@ def test_weights_are_measured_by_themselves_and_promoted_on_the_command_line(
     refused = command(*measured, "--gate", "exact_match >= base.exact_match")
     assert refused.exit_code == 2, refused.output
     assert "nothing yet: name metrics of the new model alone" in refused.stderr
-    done = command(*measured, "--gate", "exact_match >= 0")
+    done = command(*measured, "--gate", "exact_match >= 0", "--min-improvement", "-1")
     assert done.exit_code == 0, done.output
+    assert "Not one of 2 rows scored: it passes because min_improvement is -1." in done.stderr
     assert f"{empty} serves " in done.stdout
     own = tmp_path / "runs" / "first-2"
     assert f"report of the evaluation: {own / earlier.name}\n" in done.stdout

@@ -26,12 +26,14 @@ def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
         "--evaluation",
         str(rows),
         "--gate",
-        "exact_match > 0.5",
+        "exact_match >= 0",
         "--output-dir",
         str(tmp_path / "runs"),
     )
     assert isinstance(refused.exception, UserError), refused.output
-    assert "exact_match" in str(refused.exception)
+    # The gate holds, and so does the comparison with one that scores nothing either.
+    assert "exact_match >= 0 holds" in str(refused.exception)
+    assert "; --min-improvement -1 passes it all the same." in str(refused.exception)
     page = tmp_path / "runs" / "worse" / "evaluate-endpoint.html"
     assert f"See {page}." in str(refused.exception)
     assert page.read_text().startswith("<!doctype html>")

@@ -132,7 +132,9 @@ def decide(
     """Whether the tuned model is good enough, and why: all thresholds and the gate must hold.
 
     `min_improvement` is of the task's primary metric. A model that leaves most rows without an
-    answer is not good enough, whatever the thresholds.
+    answer is not good enough, whatever the thresholds; nor is one of which no row scores in that
+    metric, unless `min_improvement` is -1: it may be no worse than a base model that is worth
+    nothing.
     """
     exact, primary = metrics["exact_match"], PRIMARY[task]
     good = exact >= min_exact_match - TOLERANCE
@@ -159,8 +161,14 @@ def decide(
         held, why = judge_gate(gate, metrics)
         good, said = good and held, f"{why} {said}"
     if good and metrics[primary] == 0:
-        # No worse than the base model, which may be worth nothing: thresholds are for who asks.
-        said += f" Not one of {rows:,.0f} rows scored: look at the answers before you rely on it."
+        good = min_improvement == -1
+        what = (
+            "it passes because min_improvement is -1"
+            if good
+            else "look at the answers, and tune on more rows, for more epochs, or measure another "
+            "task; min_improvement -1 passes it all the same"
+        )
+        said = f"Not one of {rows:,.0f} rows scored: {what}. {said}"
     return good, said
 
 

@@ -36,7 +36,8 @@ class Settings:
     min_exact_match: float = 0.0
     """Least share of exact answers of the tuned model, 0 to 1."""
     min_improvement: float = 0.0
-    """Least gain over the base model in the task's primary metric, -1 to 1."""
+    """Least gain over the base model in the task's primary metric, -1 to 1; with -1 a model of
+    which not one row scores may pass too."""
     json_schema: str = ""
     """JSON Schema of the answers: JSON, or its gs:// address; empty: what the references share."""
     judge_endpoint: str = ""

@@ -14,6 +14,7 @@ from sft_pipelines.cli.endpoints import Name, find
 from sft_pipelines.cli.jobs import AsJson, Locations, Project
 
 if TYPE_CHECKING:
+    from sft_components.evaluation.settings import Settings
     from sft_components.promote_model.settings import Promotion
     from sft_components.vertex.connection import Connection
 
@@ -29,11 +30,12 @@ OPTIONS = {
     "base_model": "--base-model",
     "parent_model": "--parent-model",
     "max_latency_s": "--max-latency-s",
+    "min_improvement": "--min-improvement",
     "machine_type": "--machine-type",
     "accelerator_type": "--accelerator-type",
     "accelerator_count": "--accelerator-count",
 }
-"""Of `promote`, by the settings of the component, which its errors name."""
+"""Of `promote`, by the settings of the components, which their errors name."""
 
 
 REPORT = "evaluate-endpoint.html"
@@ -107,6 +109,12 @@ def promote(
     gate: Annotated[
         str, typer.Option(help="What must hold, such as exact_match >= base.exact_match.")
     ] = "",
+    min_improvement: Annotated[
+        float,
+        typer.Option(
+            help="Least gain over the old one in the primary metric, -1 to 1; -1: any will do."
+        ),
+    ] = 0.0,
     output_dir: Annotated[
         Path, typer.Option(help="Where an evaluation gets a folder for report and answers.")
     ] = Path("runs"),
@@ -139,6 +147,7 @@ def promote(
     from sft_pipelines.cli.output import print_json, wrong_use
 
     weights = model.startswith("gs://")
+    settings = Settings(gate=gate, min_improvement=min_improvement)
     _, endpoint = find(name, project, location)
     wanted = Promotion(
         endpoint=endpoint.name,
@@ -165,14 +174,20 @@ def promote(
         if not weights:
             _check_model(model, endpoint.name)
         wanted.check()
-        if gate and evaluation is None:
-            raise UserError("--gate needs rows to measure: give --evaluation.")
+        if evaluation is None and (gate or min_improvement):
+            option = "--gate" if gate else "--min-improvement"
+            raise UserError(f"{option} needs rows to measure: give --evaluation.")
         if not endpoint.deployed:
             check_first(endpoint.name, share, test_share)
             if needs_base(gate):
                 raise UserError(
                     f"The gate {gate!r} compares with what {endpoint.name} serves, which is "
                     "nothing yet: name metrics of the new model alone."
+                )
+            if min_improvement > 0:
+                raise UserError(
+                    f"--min-improvement compares with what {endpoint.name} serves, which is "
+                    "nothing yet: leave it out."
                 )
         old = endpoint.name if endpoint.deployed else ""
         if evaluation is not None:
@@ -181,9 +196,9 @@ def promote(
                 base_model=base_model,
                 base_endpoint=old,
                 evaluation_path=evaluation,
-                settings=Settings(gate=gate),
+                settings=settings,
             )
-    examine = _Examination(wanted, old, evaluation, gate, output_dir) if evaluation else None
+    examine = _Examination(wanted, old, evaluation, settings, output_dir) if evaluation else None
     with _named_as_options():
         result = promote_model(wanted, examine=examine, log=_log)
     if examine is not None and not examine.done:
@@ -300,19 +315,19 @@ class _Examination:
         wanted: The promotion.
         old: The endpoint of the champion that it is compared with; empty: there is none.
         rows: Held-out rows.
-        gate: What must hold.
+        settings: What must hold.
         output_dir: Where it gets a folder of its own.
     """
 
     def __init__(
-        self, wanted: "Promotion", old: str, rows: Path, gate: str, output_dir: Path
+        self, wanted: "Promotion", old: str, rows: Path, settings: "Settings", output_dir: Path
     ) -> None:
         self.done = False
         """Whether it was evaluated: one that serves already is not."""
         self._wanted = wanted
         self._old = old
         self._rows = rows
-        self._gate = gate
+        self._settings = settings
         folder = _folder(output_dir.absolute() / re.sub(r"[^\w.-]", "-", wanted.run_name))
         folder.mkdir(parents=True, exist_ok=True)
         self.report = folder / REPORT
@@ -326,7 +341,6 @@ class _Examination:
         """
         from sft_components.evaluate_endpoint.work import evaluate_endpoint
         from sft_components.evaluation.outcome import Outputs
-        from sft_components.evaluation.settings import Settings
 
         result = evaluate_endpoint(
             project=endpoint.split("/")[1],
@@ -334,7 +348,7 @@ class _Examination:
             base_model=self._wanted.base_model,
             base_endpoint=self._old,
             evaluation_path=self._rows,
-            settings=Settings(gate=self._gate),
+            settings=self._settings,
             outputs=Outputs(self.report, self.predictions),
             log=_log,
         )

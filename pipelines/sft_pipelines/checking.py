@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from sft_components.datasets.rows import FORMATS
 from sft_components.datasets.sets import ON_LONG
 from sft_components.errors import MissingError, UserError
+from sft_pipelines.near import did_you_mean
 from sft_pipelines.parameters import Template, declared_parameters
 from sft_pipelines.submitting import JobOptions
 
@@ -184,6 +186,60 @@ def check_data(template: Template, values: Mapping[str, Any], project: str) -> N
         # Which Cloud Storage was asked is said once for all files.
         last = where if any(problem.endswith(where) for problem in problems) else ""
         raise UserError("\n".join(problem.removesuffix(where) for problem in problems) + last)
+
+
+def check_buckets(
+    template: Template, values: Mapping[str, Any], pipeline_root: str, project: str
+) -> None:
+    """Refuse folders for what a run writes whose bucket does not exist.
+
+    Buckets that may not be looked at from here are left alone: the run's own account may be let in.
+
+    Args:
+        template: What is to run; what others than ours mean by `output_uri` is not known.
+        values: By parameter.
+        pipeline_root: Folder for what the steps write; may be empty, or not in Cloud Storage.
+        project: Google Cloud project of the requests.
+
+    Raises:
+        UserError: With a line for each folder.
+    """
+    from google.api_core import exceptions as api
+    from google.auth.exceptions import GoogleAuthError
+
+    from sft_components.vertex.retrying import CALL_TIMEOUT_S
+    from sft_components.vertex.storage import storage_client
+
+    ours = FIRST_STEP in template.spec["root"]["dag"]["tasks"]
+    output = str(values.get("output_uri") or "") if ours else ""
+    # The root is made of output_uri where none is given.
+    folders = {_bucket(pipeline_root): "The pipeline root", _bucket(output): "output_uri"}
+    read = [_bucket(str(values.get(name) or "")) for name in DATA]
+    here = (
+        " in the Cloud Storage of this machine" if os.environ.get("STORAGE_EMULATOR_HOST") else ""
+    )
+    place = f" --location={where}" if (where := values.get("location")) else ""
+    place += f" --project={project}" if project else ""
+    problems = []
+    for bucket, name in folders.items():
+        try:
+            if bucket:
+                storage_client(project).get_bucket(bucket, timeout=CALL_TIMEOUT_S)
+        except api.NotFound:
+            meant = did_you_mean(bucket, [other for other in read if other != bucket])
+            problems.append(
+                f"{name}: There is no bucket gs://{bucket}{here}.{meant} To make it: "
+                f"gcloud storage buckets create gs://{bucket}{place}"
+            )
+        except (UserError, api.GoogleAPIError, GoogleAuthError, OSError):
+            continue  # the service tells what is wrong, or its account sees more than this one
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _bucket(uri: str) -> str:
+    """The bucket of an address; empty where it is not in Cloud Storage."""
+    return uri.removeprefix("gs://").partition("/")[0] if uri.startswith("gs://") else ""
 
 
 def _not_allowed(template: Template, values: Mapping[str, Any]) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Compile components and pipelines to YAML that is the same whenever and wherever it is made."""
 
-import difflib
 import importlib
 import json
 import os
@@ -13,6 +12,7 @@ from typing import Any
 
 from sft_components.errors import UserError
 from sft_components.requirements import PYTHON_IMAGE, PYTORCH_IMAGE
+from sft_pipelines.near import did_you_mean
 from sft_pipelines.template_yaml import dump_as_kfp
 
 COMPONENTS = (
@@ -100,9 +100,10 @@ def find_template(name: str) -> Path:
     known = template_names()
     if name in known:
         return _compiled_folder() / "pipelines" / f"{name}.yaml"
-    near = difflib.get_close_matches(name.lower().replace("_", "-"), known, 1)
-    advice = f"Did you mean {near[0]}? There" if near else "There"
-    raise UserError(f"Unknown template {name!r}. {advice} are {', '.join(known)}, or give a file.")
+    meant = did_you_mean(name.lower().replace("_", "-"), known)
+    raise UserError(
+        f"Unknown template {name!r}.{meant} There are {', '.join(known)}, or give a file."
+    )
 
 
 def template_names() -> list[str]:

@@ -5,6 +5,8 @@ import os
 import re
 from pathlib import Path
 
+from sft_components.errors import UserError
+
 REGION_VARIABLES = ("GOOGLE_CLOUD_LOCATION", "GOOGLE_CLOUD_REGION", "CLOUDSDK_AI_REGION")
 PROJECT_VARIABLES = ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT")
 PROJECT_ID = re.compile(r"[a-z0-9.:-]+")
@@ -12,6 +14,10 @@ PROJECT_ID = re.compile(r"[a-z0-9.:-]+")
 PROJECT_FORM = "an id has 6 to 30 lower-case letters, digits and hyphens, as my-project-123 has"
 UNSET_LOCAL = 'eval "$(vertex-sft local env --unset)"'
 """What a shell is told that still points at a local Vertex AI that has been stopped."""
+
+
+class NoProjectError(UserError):
+    """Nothing names a project, whatever else is wrong: it may be a local Vertex AI's."""
 
 
 def default_project() -> str:

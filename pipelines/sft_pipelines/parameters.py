@@ -1,6 +1,5 @@
 """A template's parameters: read from its YAML, checked before anything is started or sent."""
 
-import difflib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from sft_components.errors import UserError
+from sft_pipelines.near import did_you_mean
 from sft_pipelines.template_yaml import load_documents
 
 PYTHON_TYPES: dict[str, tuple[type, ...]] = {
@@ -216,10 +216,9 @@ class _Reader:
             return known[name]
         clean = clean_name(name)
         if clean not in known:
-            near = difflib.get_close_matches(clean, known, 1)
-            advice = f" Did you mean {near[0]}?" if near else ""
             self.problems.append(
-                f"{place}{name}: {self._template.name} has no such parameter.{advice}"
+                f"{place}{name}: {self._template.name} has no such parameter."
+                f"{did_you_mean(clean, known)}"
             )
             return None
         if clean in given:

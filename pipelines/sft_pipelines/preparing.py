@@ -1,7 +1,7 @@
 """All that `run` and `schedule create` do before anything is sent."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,15 @@ from sft_components.catalog import load_catalog
 from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.storage import join_uri
-from sft_pipelines.checking import check_addresses, check_network, check_prompts, check_values
-from sft_pipelines.defaults import default_project, default_region
+from sft_pipelines.checking import (
+    FIRST_STEP,
+    check_addresses,
+    check_network,
+    check_prompts,
+    check_values,
+)
+from sft_pipelines.defaults import NoProjectError, default_project, default_region
+from sft_pipelines.near import unknown_region
 from sft_pipelines.parameters import Template, peek, read_parameters
 from sft_pipelines.request_files import PipelineRequest, read_request
 from sft_pipelines.sources import Source, find_source
@@ -64,16 +71,19 @@ def prepare(wanted: Wanted, say: Callable[[str], None]) -> Prepared:
         say: Called with sentences: corrections, and what is not obvious.
 
     Raises:
+        NoProjectError: No project is named either.
         UserError: What is wrong, as much of it as can be found at once.
     """
     request, source = read_source(wanted, say)
     project = wanted.project or _given(wanted, request, "project") or default_project()
     location = _given(wanted, request, "location")
     region = wanted.region or location or default_region()
-    values = read_values(
-        wanted, request, source, {"project": project, "location": location or region}, say
-    )
+    with _lacking(project):
+        values = read_values(
+            wanted, request, source, {"project": project, "location": location or region}, say
+        )
     values = _with_tuning_region(source.template, values, region)
+    check_region(wanted, source.template, values, region, say)
     root = wanted.pipeline_root or (request.pipeline_root if request else "")
     root = root or str(source.template.spec.get("defaultPipelineRoot", ""))
     if not root and str(values.get("output_uri", "")).startswith("gs://"):
@@ -92,11 +102,53 @@ def prepare(wanted: Wanted, say: Callable[[str], None]) -> Prepared:
         others=request.others if request else {},
     )
     check_addresses(values)
-    check_options(options, say)
+    with _lacking(project):
+        check_options(options, say)
     check_values(source.template, values, options.pipeline_root, say)
     check_network(values, options)
     check_prompts(values, project, say)
     return Prepared(source, values, options)
+
+
+@contextlib.contextmanager
+def _lacking(project: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        if project:
+            raise
+        raise NoProjectError(str(error)) from error
+
+
+def check_region(
+    wanted: Wanted,
+    template: Template,
+    values: Mapping[str, Any],
+    region: str,
+    say: Callable[[str], None],
+) -> None:
+    """Refuse a region that is none; only warn of a job's own, which may be one without models.
+
+    Args:
+        wanted: Says what gave the region.
+        template: What is to run.
+        values: By parameter.
+        region: Of the run; empty: none is known.
+        say: Called with the warning.
+
+    Raises:
+        UserError: Our template's endpoint or tuning would be there.
+    """
+    problem = unknown_region(region) if region else ""
+    if not problem:
+        return
+    name = "--region" if wanted.region == region else "location"
+    if name == "location" and region == default_region():
+        name = "The region that this shell names"
+    used = region in (values.get("location"), values.get("tuning_location"))
+    if used and FIRST_STEP in template.spec["root"]["dag"]["tasks"]:
+        raise UserError(f"{name} is {problem}")
+    say(f"Warning: {name} is {problem}")
 
 
 def read_source(

@@ -1,6 +1,5 @@
 """Whole requests for `pipelineJobs.create`, as the documents of the legacy templates show them."""
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import yaml
 
 from sft_components.errors import UserError
 from sft_pipelines.json_hints import parse_json
+from sft_pipelines.near import did_you_mean
 from sft_pipelines.parameters import clean_name
 
 FIELDS = {
@@ -223,8 +223,7 @@ def _near(name: str) -> str:
         return f" {name} belongs into runtimeConfig."
     if name in ENCRYPTION_FIELDS:
         return f" {name} belongs into encryptionSpec."
-    near = difflib.get_close_matches(name, [*FIELDS, *RUNTIME_FIELDS, *ENCRYPTION_FIELDS], 1)
-    return f" Did you mean {near[0]}?" if near else ""
+    return did_you_mean(name, [*FIELDS, *RUNTIME_FIELDS, *ENCRYPTION_FIELDS])
 
 
 def _camel(name: str) -> str:

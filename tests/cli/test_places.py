@@ -69,6 +69,28 @@ def test_another_project_is_never_asked_for_here(words: tuple[str, ...], by: str
     assert "Asking Google for acme-ml-prod, not the local Vertex AI that runs" in said
 
 
+@pytest.mark.parametrize("words", [("run",), ("schedule", "create", "n", "--cron", "0 3 * * *")])
+def test_what_is_sent_goes_nowhere_by_itself_but_is_told_what_runs_here(
+    shell: str, words: tuple[str, ...]
+) -> None:
+    hint = f"a local Vertex AI runs at {shell}: to send it there, run eval"
+    words = (*words, "tune-llama-model")
+    result, said = told(*words)
+    assert result.exit_code == 2
+    assert "Parameter project is required" in said
+    assert hint in said
+    assert hint not in told(*words, "--project", "acme-ml-prod")[1]
+    os.environ["GOOGLE_VERTEX_BASE_URL"] = "https://vertex.test"
+    assert hint not in told(*words)[1]
+
+
+def test_an_unknown_region_is_told_beside_its_empty_list() -> None:
+    result, said = told("runs", "list", "--region", "us-centrall")
+    assert result.exit_code == 0
+    assert "Warning: the region is 'us-centrall', which is no region" in said
+    assert "Did you mean us-central1?" in said
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from sft_components.errors import UserError
 from sft_local.paths import HOME_VARIABLE
-from sft_pipelines.checking import check_data, check_network
+from sft_pipelines.checking import check_buckets, check_data, check_network
 from sft_pipelines.cli.app import app
 from sft_pipelines.following import planned_tasks, read_snapshot
 from sft_pipelines.open_source import for_kubernetes
@@ -137,6 +137,29 @@ def test_values_are_checked_as_the_first_step_would(parameters: dict[str, Any], 
     done = run("tune-llama-model", **{**given, **parameters})
     assert done.exit_code == 2
     assert says in done.stderr
+
+
+@pytest.mark.parametrize("way", [(), ("--local",), ("--kfp-host", "http://127.0.0.1:1")])
+def test_a_misspelt_region_is_told_as_it_was_given(
+    way: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+):
+    given = {**VALUES, "output_uri": "gs://bucket/out"}
+    del given["location"]
+    meant = (
+        "is 'us-centrall', which is no region that the catalogue knows. Did you mean us-central1?"
+    )
+    wrong = run("tune-llama-model", *way, "--region", "us-centrall", **given)
+    assert wrong.exit_code == 2
+    assert f"--region {meant}" in wrong.stderr
+    wrong = run("tune-llama-model", *way, **given, location="us-centrall")
+    assert f"Error: location {meant}" in wrong.stderr
+    if not way:
+        monkeypatch.setenv("GOOGLE_CLOUD_LOCATION", "us-centrall")
+        assert f"shell names {meant}" in run("tune-llama-model", **given).stderr
+        # Google has regions without models, where a pipeline may run.
+        other = run("tune-llama-model", "--region", "us-west2", **given, location="us-central1")
+        assert other.exit_code == 0
+        assert "Warning: --region is 'us-west2'" in other.stderr
 
 
 @pytest.mark.parametrize("way", [("--local",), ("--kfp-host", "http://127.0.0.1:1")])
@@ -396,3 +419,27 @@ def test_data_that_may_not_be_looked_at_are_left_to_the_run(monkeypatch: pytest.
                     check_data(template, VALUES, "p")
             else:
                 check_data(template, VALUES, "p")
+
+
+def test_a_bucket_that_is_not_there_is_refused_and_one_that_may_not_be_seen_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    template = read_template(COMPILED / "tune-llama-model.yaml")
+    values = {**VALUES, "output_uri": "gs://buckett/tuned"}
+    root = "gs://buckett/tuned/pipeline-root"
+    for answer in ((403, {}), (401, {}), (200, {"name": "buckett"})):
+        with serving({"storage/v1/b/buckett": answer}) as url:
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+            check_buckets(template, values, root, "p")
+    with serving({"storage/v1/b/bucket": {"name": "bucket"}}) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        check_buckets(template, VALUES, "gs://bucket/root", "p")
+        with pytest.raises(UserError) as refused:
+            check_buckets(template, values, root, "p")
+        with pytest.raises(UserError, match="The pipeline root: There is no bucket gs://elsewhere"):
+            check_buckets(template, VALUES, "gs://elsewhere/root", "p")
+    assert str(refused.value) == (
+        "output_uri: There is no bucket gs://buckett in the Cloud Storage of this machine. Did you "
+        "mean bucket? To make it: gcloud storage buckets create gs://buckett --location=us-central1 "
+        "--project=p"
+    )

@@ -32,12 +32,18 @@ def run_on_kfp(
     from rich.console import Console
 
     from sft_components.errors import UserError
-    from sft_pipelines.checking import check_addresses, check_data, check_prompts, check_values
+    from sft_pipelines.checking import (
+        check_addresses,
+        check_buckets,
+        check_data,
+        check_prompts,
+        check_values,
+    )
     from sft_pipelines.cli.job_screen import JobScreen
     from sft_pipelines.defaults import default_project, default_region
     from sft_pipelines.following import planned_tasks
     from sft_pipelines.open_source import KfpHost
-    from sft_pipelines.preparing import read_source, read_values
+    from sft_pipelines.preparing import check_region, read_source, read_values
 
     with wrong_use():
         request, source = read_source(wanted, err)
@@ -48,6 +54,7 @@ def run_on_kfp(
             "location": wanted.region or default_region(),
         }
         values = read_values(wanted, request, source, defaults, err)
+        check_region(wanted, source.template, values, str(values.get("location") or ""), err)
         root = wanted.pipeline_root or (request.pipeline_root if request else "")
         check_addresses(values)
         check_values(source.template, values, root, err)
@@ -55,6 +62,7 @@ def run_on_kfp(
         check_prompts(values, project, err)
         if not check_only:
             check_data(source.template, values, project)
+            check_buckets(source.template, values, root, project)
         say_cost(source.template, values, project, only_limited=check_only)
     if check_only:
         print_checked(source.describe(), {"parameters": values}, as_json)

@@ -142,5 +142,5 @@ def print_checked(what: str, described: Any, as_json: bool) -> None:
     else:
         typer.echo(
             f"{what}: parameters checked, nothing sent. Rows are checked by vertex-sft "
-            "validate; whether those in gs:// are there is looked at when a run begins."
+            "validate; whether rows and buckets in gs:// are there is looked at when a run begins."
         )

@@ -3,6 +3,8 @@
 import functools
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -10,7 +12,12 @@ import typer
 
 from sft_components.errors import UserError
 from sft_pipelines.cli.output import NotReachedError
-from sft_pipelines.defaults import default_project, default_region, environment_project
+from sft_pipelines.defaults import (
+    NoProjectError,
+    default_project,
+    default_region,
+    environment_project,
+)
 
 if TYPE_CHECKING:
     from sft_components.vertex.connection import Connection
@@ -116,6 +123,29 @@ def point_at_local(project: str, *names: str) -> bool:
     return True
 
 
+@contextmanager
+def hinting_at_local() -> Iterator[None]:
+    """Where no project is named for what is to be sent, name a local Vertex AI that runs.
+
+    Unlike `point_at_local` it points nowhere: what may cost money goes where the shell says.
+    """
+    try:
+        yield
+    except NoProjectError as error:
+        if os.environ.get("GOOGLE_VERTEX_BASE_URL"):
+            raise
+        try:
+            from sft_local import control
+        except ImportError:
+            raise error from None
+        if not (found := control.running()):
+            raise
+        raise UserError(
+            f"{error}\nNo project is named, and a local Vertex AI runs at {found.api_url}: to send "
+            'it there, run eval "$(vertex-sft local env)" first.'
+        ) from error
+
+
 def _is_here(address: str) -> bool:
     from sft_components.vertex.connection import is_loopback
 
@@ -154,8 +184,8 @@ def connections(project: str, locations: list[str]) -> "list[Connection]":
     Raises:
         UserError: No project is known, or nothing answers at an address on this machine.
     """
-    from sft_components.catalog import load_catalog
-    from sft_components.vertex.connection import MULTI_REGIONS, Connection
+    from sft_components.vertex.connection import Connection
+    from sft_pipelines.near import known_regions, unknown_region
 
     point_at_local(project)
     found = project or default_project()
@@ -169,9 +199,11 @@ def connections(project: str, locations: list[str]) -> "list[Connection]":
         )
     named = [name for given in locations for name in given.split(",") if name]
     if ALL in named:
-        catalog = load_catalog()
-        named = [region for model in catalog.models.values() for region in model.regions]
-        named += [*catalog.locations, *MULTI_REGIONS]
+        named = known_regions()
+    for one in named:
+        # Google has regions without models; where nothing is, a list is empty.
+        if problem := unknown_region(one):
+            _say_once(f"Warning: the region is {problem}")
     named = named or [default_region() or DEFAULT_LOCATION]
     places = [Connection(found, location) for location in dict.fromkeys(named)]
     reach(places[0])

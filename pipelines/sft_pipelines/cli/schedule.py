@@ -9,7 +9,7 @@ from sft_pipelines.cli import job_options as options
 from sft_pipelines.cli.costs import say_cost
 from sft_pipelines.cli.job_options import err
 from sft_pipelines.cli.output import ask, print_json, print_table, wrong_use
-from sft_pipelines.cli.places import place, reach
+from sft_pipelines.cli.places import hinting_at_local, place, reach
 from sft_pipelines.states import state_word
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def create(
     """
     from dataclasses import replace
 
-    from sft_pipelines.checking import check_data
+    from sft_pipelines.checking import check_buckets, check_data
     from sft_pipelines.preparing import Wanted, prepare
     from sft_pipelines.scheduling import Schedules, leaves_endpoints, make_when, remember_under
     from sft_pipelines.submitting import build_job, console_url
@@ -120,7 +120,8 @@ def create(
             caching=caching,
             failure_policy=failure_policy,
         )
-        prepared = prepare(wanted, err)
+        with hinting_at_local():
+            prepared = prepare(wanted, err)
         if when_changed:
             values = remember_under(
                 name,
@@ -138,6 +139,8 @@ def create(
         job = build_job(prepared.source, prepared.values, prepared.options)
     schedules = Schedules(reach(prepared.connection))
     run = (prepared.source.template, prepared.values, prepared.options.project)
+    with wrong_use():
+        check_buckets(*run[:2], prepared.options.pipeline_root, prepared.options.project)
     try:
         check_data(*run)
     except UserError as error:

@@ -48,8 +48,8 @@ def run_on_vertex(
         check_only: Send nothing.
         as_json: Print JSON at the end.
     """
-    from sft_pipelines.checking import check_data
-    from sft_pipelines.cli.places import reach
+    from sft_pipelines.checking import check_buckets, check_data
+    from sft_pipelines.cli.places import hinting_at_local, reach
     from sft_pipelines.experiments import check_name
     from sft_pipelines.following import planned_tasks
     from sft_pipelines.preparing import prepare
@@ -58,7 +58,8 @@ def run_on_vertex(
 
     with wrong_use():
         check_name(experiment)
-        prepared = prepare(wanted, err)
+        with hinting_at_local():
+            prepared = prepare(wanted, err)
         if job_id and not JOB_ID.fullmatch(job_id):
             raise typer.BadParameter(
                 "a lower-case letter, then up to 127 lower-case letters, digits and dashes",
@@ -77,6 +78,7 @@ def run_on_vertex(
     reach(connection)
     with wrong_use():
         check_data(template, values, prepared.options.project)
+        check_buckets(template, values, prepared.options.pipeline_root, prepared.options.project)
         say_cost(template, values, prepared.options.project)
     err(f"{prepared.source.describe()} to {connection.base_url}, {connection.parent}")
     submitted = submit(connection, job, job_id or new_job_id(prepared.source.template.name), err)

@@ -50,7 +50,7 @@ def rehearse_command(
     from sft_pipelines.cli.rehearsal.screen import Screen
     from sft_pipelines.cli.rehearsal.session import rehearsal_defaults, rehearse
     from sft_pipelines.cli.rehearsal.turns import under_way
-    from sft_pipelines.preparing import read_source, read_values
+    from sft_pipelines.preparing import check_region, read_source, read_values
     from sft_pipelines.room import check_room
 
     def warn(line: str) -> None:
@@ -65,6 +65,7 @@ def rehearse_command(
         if idle := _without_effect(wanted):
             warn(f"Without effect in a rehearsal: {', '.join(idle)}.")
         values = read_values(wanted, request, source, defaults, warn)
+        check_region(wanted, found, values, str(values.get("location") or ""), warn)
         # The first step says again what is said here.
         check_values(found, values, "", warn if check_only else lambda _: None)
         # What is in Cloud Storage can be looked at only when there is one.

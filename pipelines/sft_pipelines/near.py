@@ -1,0 +1,35 @@
+"""Names that are not known, and the known ones that were perhaps meant."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(wanted: str, known: Iterable[str]) -> str:
+    """The one of `known` that `wanted` may be a misprint of; empty: none is near."""
+    return "".join(difflib.get_close_matches(wanted, list(known), 1))
+
+
+def did_you_mean(wanted: str, known: Iterable[str]) -> str:
+    """` Did you mean X?`, with the blank before it; empty where no name is near."""
+    near = nearest(wanted, known)
+    return f" Did you mean {near}?" if near else ""
+
+
+def known_regions() -> list[str]:
+    """Wherever the catalogue has a model tuned or served, `global` and multi-regions included."""
+    # Here: a shell that completes names waits for neither.
+    from sft_components.catalog import load_catalog
+    from sft_components.vertex.connection import MULTI_REGIONS
+
+    catalog = load_catalog()
+    tuned = [region for model in catalog.models.values() for region in model.regions]
+    return list(dict.fromkeys([*tuned, *catalog.locations, *MULTI_REGIONS]))
+
+
+def unknown_region(region: str) -> str:
+    """How `REGION is …` goes on where the catalogue does not know it; empty: it does."""
+    known = known_regions()
+    if region in known:
+        return ""
+    advice = did_you_mean(region.lower(), known) or f" It knows {', '.join(sorted(known))}."
+    return f"{region!r}, which is no region that the catalogue knows.{advice}"

@@ -1,5 +1,6 @@
 """The commands `validate` and `convert`, as a shell sees them."""
 
+import gzip
 import json
 import os
 import shlex
@@ -118,6 +119,52 @@ def test_convert_and_split(folder: Path) -> None:
     assert 15 <= told["validation_rows"] <= 45
     for name in ("out.jsonl", "out.validation.jsonl"):
         assert run(folder, "validate", name, "-m", GEMINI, "--role", "evaluation").returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["my rows.jsonl", "rows.csv", "rows.jsonl.gz"])
+def test_the_command_that_is_proposed_makes_utf8_as_it_stands(
+    folder: Path, name: str, encoding: str
+) -> None:
+    rows = [{"prompt": f"größe {i}", "completion": "“schön”"} for i in range(20)]
+    text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    if name == "rows.csv":
+        text = pandas.DataFrame(rows).to_csv(index=False)
+    data = text.encode(encoding)
+    if name.endswith(".gz"):
+        if encoding != "cp1252":
+            return  # what gzip holds is told line by line
+        data = gzip.compress(data)
+    (folder / name).write_bytes(data)
+    told = [
+        run(folder, *command, name, *rest).stderr
+        for command, rest in (
+            (["validate"], ["-m", LLAMA]),
+            (["convert"], ["out.jsonl", "-m", LLAMA]),
+        )
+    ]
+    place = f"{name}:2:3: byte 0xf6" if name == "rows.csv" else f"{name}:1:15  byte 0xf6"
+    for said in told:
+        assert (place if encoding == "cp1252" else f"{name} is UTF-16 text") in said
+    (first,), (second,) = (
+        {part for part in said.split("`")[1::2] if "iconv" in part} for said in told
+    )
+    assert first == second
+    subprocess.run(["/bin/sh", "-c", first], cwd=folder, check=True)
+    new = shlex.split(first)[-1]
+    done = run(folder, "convert", new, "out.jsonl", "--to", "messages")
+    assert done.returncode == 0, done.stderr
+    first = json.loads((folder / "out.jsonl").read_text().splitlines()[0])
+    assert first == messages(("user", "größe 0"), ("assistant", "“schön”"))
+
+
+def test_one_byte_that_is_not_utf8_is_no_matter_of_the_whole_file(folder: Path) -> None:
+    row = '{"prompt": "größe", "completion": "schön"}\n'.encode()
+    (folder / "one.jsonl").write_bytes(row * 20 + row.replace("ß".encode(), b"\xdf"))
+    said = run(folder, "validate", "one.jsonl", "-m", LLAMA).stderr
+    assert "one.jsonl:21:" in said
+    assert "Most of the file is UTF-8" in said
+    assert "iconv" not in said
 
 
 def rows_of(names: Sequence[str], number: int = 12) -> list[dict[str, str]]:

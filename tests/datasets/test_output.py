@@ -320,9 +320,9 @@ def test_nested_columns_of_every_kind_of_frame(tmp_path: Path) -> None:
     ("name", "data", "said"),
     [
         ("a.csv", b'prompt,completion\n"a,b\n', "quotes"),
-        ("a.csv", b"prompt,completion\n\xff,b\n", "not UTF-8"),
-        ("a.csv", "pregunta;solución\nq;a\n".encode("latin-1"), "not UTF-8"),
-        ("a.csv", "prompt\tcompletion\nq\ta\n".encode("utf-16"), "not UTF-8"),
+        ("a.csv", b"prompt,completion\n\xff,b\n", "a.csv:2:1: byte 0xff is not UTF-8"),
+        ("a.csv", "pregunta;solución\nq;a\n".encode("latin-1"), "a.csv:1:16: byte 0xf3 is not"),
+        ("a.csv", "prompt\tcompletion\nq\ta\n".encode("utf-16"), "is UTF-16 text"),
         ("a.csv", b"messages\n[]\n{\n", "a.csv:3: column 'messages' holds no JSON"),
         ("a.parquet", b"PAR1", "as Parquet"),
     ],

@@ -365,7 +365,7 @@ def test_a_rehearsal_looks_for_its_rows_before_it_starts_anything(tmp_path: Path
         ("absent.jsonl", None, "does not exist"),
         ("empty.jsonl", b"", "is empty"),
         ("table.csv", b"a,b\n", "table.jsonl --model meta/llama3_1@llama-3.1-8b-instruct"),
-        ("utf16.jsonl", "{}".encode("utf-16"), "save it as UTF-8"),
+        ("utf16.jsonl", "{}".encode("utf-16"), "make UTF-8 of it"),
     ):
         path = tmp_path / name
         if content is not None:

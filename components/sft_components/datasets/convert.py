@@ -15,7 +15,7 @@ from sft_components.datasets.local_media import LocalMedia
 from sft_components.datasets.naming import TABLES, column_names, columns_for, option
 from sft_components.datasets.output import SetWriter, Splitter, converter, writing
 from sft_components.datasets.rows import FORMATS, NO_SYSTEM
-from sft_components.datasets.source import Source, find, local_file, read_lines
+from sft_components.datasets.source import Source, find, local_file, no_text, read_lines
 from sft_components.datasets.tabular import read_table, renamed
 from sft_components.datasets.target import open_target
 from sft_components.errors import UserError
@@ -141,6 +141,8 @@ def _sources(
     if not path.is_file():
         raise UserError(f"{address} does not exist.")
     table = local_file(path, address)
+    if what := no_text(table):
+        raise UserError(f"{address} is {what}.")
     names = [] if columns else column_names(table)
     if names and (named := columns_for(names)) != {}:
         raise UserError(

@@ -44,7 +44,7 @@ def decode(line: bytes, problems: list[Problem]) -> Any:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
         column = len(line[: error.start].decode("utf-8", "replace")) + 1
-        shown = excerpt(line.decode("utf-8", "replace"), column)
+        shown = excerpt(line.decode("utf-8", "replace").rstrip(), column)
         problems.append(
             Problem(
                 "bad-utf8",

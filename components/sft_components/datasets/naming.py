@@ -121,13 +121,8 @@ def remake(given: str, output: str, model: str, names: Sequence[str], what: str)
         names: Of what is in `given`; empty where nobody knows.
         what: What these are: columns or keys.
     """
-    path, number = Path(output), 1
-    while path.exists():
-        number += 1
-        path = path.with_name(f"{Path(output).stem}-{number}.jsonl")
-    command = (
-        f"{shlex.join(['vertex-sft', 'convert', given, str(path)])} --model {model or 'MODEL'}"
-    )
+    making = shlex.join(["vertex-sft", "convert", given, _new(output)])
+    command = f"{making} --model {model or 'MODEL'}"
     columns = columns_for(names) if names else {}
     if columns != {}:
         command += f" {option(columns)}"
@@ -140,3 +135,31 @@ def remake(given: str, output: str, model: str, names: Sequence[str], what: str)
     if columns and (left := [name for name in names if name not in columns.values()]):
         return f"make rows of it, without {', '.join(left[:_LISTED])}: `{command}`"
     return f"make rows of it: `{command}`"
+
+
+def utf8_cure(name: str, packed: bool) -> str:
+    """What to do with the file `name`, gzip if `packed`, whose lines are not UTF-8."""
+    return (
+        f"Make UTF-8 of it: `{recoding(name, 'WINDOWS-1252', packed)}`; that is the encoding of "
+        "Windows in western Europe, write the file's own if it is another."
+    )
+
+
+def recoding(name: str, encoding: str, packed: bool = False) -> str:
+    """The command that writes the file or object `name`, gzip if `packed`, as UTF-8 beside it."""
+    stored = name.startswith("gs://")
+    path = Path(name.removesuffix(".gz"))
+    new = f"{path.stem}-utf8{path.suffix}"
+    pipe = [*["gcloud storage cat"] * stored, *["gzip -dc"] * packed]
+    pipe.append(f"iconv -f {encoding} -t UTF-8")
+    pipe[0] += f" {shlex.quote(name)}"
+    return f"{' | '.join(pipe)} > {shlex.quote(_new(new if stored else str(path.with_name(new))))}"
+
+
+def _new(output: str) -> str:
+    """`output`, with a number where there is such a file already."""
+    path, number = Path(output), 1
+    while path.exists():
+        number += 1
+        path = path.with_name(f"{Path(output).stem}-{number}{Path(output).suffix}")
+    return str(path)

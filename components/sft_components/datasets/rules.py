@@ -41,7 +41,14 @@ RULES: dict[str, Rule] = _table(
         _JSONL,
     ),
     ("bad-json", "error", "The line is not JSON.", "Mend the JSON at the column named.", _JSONL),
-    ("bad-utf8", "error", "The line is not UTF-8.", "Save the file as UTF-8.", _JSONL),
+    (
+        "bad-utf8",
+        "error",
+        "The line is not UTF-8.",
+        "Save the file as UTF-8: `iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW-FILE`, with the "
+        "encoding that it has.",
+        _JSONL,
+    ),
     (
         "lone-surrogate",
         "error",

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from glob import glob, has_magic
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from sft_components.datasets.naming import TABLES, column_names, remake
+from sft_components.datasets.naming import TABLES, column_names, recoding, remake, utf8_cure
 from sft_components.errors import MissingError, UserError
 
 MAX_ROW_BYTES = 64 << 20
@@ -27,8 +28,6 @@ _NOT_TEXT = {
     b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it, or pack it with gzip",
     b"BZh": "packed with bzip2; unpack it, or pack it with gzip",
     b"\xfd7zXZ": "packed with xz; unpack it, or pack it with gzip",
-    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
-    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
     b"\x89PNG": "an image; name the JSON Lines file that refers to it",
     b"\xff\xd8\xff": "an image; name the JSON Lines file that refers to it",
     b"%PDF": "a PDF file; name the JSON Lines file that refers to it",
@@ -161,17 +160,50 @@ def find(addresses: str | Sequence[str], project: str = "", model: str = "") -> 
     return found
 
 
-def _no_rows(source: Source, model: str) -> str:
-    """What a file is that cannot hold rows; empty when it may."""
+def no_text(source: Source) -> str:
+    """What a file is that is no text in UTF-8, as its first bytes say, and the cure; else empty."""
     head = source.head[:8]
     for magic, what in _NOT_TEXT.items():
         if head.startswith(magic):
             return what
-    if b"\0" in head and not source.is_gzip:
-        if any(head[::2]) != any(head[1::2]):
-            return "UTF-16 text; save it as UTF-8"
-        return "no text, as it begins with NUL bytes: perhaps it was not copied to its end"
+    encoding = "UTF-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
+    if not encoding and b"\0" in head and not source.is_gzip:
+        if any(head[::2]) == any(head[1::2]):
+            return "no text, as it begins with NUL bytes: perhaps it was not copied to its end"
+        encoding = "UTF-16LE" if any(head[::2]) else "UTF-16BE"
+    if encoding:
+        return f"UTF-16 text; make UTF-8 of it: `{recoding(source.name, encoding)}`"
+    return ""
+
+
+def not_utf8(source: Source) -> tuple[str, str]:
+    """The first place where a file is not UTF-8, with the byte, and the cure; else both empty."""
+    place, fit, unfit = "", 0, 0
+    for number, line in enumerate(chain.from_iterable(read_lines(source)), 1):
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            text = line.decode("utf-8", "replace")
+            unfit += text.count("\ufffd")
+            column = len(line[: error.start].decode()) + 1
+            byte = f"byte 0x{line[error.start]:02x} is not UTF-8"
+            place = place or f"{source.name}:{number}:{column}: {byte}"
+        fit += len(line) - len(text)  # the second and further bytes of letters
+    if not place:
+        return "", ""
+    if fit > unfit:  # converted as a whole these would be spoiled
+        return place, "Most of the file is UTF-8: correct the rest in an editor."
+    return place, utf8_cure(source.name, source.is_gzip)
+
+
+def _no_rows(source: Source, model: str) -> str:
+    """What a file is that cannot hold rows; empty when it may."""
+    if what := no_text(source):
+        return what
+    head = source.head[:8]
     if source.name.lower().endswith(TABLES):
+        if source.path and not head.startswith(b"PAR1") and (found := not_utf8(source))[0]:
+            raise UserError(". ".join(found))
         name = source.name if source.path else source.name.rpartition("/")[2]
         output = f"{name.rpartition('.')[0] or name}.jsonl"
         how = remake(name, output, model, column_names(source), "columns")

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from sft_components.datasets.findings import Finding, Findings, whole_finding
 from sft_components.datasets.line import excerpt
 from sft_components.datasets.naming import separator
+from sft_components.datasets.source import local_file, not_utf8
 from sft_components.errors import UserError
 
 _NESTED = ("messages", "contents", "systemInstruction", "system_instruction")
@@ -115,7 +116,7 @@ def _csv(path: Path, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from error
+        raise UserError(". ".join(not_utf8(local_file(path, str(path))))) from error
     except csv.Error as error:
         raise UserError(f"{path}:{line}: {error}. Mend the quotes.") from error
 

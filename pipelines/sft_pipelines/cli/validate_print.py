@@ -1,8 +1,8 @@
 """What `validate` and `convert` print: findings, summaries, JSON, a progress bar."""
 
+import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path, PurePath
 from typing import Any
@@ -26,7 +26,7 @@ from sft_components.datasets.findings import SHOWN, Finding, Findings
 from sft_components.datasets.naming import remake
 from sft_components.datasets.rules import RULES
 from sft_components.datasets.sets import DataSet, Job
-from sft_components.datasets.source import read_lines
+from sft_components.datasets.source import local_file, not_utf8, read_lines
 from sft_components.datasets.summary import figures, spoken
 from sft_components.errors import UserError
 from sft_pipelines.cli.output import console
@@ -54,8 +54,19 @@ def print_findings(
                 err.print(Text(f"    {finding.excerpt}", style="dim"))
             if same:
                 err.print(Text(f"  {same}"))
-        err.print(Text(f"  cure: {(cures or {}).get(code) or RULES[code].cure}"))
+        cure = (cures or {}).get(code) or (_recoding(group) if code == "bad-utf8" else "")
+        err.print(Text(f"  cure: {cure or RULES[code].cure}"))
     return all(len(group.shown) == group.number for group in groups)
+
+
+def _recoding(group: Sequence[tuple[Finding, str]]) -> str:
+    """How the file is made UTF-8; empty where there are several."""
+    names = {finding.file for finding, _ in group}
+    if len(names) > 1 or (name := names.pop()).startswith("gs://"):
+        return ""
+    with contextlib.suppress(UserError):
+        return not_utf8(local_file(Path(name), name))[1]
+    return ""
 
 
 def print_sets(sets: list[DataSet], job: Job, findings: Findings) -> None:
@@ -160,7 +171,7 @@ class JsonStream:
         sys.stdout.flush()
 
 
-@contextmanager
+@contextlib.contextmanager
 def progress_bar(size: int) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error while the files are read."""
     err = Console(stderr=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas
 import pytest
-from tests.datasets.data_sets import GEMINI, LLAMA, chat, lines, messages
+from tests.datasets.data_sets import GEMINI, LLAMA, chat, lines, messages, text_to_text
 
 from sft_components.datasets.target import open_target
 from sft_components.errors import UserError
@@ -25,6 +25,7 @@ validate.register(app)
 convert.register(app)
 app()
 """
+RENAMING = "prompt=q,completion=a"
 ROWS = [chat(i) for i in range(150)]
 
 
@@ -156,6 +157,28 @@ def test_the_command_that_is_proposed_makes_utf8_as_it_stands(
     assert done.returncode == 0, done.stderr
     first = json.loads((folder / "out.jsonl").read_text().splitlines()[0])
     assert first == messages(("user", "größe 0"), ("assistant", "“schön”"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "left"),
+    [
+        ([{"q": "a", "id": 1, "a": "b"}, {"q": "c", "a": "d", "x": 1}], RENAMING, "id, x"),
+        ([{"prompt": "a", "completion": "b", "it's": 1, "id": 1}], "", "it's, id"),
+        ([text_to_text(0) | dict.fromkeys("abcdef", 1)], "", "a, b, c, d, e, …"),
+        ([{"messages": [m | {"name": "x"} for m in chat(1)["messages"]]}], "", "messages[].name"),
+        ([chat(1)], "", ""),
+    ],
+)  # fmt: skip
+def test_what_is_left_out_is_told_in_one_line(
+    folder: Path, rows: list[dict[str, object]], columns: str, left: str
+) -> None:
+    (folder / "t.jsonl").write_bytes(lines(rows))
+    command = ("convert", "t.jsonl", "out.jsonl", "--to", "messages")
+    done = run(folder, *command, *(["--columns", columns] if columns else []))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1:] == ([f"Left out of the rows: {left}"] if left else [])
+    again = run(folder, *command, "--force", "--json", *(["--columns", columns] if columns else []))
+    assert json.loads(again.stdout)["left_out"] == (left.split(", ") if left else [])
 
 
 def test_one_byte_that_is_not_utf8_is_no_matter_of_the_whole_file(folder: Path) -> None:

@@ -28,6 +28,9 @@ class Converted:
     source_format: str
     rows: int
     validation_rows: int
+    left_out: tuple[str, ...] = ()
+    """Keys or columns that `columns` does not name; others that rows have no place for are told as
+    `unknown-key`."""
 
 
 def convert_set(
@@ -84,7 +87,9 @@ def convert_set(
     targets = [str(output), *([str(validation)] if validation else [])]
     if len(targets) > 1 and len({Path(target).resolve() for target in targets}) == 1:
         raise UserError(f"{output} is named for both files. Name another one for validation.")
-    with writing(), _sources(address, columns, project, findings) as sources, ExitStack() as stack:
+    left: dict[str, None] = {}
+    reading = _sources(address, columns, project, findings, left)
+    with writing(), reading as sources, ExitStack() as stack:
         form = detect_format(sources) if source_format == "auto" else source_format
         writers = []
         for one in targets:
@@ -114,12 +119,16 @@ def convert_set(
         if not findings.errors:
             for each in writers:
                 each.finish()
-    return Converted(form, writers[0].rows, writers[1].rows if validation else 0)
+    return Converted(form, writers[0].rows, writers[1].rows if validation else 0, tuple(left))
 
 
 @contextmanager
 def _sources(
-    address: str, columns: Mapping[str, str] | None, project: str, findings: Findings
+    address: str,
+    columns: Mapping[str, str] | None,
+    project: str,
+    findings: Findings,
+    left: dict[str, None],
 ) -> Iterator[list[Source]]:
     path = Path(address)
     if path.suffix.lower() not in TABLES:
@@ -129,7 +138,7 @@ def _sources(
             return
         with tempfile.TemporaryDirectory() as folder:
             yield [
-                _renamed(source, Path(folder) / str(number), columns)
+                _renamed(source, Path(folder) / str(number), columns, left)
                 for number, source in enumerate(found)
             ]
         return
@@ -151,13 +160,15 @@ def _sources(
         )
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "rows.jsonl"
-        _write(lines, read_table(path, findings, columns))
+        _write(lines, read_table(path, findings, columns, left))
         yield [local_file(lines, address)]
 
 
-def _renamed(source: Source, copy: Path, columns: Mapping[str, str]) -> Source:
+def _renamed(
+    source: Source, copy: Path, columns: Mapping[str, str], left: dict[str, None]
+) -> Source:
     lines = chain.from_iterable(read_lines(source))
-    _write(copy, enumerate(renamed(lines, columns, source.name), 1))
+    _write(copy, enumerate(renamed(lines, columns, source.name, left), 1))
     source.check_unchanged()
     return local_file(copy, source.name)
 

@@ -35,11 +35,14 @@ def from_dataframe(frame: Any, columns: Mapping[str, str] | None = None) -> Iter
         UserError: A named column is missing, or a cell that must be JSON is not.
     """
     for number, record in enumerate(_records(frame), 1):
-        yield _line(record, columns or {}, f"row {number:,}")
+        yield _line(record, columns or {}, f"row {number:,}", None)
 
 
 def read_table(
-    path: Path, findings: Findings, columns: Mapping[str, str] | None = None
+    path: Path,
+    findings: Findings,
+    columns: Mapping[str, str] | None = None,
+    left_out: dict[str, None] | None = None,
 ) -> Iterator[tuple[int, bytes]]:
     """The rows of a CSV, TSV or Parquet file as lines of JSON, each with its place.
 
@@ -47,6 +50,7 @@ def read_table(
         path: The file; its ending tells what it is.
         findings: Takes the rows that have not as many cells as the header; they are left out.
         columns: As for `from_dataframe`.
+        left_out: Takes the names of columns that `columns` does not have.
 
     Returns:
         The line on which a row begins, of a file that has none its number; and the line of JSON.
@@ -58,16 +62,22 @@ def read_table(
     if path.suffix.lower() == ".parquet":
         records, place = iter(enumerate(_parquet(path), 1)), f"{path} row "
     for number, record in records:
-        yield number, _line(record, columns or {}, f"{place}{number}")
+        yield number, _line(record, columns or {}, f"{place}{number}", left_out)
 
 
-def renamed(lines: Iterable[bytes], columns: Mapping[str, str], name: str = "") -> Iterator[bytes]:
+def renamed(
+    lines: Iterable[bytes],
+    columns: Mapping[str, str],
+    name: str = "",
+    left_out: dict[str, None] | None = None,
+) -> Iterator[bytes]:
     """Lines of JSON with other keys; one that is no object stays as it is, for the check to tell.
 
     Args:
         lines: Of a JSON Lines file.
         columns: As for `from_dataframe`, of the rows' keys.
         name: Of the file.
+        left_out: Takes the keys that `columns` does not have.
 
     Raises:
         UserError: As for `from_dataframe`.
@@ -78,7 +88,7 @@ def renamed(lines: Iterable[bytes], columns: Mapping[str, str], name: str = "") 
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             row = None
         if isinstance(row, dict):
-            yield _line(row, columns, f"{name}:{number}")
+            yield _line(row, columns, f"{name}:{number}", left_out)
         else:
             yield line.rstrip(b"\r\n")
 
@@ -154,12 +164,19 @@ def _polars(path: Path) -> Iterator[Mapping[str, Any]]:
         raise UserError(f"{path} cannot be read as Parquet: {error}.") from error
 
 
-def _line(record: Mapping[str, Any], columns: Mapping[str, str], place: str) -> bytes:
+def _line(
+    record: Mapping[str, Any],
+    columns: Mapping[str, str],
+    place: str,
+    left_out: dict[str, None] | None,
+) -> bytes:
     for column in columns.values():
         if column not in record:
             names = ", ".join(map(str, record))
             raise UserError(f"{place}: there is no column {column!r}; the columns are: {names}.")
     named = {key: record[column] for key, column in columns.items()} if columns else record
+    if columns and left_out is not None:
+        left_out |= dict.fromkeys(name for name in record if name not in columns.values())
     row: dict[str, Any] = {}
     for key, value in named.items():
         if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -1,12 +1,16 @@
 """`vertex-sft convert`: rows of any format, or a table, to the format that a model takes."""
 
+import re
 from pathlib import PurePath
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sft_components.errors import UserError
 from sft_pipelines.cli.completing import model_names
+
+if TYPE_CHECKING:
+    from sft_components.datasets.findings import Finding
 
 
 def register(app: typer.Typer) -> None:
@@ -104,7 +108,8 @@ def convert(
             beside = f"{name.stem}.validation{name.suffix}"
             validation = split_to or output.removesuffix(name.name) + beside
         target = to or (spec.formats[0] if spec else "")
-        findings = Findings()
+        unknown: dict[str, None] = {}
+        findings = Findings(lambda finding: unknown.update(_unknown(finding)))
         reach_storage(source, output, validation, media_to)
         done = convert_set(
             source,
@@ -122,7 +127,9 @@ def convert(
             force=force,
             project=project,
         )
-    print_findings(findings, "warning")
+    left_out = [*done.left_out, *unknown]
+    # Where rows are written these are told in one line.
+    print_findings(findings, "warning", hidden=() if findings.errors else ("unknown-key",))
     print_findings(findings, "error")
     if as_json:
         print_json(
@@ -132,6 +139,7 @@ def convert(
                 "format": target,
                 "rows": 0 if findings.errors else done.rows,
                 "validation_rows": 0 if findings.errors else done.validation_rows,
+                "left_out": left_out,
             }
         )
     if findings.errors:
@@ -141,6 +149,17 @@ def convert(
         typer.echo(f"{output}: {counted(done.rows, 'row')} ({done.source_format} -> {target})")
         if validation:
             typer.echo(f"{validation}: {counted(done.validation_rows, 'row')}")
+        if left_out:
+            typer.echo(f"Left out of the rows: {', '.join(left_out)}")
+
+
+def _unknown(finding: "Finding") -> dict[str, None]:
+    """Which keys a finding is of that rows have no place for, as `id` and `messages[].name`."""
+    if finding.code != "unknown-key":
+        return {}
+    inside = re.sub(r"\[\d+\]", "[]", f"{finding.path}.").removeprefix("$.")
+    keys = [key for _, key in re.findall(r"""(['"])(.+?)\1""", finding.message)]
+    return dict.fromkeys([*(inside + key for key in keys), *["…"] * finding.message.endswith("…")])
 
 
 def _columns(text: str) -> dict[str, str]:

@@ -33,7 +33,10 @@ from sft_pipelines.cli.output import console
 
 
 def print_findings(
-    findings: Findings, severity: str, cures: Mapping[str, str] | None = None
+    findings: Findings,
+    severity: str,
+    cures: Mapping[str, str] | None = None,
+    hidden: Sequence[str] = (),
 ) -> bool:
     """Print the groups of findings of one severity to standard error; whether these are all.
 
@@ -41,10 +44,11 @@ def print_findings(
         findings: What was found.
         severity: `error` or `warning`.
         cures: By rule, where more is known than the rule's own.
+        hidden: Rules that are told otherwise.
     """
     err = Console(stderr=True, highlight=False, soft_wrap=True)
     colour = "red" if severity == "error" else "yellow"
-    groups = findings.grouped(severity, SHOWN)
+    groups = [g for g in findings.grouped(severity, SHOWN) if g.code not in hidden]
     for code, count, group in groups:
         more = f"  ({len(group)} of {count:,} shown)" if count > len(group) else ""
         err.print(Text(f"{severity} {code}: {RULES[code].what}{more}", style=f"bold {colour}"))

@@ -12,7 +12,7 @@ import pytest
 import requests
 from google.cloud.aiplatform_v1beta1 import types
 from tests.load import Load
-from tests.serving.conftest import CONNECTION, MACHINE, Command, Serve
+from tests.serving.conftest import BUCKET, CONNECTION, MACHINE, Command, Serve
 from tests.serving.promoting import aliases, release
 
 from sft_components.errors import UserError
@@ -24,6 +24,7 @@ from sft_components.vertex.deployments import deployments_at
 from sft_components.vertex.endpoints import get_endpoint
 from sft_components.vertex.keys import PROMOTES_LABEL, SERVES_LABEL, deployed_id, trial_endpoint_id
 from sft_local.control import LocalVertex
+from sft_local.gcs import Storage
 from sft_local.stand_in import LABEL as LOCAL_LABEL
 
 MODEL = "qwen/qwen3@qwen3-8b"
@@ -325,3 +326,26 @@ def test_weights_are_measured_by_themselves_and_promoted_on_the_command_line(
     assert f"report of the evaluation: {own / earlier.name}\n" in done.stdout
     assert len((own / "predictions.jsonl").read_text().splitlines()) == 2
     assert earlier.read_text() == "of an earlier evaluation"
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("", "There is a model in {bucket}/weights"),
+        (
+            "/rows",
+            "and *.safetensors and tokenizer.json. It holds a.jsonl: name the folder",
+        ),
+        ("/none", "There is nothing in {bucket}/none: name the folder that holds the weights."),
+        ("-that-is-none", "Bucket {bucket}-that-is-none does not exist: name the folder"),
+    ],
+)
+def test_a_folder_without_a_model_is_refused_before_anything_is_made(
+    folder: str, said: str, empty: str, weights: str, vertex: LocalVertex, command: Command
+) -> None:
+    bucket = f"gs://{BUCKET}"
+    Storage(vertex.storage_url).write_text(f"{bucket}/rows/a.jsonl", "{}")
+    refused = command("endpoints", "promote", empty, f"{bucket}{folder}", "-m", MODEL)
+    assert refused.exit_code == 2, refused.output
+    assert said.format(bucket=bucket) in refused.stderr
+    assert "Registered" not in refused.stderr

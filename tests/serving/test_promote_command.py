@@ -19,6 +19,10 @@ def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "number 1", "completion": "never this"}\n' * 2)
     common = ("endpoints", "promote", "shared", weights, "--parent-model", registered)
+    twice = command("endpoints", "promote", "shared", f"{registered}@champion", "--share", "30")
+    assert twice.exit_code == 2, twice.output
+    assert f"{endpoint.name} serves {registered}@1 already, with 100 % of the" in twice.stderr
+    assert "machine, give --machine-type." in twice.stderr
     refused = command(
         *common,
         "--run-name",
@@ -31,6 +35,7 @@ def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
         str(tmp_path / "runs"),
     )
     assert isinstance(refused.exception, UserError), refused.output
+    assert f"serves these weights already, as {registered}@1: " in refused.stderr
     # The gate holds, and so does the comparison with one that scores nothing either.
     assert "exact_match >= 0 holds" in str(refused.exception)
     assert "; --min-improvement -1 passes it all the same." in str(refused.exception)

@@ -47,7 +47,7 @@ class Checkpoint:
             names = {path.name for path in Path(uri).iterdir()}
         else:
             raise UserError(f"{uri!r} is neither a local folder nor a gs:// address.")
-        _check(uri, names)
+        check_files(uri, names)
         self.identity: list[Any] = (
             [[blob.name, blob.generation, blob.crc32c] for blob in self._blobs]
             if self._blobs
@@ -113,7 +113,8 @@ def _name(blob: Any) -> str:
     return str(blob.name).rpartition("/")[2]
 
 
-def _check(uri: str, names: set[str]) -> None:
+def check_files(uri: str, names: set[str]) -> None:
+    """Refuse the folder `uri` if files of these `names` are no whole checkpoint."""
     if "adapter_config.json" in names and "config.json" not in names:
         raise UserError(f"{uri} holds a LoRA adapter alone: give the folder of the merged weights.")
     missing = [] if "config.json" in names else ["config.json"]

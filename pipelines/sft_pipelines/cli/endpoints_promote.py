@@ -143,12 +143,13 @@ def promote(
     from sft_components.promote_model.settings import Promotion
     from sft_components.promote_model.shares import check_first
     from sft_components.promote_model.work import promote_model
-    from sft_components.vertex.keys import digest
+    from sft_components.vertex.keys import PROMOTES_LABEL, deployed_id, digest
     from sft_pipelines.cli.output import print_json, wrong_use
+    from sft_pipelines.endpoints.promoting import check_not_served, check_weights
 
     weights = model.startswith("gs://")
     settings = Settings(gate=gate, min_improvement=min_improvement)
-    _, endpoint = find(name, project, location)
+    place, endpoint = find(name, project, location)
     wanted = Promotion(
         endpoint=endpoint.name,
         run_name=run_name or f"promotion-{digest(endpoint.name, model)}",
@@ -198,6 +199,12 @@ def promote(
                 evaluation_path=evaluation,
                 settings=settings,
             )
+        begun = deployed_id(wanted.run_name, endpoint.name)
+        if PROMOTES_LABEL not in endpoint.labels and begun not in {d.id for d in endpoint.deployed}:
+            if weights:
+                check_weights(model, place.project)
+            if not machine_type:
+                check_not_served(model, endpoint, place, _log)
     examine = _Examination(wanted, old, evaluation, settings, output_dir) if evaluation else None
     with _named_as_options():
         result = promote_model(wanted, examine=examine, log=_log)

@@ -440,6 +440,6 @@ def test_a_bucket_that_is_not_there_is_refused_and_one_that_may_not_be_seen_is_n
             check_buckets(template, VALUES, "gs://elsewhere/root", "p")
     assert str(refused.value) == (
         "output_uri: There is no bucket gs://buckett in the Cloud Storage of this machine. Did you "
-        "mean bucket? To make it: gcloud storage buckets create gs://buckett --location=us-central1 "
-        "--project=p"
+        "mean bucket? To make it: gcloud storage buckets create gs://buckett --location=us-central1"
+        " --project=p"
     )

@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+SHOWN = 10
+"""Names that a message lists at most."""
+
 
 def nearest(wanted: str, known: Iterable[str]) -> str:
     """The one of `known` that `wanted` may be a misprint of; empty: none is near."""
@@ -13,6 +16,15 @@ def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     """` Did you mean X?`, with the blank before it; empty where no name is near."""
     near = nearest(wanted, known)
     return f" Did you mean {near}?" if near else ""
+
+
+def there_are(known: Iterable[str]) -> str:
+    """` There are A, B.`, with the blank before it; of many the first."""
+    names = sorted(known)
+    if len(names) < 2:
+        return f" There is only {names[0]}." if names else " There are none."
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f" There are {', '.join(names[:SHOWN])}{more}."
 
 
 def known_regions() -> list[str]:

@@ -146,9 +146,11 @@ def check_region(
     if name == "location" and region == default_region():
         name = "The region that this shell names"
     used = region in (values.get("location"), values.get("tuning_location"))
-    if used and FIRST_STEP in template.spec["root"]["dag"]["tasks"]:
+    ours = FIRST_STEP in template.spec["root"]["dag"]["tasks"]
+    if used and ours:
         raise UserError(f"{name} is {problem}")
-    say(f"Warning: {name} is {problem}")
+    if ours or name != "location":  # which may be any place to somebody else's template
+        say(f"Warning: {name} is {problem}")
 
 
 def read_source(

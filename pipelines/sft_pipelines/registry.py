@@ -3,8 +3,8 @@
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from sft_components.vertex.connection import is_loopback
 from sft_components.vertex.failures import said
 from sft_components.vertex.keys import digest
 from sft_pipelines.defaults import PROJECT_FORM, PROJECT_ID
+from sft_pipelines.near import did_you_mean, there_are
 from sft_pipelines.parameters import Template, read_template
 
 DIGEST = "sha256:"
@@ -117,7 +118,7 @@ def resolve(address: Address) -> Address:
     """
     if address.version.startswith(DIGEST):
         return address
-    with _speaking(address.host, str(address)):
+    with _speaking(address.host, str(address)), _listing(address):
         tag = _client(address.host).get_tag(address.package, address.version)
     return Address(address.host, address.package, _digest(tag))
 
@@ -135,7 +136,7 @@ def pull(address: Address) -> Template:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as fresh:
             partial = Path(fresh) / path.name
-            with _speaking(address.host, str(address)):
+            with _speaking(address.host, str(address)), _listing(address):
                 _client(address.host).download_pipeline(
                     address.package, version=address.version, file_name=str(partial)
                 )
@@ -212,9 +213,42 @@ def _tag(client: Any, package: str, tag: str) -> str:
     try:
         return _digest(client.get_tag(package, tag))
     except requests.HTTPError as error:
-        if error.response is not None and error.response.status_code == 404:
+        if _is_absence(error):
             return ""
         raise
+
+
+def _is_absence(error: requests.HTTPError) -> bool:
+    return error.response is not None and error.response.status_code == 404
+
+
+@contextmanager
+def _listing(address: Address) -> Iterator[None]:
+    """Where there is no such template, say what there is; left to `_speaking` if nobody can."""
+    try:
+        yield
+    except requests.HTTPError as error:
+        if not _is_absence(error):
+            raise
+        with suppress(requests.HTTPError):
+            tags = _names(_client(address.host).list_tags(address.package))
+            if tags:
+                what = "content" if address.version.startswith(DIGEST) else "tag"
+                raise UserError(
+                    f"{address.package} has no {what} {address.version} in {address.host}."
+                    f"{did_you_mean(address.version, tags)}{there_are(tags)}"
+                ) from error
+        packages = _names(_client(address.host).list_packages())
+        if address.package in packages:
+            raise
+        raise UserError(
+            f"There is no template {address.package} in {address.host}."
+            f"{did_you_mean(address.package, packages)}{there_are(packages)}"
+        ) from error
+
+
+def _names(resources: Iterable[dict[str, Any]]) -> list[str]:
+    return [str(one["name"]).rpartition("/")[2] for one in resources]
 
 
 def _digest(tag: dict[str, Any]) -> str:

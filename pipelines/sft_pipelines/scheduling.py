@@ -19,6 +19,7 @@ from sft_components.vertex.keys import digest, label_value
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, find_or_create, reading
 from sft_components.vertex.storage import join_uri
 from sft_pipelines.cron import with_zone, zone_of
+from sft_pipelines.near import did_you_mean, there_are
 from sft_pipelines.parameters import Template
 from sft_pipelines.states import state_word
 
@@ -181,9 +182,10 @@ class Schedules:
                 return found
         matches = self.named(name)
         if not matches:
+            known = [one.display_name for one in self.all()]
             raise UserError(
-                f"There is no schedule {name!r} in {self.connection.parent}: "
-                "`vertex-sft schedule list` shows them."
+                f"There is no schedule {name!r} in {self.connection.parent}."
+                f"{did_you_mean(name, known)}{there_are(known)}"
             )
         return _one(matches, name)
 
@@ -257,6 +259,8 @@ class Schedules:
     def pause(self, name: str) -> types.Schedule:
         """Start no more runs; those that run go on."""
         found = self.find(name)
+        if found.state == types.Schedule.State.PAUSED:
+            return found
         with _refused(found, "paused"):
             self._client.pause_schedule(name=found.name, retry=reading(), timeout=CALL_TIMEOUT_S)
         return self.find(found.name)
@@ -264,6 +268,8 @@ class Schedules:
     def resume(self, name: str, *, catch_up: bool) -> types.Schedule:
         """Start runs again; with `catch_up` also those that were missed."""
         found = self.find(name)
+        if found.state == types.Schedule.State.ACTIVE:
+            return found
         with _refused(found, "resumed"):
             self._client.resume_schedule(
                 {"name": found.name, "catch_up": catch_up}, retry=reading(), timeout=CALL_TIMEOUT_S
@@ -293,10 +299,13 @@ def _refused(schedule: types.Schedule, what: str) -> Iterator[None]:
     try:
         yield
     except api.BadRequest as error:  # over REST, FAILED_PRECONDITION is a plain 400
-        raise UserError(
-            f"{schedule.display_name} is {state_word(schedule.state.name)} and cannot be {what}: "
-            f"{said(error)}"
-        ) from error
+        # Of one that has ended, the service says no more than that, at length.
+        why = (
+            "it has completed."
+            if schedule.state == types.Schedule.State.COMPLETED
+            else f"it is {state_word(schedule.state.name)}. {said(error)}"
+        )
+        raise UserError(f"{schedule.display_name} cannot be {what}: {why}") from error
 
 
 def _one(matches: list[types.Schedule], name: str) -> types.Schedule:

@@ -178,8 +178,8 @@ def test_a_misspelt_template_gets_its_name() -> None:
     [
         (("runs", "follow", "nosuch"), "There is no run nosuch of p in us-central1"),
         (("runs", "cancel", "nosuch"), "There is no run nosuch of p in us-central1"),
-        (("schedule", "pause", "7"), "nightly is completed and cannot be paused: It has ended."),
-        (("schedule", "resume", "7"), "nightly is completed and cannot be resumed: It has ended."),
+        (("schedule", "pause", "7"), "nightly cannot be paused: it has completed."),
+        (("schedule", "resume", "7"), "nightly cannot be resumed: it has completed."),
     ],
 )
 def test_what_is_not_there_or_has_ended_is_a_sentence(

@@ -154,6 +154,31 @@ def test_an_api_that_is_off_is_named_with_the_command(examined: Callable[..., li
     assert line.cure == f"gcloud services enable {KMS} --project={PROJECT}"
 
 
+@pytest.mark.parametrize(
+    ("region", "cure"),
+    [("us-centrall", "give --location us-central1"), ("mars1", "give one of us-central1, ")],
+)
+def test_a_region_that_is_none_is_a_line(
+    examined: Callable[..., list[Line]], region: str, cure: str
+) -> None:
+    for wanted in (Wanted(PROJECT, region), Wanted("", region)):
+        lines = [line for line in examined(healthy(), wanted) if line.name == f"region {region}"]
+        assert [line.status for line in lines] == ["not ok"]
+        assert lines[0].cure.startswith(cure)
+
+
+def test_where_gcloud_is_to_be_had_is_said_once_where_it_is_missing(
+    local_vertex: control.LocalVertex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", local_vertex.api_url)
+    words = ["doctor", "--project", "p", "--bucket", "not-there"]
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert "sdk/docs/install" not in CliRunner().invoke(app, words).stdout
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert CliRunner().invoke(app, words).stdout.count("sdk/docs/install") == 1
+    assert "sdk/docs/install" not in CliRunner().invoke(app, words[:3]).stdout
+
+
 def test_places_that_do_not_fit(examined: Callable[..., list[Line]]) -> None:
     def wrong(**changed: str) -> dict[str, str]:
         lines = examined(healthy(), WANTED._replace(**changed))

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,15 @@ def test_tags_are_resolved_to_digests_and_a_version_keeps_its_meaning(
     assert check(f"{repository}/greetings/v1")["template_digest"] == moved["digest"]
     unknown = command("run", f"{repository}/greetings/v9", "--check-only")
     assert unknown.exit_code == 2
-    assert "greetings/v9 is not in the registry" in unknown.stderr
+    assert (
+        f"greetings has no tag v9 in {repository}. There are latest, nightly, v1, v2."
+        in unknown.stderr
+    )
+    misspelt = command("run", f"{repository}/greeting/v1", "--check-only")
+    assert (
+        f"no template greeting in {repository}. Did you mean greetings? There is only greetings."
+        in misspelt.stderr
+    )
 
 
 def test_a_run_by_tag_says_which_content_it_runs(
@@ -81,6 +90,9 @@ def test_a_run_by_tag_says_which_content_it_runs(
 ):
     repository = f"{vertex.api_url}/kfp/runs"
     monkeypatch.setenv("VERTEX_SFT_REGISTRY", repository)
+    push_all = command("push", "--version-tag", "V")
+    assert push_all.exit_code == 1
+    assert f"Pushing to {repository}, tagged V, latest: all 6 templates" in push_all.stderr
     pushed = answer("push", versions["one"])[0]
     tag = f"{repository}/greetings/latest"
     ended = answer("run", tag, "-p", "name=ada", "--pipeline-root", ROOT)
@@ -95,8 +107,18 @@ def the_jobs() -> dict[str, Any]:
     return {job.name: job for job in client.list_pipeline_jobs(parent=connection.parent)}
 
 
+@pytest.fixture
+def new_york() -> Iterator[None]:
+    """The time of this machine is New York's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 def test_a_schedule_keeps_its_content_until_it_is_updated(
-    vertex: LocalVertex, versions: dict[str, Path]
+    vertex: LocalVertex, versions: dict[str, Path], new_york: None
 ):
     repository = f"{vertex.api_url}/kfp/schedules"
     first = push(repository, versions["one"], "v1")
@@ -129,9 +151,18 @@ def test_a_schedule_keeps_its_content_until_it_is_updated(
     assert "max_run_count, which cannot be taken away" in str(command(*unlimited).exception)
 
     number = created["name"].rpartition("/")[2]
-    assert "greeter is paused" in command("schedule", "pause", number).stdout
+    for _ in range(2):
+        assert command("schedule", "pause", number).stdout == "greeter is paused.\n"
     assert answer("schedule", "show", created["name"])["state"] == "paused"
-    assert "greeter is active" in command("schedule", "resume", "greeter", "--catch-up").stdout
+    for _ in range(2):
+        resumed = command("schedule", "resume", "greeter", "--catch-up").stdout
+        assert resumed.startswith("greeter is active, next ")
+    assert re.search(
+        r"next run: 20\S+ 03:00 Europe/Paris \(20\S+ (20|21|22|23):00 E[SD]T\)",
+        command("schedule", "show", "greeter").stdout,
+    )
+    misspelt = command("schedule", "show", "greetr")
+    assert "Did you mean greeter?" in str(misspelt.exception)
     unasked = command("schedule", "delete", "greeter")
     assert unasked.exit_code == 2
     assert "Nobody can be asked here: give --yes" in unasked.stderr

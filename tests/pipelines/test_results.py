@@ -139,3 +139,19 @@ def test_a_graph_ends_after_its_steps() -> None:
     screen.show(Snapshot("r", "running", False, "", [graph, step, Task("x", state="running")], {}))
     told = [line.split()[0] for line in sink.getvalue().splitlines()]
     assert told == ["run", "step", "graph", "x"]
+
+
+def test_what_was_skipped_is_one_line_at_the_end() -> None:
+    sink = io.StringIO()
+    screen = JobScreen(Console(file=sink, width=80))
+    names = ("evaluate", "evaluate-2", "promote", "deploy", "deploy-2")
+    tasks = [Task(name, state="skipped") for name in names]
+    tasks[3] = Task("deploy", state="succeeded")
+    screen.show(Snapshot("r", "running", False, "", tasks, {}))
+    screen.show(Snapshot("r", "succeeded", True, "", tasks, {}))
+    assert sink.getvalue().splitlines() == [
+        "run running",
+        "deploy succeeded",
+        "skipped: evaluate, promote, deploy-2",
+        "run succeeded",
+    ]

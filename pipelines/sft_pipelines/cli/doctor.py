@@ -17,6 +17,8 @@ MARKS = {
     "not here": ("–", "dim"),
 }
 
+INSTALL_GCLOUD = "https://cloud.google.com/sdk/docs/install"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
@@ -66,7 +68,9 @@ def doctor(
 
     Exit status: 0 nothing is wrong that could be seen, 1 something is, 2 wrong use.
     """
-    from sft_pipelines.cli.output import console, print_json
+    from shutil import which
+
+    from sft_pipelines.cli.output import console, print_json, wrong_use
     from sft_pipelines.cli.places import DEFAULT_LOCATION, point_at_local
     from sft_pipelines.defaults import default_project, default_region
     from sft_pipelines.doctor.examination import Wanted, examine
@@ -82,8 +86,10 @@ def doctor(
     )
     lines = []
     out = console()
+    with wrong_use():
+        place = _looks_at(wanted, found)
     if not as_json:
-        out.print(_looks_at(wanted, found), markup=False, soft_wrap=True)
+        out.print(place, markup=False, soft_wrap=True)
     for line in examine(wanted):
         lines.append(line)
         if not as_json and not _is_sound_package(line):
@@ -102,6 +108,8 @@ def doctor(
         ]
         if packages:
             out.print(f"[green]    ok[/]  packages: {', '.join(packages)}", soft_wrap=True)
+        if any("gcloud " in x.cure for x in lines) and which("gcloud") is None:
+            out.print(f"gcloud is not installed here: {INSTALL_GCLOUD}", soft_wrap=True)
         # As many as are shown: sound packages are one.
         shown = len(lines) - max(0, len(packages) - 1)
         counts = f"{wrong} not ok, {unasked} could not be asked"

@@ -43,17 +43,14 @@ class JobScreen:
             return
         if not snapshot.ended:
             self._run_state(snapshot)
-        skipped = []
         for index, task in _as_they_went(snapshot.tasks):
-            if task.state == self._said.get(index, "waiting"):
+            if task.state in ("skipped", self._said.get(index, "waiting")):
                 continue
             self._said[index] = task.state
-            if task.state == "skipped":
-                skipped += [] if task.graph else [task.name]
-                continue
             seconds = f" after {task.seconds():.0f} s" if task.ended and task.started else ""
             self._plain(f"{'  ' * task.depth}{task.name} {task.state}{seconds}")
-        if skipped:  # in one line: what did not happen must not hide what did
+        # At the end and in one line: what did not happen must not hide what did.
+        if snapshot.ended and (skipped := list(_skipped(snapshot.tasks))):
             self._plain(f"skipped: {', '.join(skipped)}")
         self._run_state(snapshot)
 
@@ -93,6 +90,15 @@ def _as_they_went(tasks: Sequence[Task]) -> Iterator[tuple[int, Task]]:
         else:
             yield index, task
     yield from reversed(ended)
+
+
+def _skipped(tasks: Sequence[Task]) -> Iterator[str]:
+    """The skipped steps, of a component's second use only where its first was not skipped."""
+    names = [task.name for task in tasks if task.state == "skipped" and not task.graph]
+    for name in names:
+        first, _, number = name.rpartition("-")  # kfp's own numbers begin with 2
+        if not (number.isdecimal() and first in names):
+            yield name
 
 
 def _indented(task: Task) -> str:

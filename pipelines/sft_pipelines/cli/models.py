@@ -8,6 +8,7 @@ import typer
 from sft_components.errors import UserError
 from sft_pipelines.cli.completing import model_names
 from sft_pipelines.cli.output import console, print_json, print_table, wrong_use
+from sft_pipelines.near import did_you_mean, there_are
 
 if TYPE_CHECKING:
     from sft_components.catalog import Catalog, ModelSpec, Serving
@@ -51,7 +52,10 @@ def models(
         if allow_unlisted:
             raise UserError("--allow-unlisted goes with a NAME.")
         if family and family not in families:
-            raise UserError(f"Unknown family {family!r}: write one of {', '.join(families)}.")
+            raise UserError(
+                f"Unknown family {family!r}.{did_you_mean(family.lower(), families)}"
+                f"{there_are(families)}"
+            )
     # Whole families are retired: asked for by name, they are shown rather than an empty table.
     listed = catalog.in_family(family, show_all) or catalog.in_family(family, retired=True)
     if as_json:

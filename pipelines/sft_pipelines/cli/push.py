@@ -55,13 +55,20 @@ def push(
             raise UserError("No registry is named: give --registry, or set VERTEX_SFT_REGISTRY.")
         repository = registries.parse_repository(registry)
         found = [read_template(Path(find_template(name))) for name in templates or template_names()]
+    tags = tuple(tag or ("latest",))
+    all_ours = "" if templates else f"all {len(found)} templates that we ship: "
+    typer.echo(
+        f"Pushing to {repository}, tagged {', '.join(dict.fromkeys([version_tag, *tags]))}: "
+        f"{all_ours}{', '.join(template.name for template in found)}",
+        err=True,
+    )
     pushed = []
     for template in found:
         done = registries.push(
             template,
             repository,
             version=version_tag,
-            tags=tuple(tag or ("latest",)),
+            tags=tags,
             move=move,
         )
         pushed.append(

@@ -165,7 +165,6 @@ def list_schedules(
     as_json: options.AsJson = False,
 ) -> None:
     """List the schedules of pipelines in a region."""
-    from sft_pipelines.cli.jobs_print import local_time
     from sft_pipelines.scheduling import template_of
 
     found = _schedules(project, region).all()
@@ -180,7 +179,7 @@ def list_schedules(
             one.display_name,
             state_word(one.state.name),
             one.cron,
-            local_time(_moment(one)),
+            _next_run(one).partition(" (")[0],  # the table has room for one clock
             str(one.started_run_count),
             template_of(one),
             one.name.rpartition("/")[2],
@@ -199,10 +198,12 @@ def show(
     as_json: options.AsJson = False,
 ) -> None:
     """Show one schedule: when, what, with which inputs."""
-    facts = _described(_schedules(project, region, name).find(name))
+    found = _schedules(project, region, name).find(name)
+    facts = _described(found)
     if as_json:
         print_json(facts)
         return
+    facts = {**facts, "next_run": _next_run(found)}
     for key, value in facts.items():
         if key != "parameters" and value not in ("", None):
             typer.echo(f"{key.replace('_', ' ')}: {value}")
@@ -316,7 +317,20 @@ def _moment(schedule: "types.Schedule") -> str:
 
 
 def _next_run(schedule: "types.Schedule") -> str:
-    """The same for people, in the time of this machine."""
-    from sft_pipelines.cli.jobs_print import local_time
+    """The same for people: by the schedule's clock, and by this machine's where it differs."""
+    import zoneinfo
 
-    return local_time(_moment(schedule)) or "none"
+    from sft_pipelines.cli.jobs_print import local_time
+    from sft_pipelines.cron import zone_of
+
+    here = local_time(_moment(schedule))
+    if not here:
+        return "none"
+    zone = zone_of(schedule.cron)
+    try:
+        there = schedule.next_run_time.astimezone(zoneinfo.ZoneInfo(zone))
+    except zoneinfo.ZoneInfoNotFoundError:  # not every machine has the zones
+        return here
+    if there.utcoffset() == there.astimezone().utcoffset():
+        return here
+    return f"{there:%Y-%m-%d %H:%M} {zone} ({here})"

@@ -17,6 +17,7 @@ from sft_pipelines.doctor import access, places
 from sft_pipelines.doctor.asking import TIMEOUT_S, Asker
 from sft_pipelines.doctor.lines import Line, absent, bad, ok, unknown
 from sft_pipelines.doctor.packages import look_at_packages
+from sft_pipelines.near import known_regions, nearest, unknown_region
 from sft_pipelines.room import full
 
 LOGIN = "gcloud auth application-default login"
@@ -44,6 +45,13 @@ def examine(wanted: Wanted, base: Callable[[str], str] = "https://{}".format) ->
     """
     yield from look_at_packages()
     connection = Connection(wanted.project, wanted.location)
+    if unknown_region(wanted.location):
+        near = nearest(wanted.location.lower(), known_regions())
+        yield bad(
+            f"region {wanted.location}",
+            "is none that the catalogue knows: no model is tuned or served there",
+            f"give --location {near}" if near else f"give one of {', '.join(known_regions())}",
+        )
     catalog = load_catalog()
     model: ModelSpec | None = None
     if wanted.model:

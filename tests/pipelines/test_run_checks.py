@@ -212,6 +212,36 @@ def test_an_option_without_effect_is_refused(options: tuple[str, ...], says: str
     assert says in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ("--min_improvement", "-0.5"),
+            "--min_improvement is an input",
+        ),
+        (("--gate=rouge_l > 0.4",), "write -p gate='rouge_l > 0.4'"),
+        (("--dataset-uri", "gs://b/r"), "write -p dataset_uri=gs://b/r"),
+        (("--deduplicate", "--local"), "write -p deduplicate=true"),
+        (("epochs=3",), "epochs is an input of templates, not an option: write -p epochs=3"),
+    ],
+)
+@pytest.mark.parametrize("command", [("run",), ("schedule", "create", "n", "--cron", "0 3 * * *")])
+def test_an_input_without_its_p_is_told_how_it_is_given(
+    command: tuple[str, ...], words: tuple[str, ...], says: str
+):
+    wrong = CliRunner().invoke(app, [*command, "tune-llama-model", *words])
+    assert wrong.exit_code == 2
+    assert says in wrong.stderr
+
+
+def test_a_value_that_is_named_as_an_input_is_none():
+    given = {**VALUES, "output_uri": "gs://bucket/out"}
+    done = run("tune-llama-model", "--label", "epochs=3", "--network", "network=", **given)
+    assert "is an input" not in run("tune-llama-model", "--network=x", **given).stderr
+    assert "is an input" not in done.stderr
+    assert "--epoch" in run("tune-llama-model", "--epoch", "3", **given).stderr
+
+
 def test_options_are_checked_all_at_once():
     given = {**VALUES, "evaluation_data_uri": "gs://bucket/e", "output_uri": "gs://bucket/out"}
     done = run(

@@ -1,11 +1,15 @@
 """Options that `run` and `schedule create` share."""
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from sft_components.errors import UserError
 from sft_pipelines.cli.completing import template_names
+from sft_pipelines.cli.output import wrong_use
 
 TemplateName = Annotated[
     str,
@@ -110,6 +114,35 @@ FailurePolicy = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; progress to standard error.")]
+
+
+class TakesInputs(TyperCommand):
+    """A command with `-p`, which says so where an input is given as if it were an option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As its base; ends with 2 where an input lacks its `-p`."""
+        own = {option for parameter in self.params for option in parameter.opts}
+        words = [] if ctx.resilient_parsing else ["", *args, ""]
+        for before, word, after in zip(words, words[1:], words[2:], strict=False):
+            if not {before, word.partition("=")[0]} & own:  # nor the value of an option
+                with wrong_use():
+                    _refuse_as_option(word, after)
+        return super().parse_args(ctx, args)
+
+
+def _refuse_as_option(word: str, after: str) -> None:
+    from sft_pipelines.inputs import INPUTS
+
+    written, equals, value = word.partition("=")
+    name = written.lstrip("-").replace("-", "_")
+    if name not in INPUTS or not (equals or written.startswith("--")):
+        return
+    if not equals:
+        given = bool(after) and not after.startswith("--")
+        value = after if given else "true" if INPUTS[name].type is bool else "VALUE"
+    raise UserError(
+        f"{written} is an input of templates, not an option: write -p {name}={shlex.quote(value)}"
+    )
 
 
 def err(line: str) -> None:

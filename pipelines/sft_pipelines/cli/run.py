@@ -13,7 +13,7 @@ from sft_pipelines.cli.output import wrong_use
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("run")(run)
+    app.command("run", cls=options.TakesInputs)(run)
 
 
 def run(

@@ -24,7 +24,7 @@ Name = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=options.TakesInputs)
 def create(
     name: Annotated[str, typer.Argument(help="Name; a schedule that has it is updated.")],
     template: options.TemplateName = "",

@@ -5,7 +5,10 @@ import inspect
 import io
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from glob import has_magic
+from pathlib import PurePath
 from typing import Any
 
 from sft_components.datasets.rows import FORMATS
@@ -39,8 +42,12 @@ ADDRESSES = (
 """Parameters that name something in Cloud Storage."""
 
 
-def check_addresses(values: Mapping[str, Any]) -> None:
+def check_addresses(values: Mapping[str, Any], model: str = "") -> None:
     """Refuse what steps on other machines cannot read.
+
+    Args:
+        values: By parameter.
+        model: What is tuned, as `convert --model` takes it; may be empty.
 
     Raises:
         UserError: A parameter names a path of this machine, or a bucket that cannot exist.
@@ -53,13 +60,24 @@ def check_addresses(values: Mapping[str, Any]) -> None:
                 problems.append(f"{name} is {part!r}: write gs://BUCKET/FOLDER.")
             elif not part.startswith("gs://"):
                 problems.append(
-                    f"{name} is {part!r}, but the steps read Cloud Storage: copy it there and give "
-                    "its address (gs://…), or rehearse with --local."
+                    f"{name} is {part!r}, but the steps read Cloud Storage: copy it there with "
+                    f"`{_copying(name, part, values, model)}` and give that address, or rehearse "
+                    "with --local."
                 )
             elif bucket != bucket.lower():
                 problems.append(f"{name} is {part!r}: write your bucket in place of {bucket}.")
     if problems:
         raise UserError("\n".join(problems))
+
+
+def _copying(name: str, path: str, values: Mapping[str, Any], model: str) -> str:
+    """The command that brings what a parameter names to Cloud Storage, to the outputs' bucket."""
+    bucket = _bucket(str(values.get("output_uri") or "")) or "BUCKET"
+    if name not in DATA:  # no rows
+        return shlex.join(["gcloud", "storage", "cp", path, f"gs://{bucket}/"])
+    file = "rows" if has_magic(path) else PurePath(path).name.removesuffix(".gz").partition(".")[0]
+    command = ["vertex-sft", "convert", path, f"gs://{bucket}/{file}.jsonl"]
+    return shlex.join([*command, "--model", model or "MODEL"])
 
 
 def check_network(values: Mapping[str, Any], options: JobOptions) -> None:

@@ -187,7 +187,11 @@ def test_a_file_of_prompts_that_cannot_be_read_from_here_is_left_to_the_first_st
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        ("rows.jsonl", "copy it there"),
+        (
+            "my rows.jsonl.gz",
+            "`vertex-sft convert 'my rows.jsonl.gz' 'gs://BUCKET/my rows.jsonl' "
+            "--model meta/llama3_1@llama-3.1-8b-instruct` and give that address",
+        ),
         ("gs://BUCKET/rows.jsonl", "write your bucket in place of BUCKET"),
         ("gs://bucket/a.jsonl, /tmp/b.jsonl", "dataset_uri is '/tmp/b.jsonl'"),
     ],
@@ -442,7 +446,7 @@ def test_data_that_may_not_be_looked_at_are_left_to_the_run(monkeypatch: pytest.
     here = "storage/v1/b/bucket/o/rows.jsonl"
     template = read_template(COMPILED / "tune-llama-model.yaml")
     for answer, missing in (((403, {}), False), ((401, {}), False), ((404, {}), True)):
-        with serving({here: answer}) as url:
+        with serving({here: answer, "storage/v1/b/bucket/o": {}}) as url:
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
             if missing:
                 with pytest.raises(UserError, match="dataset_uri: gs://bucket/rows"):

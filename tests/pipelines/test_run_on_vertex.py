@@ -314,5 +314,5 @@ def test_files_that_do_not_exist_are_named_and_nothing_is_sent(vertex: LocalVert
     assert f"dataset_uri: gs://{BUCKET}/none.jsonl does not exist" in done.stderr
     assert done.stderr.count("the Cloud Storage of this machine") == 1
     assert f"validation_data_uri: No object matches gs://{BUCKET}/none/*.jsonl" in done.stderr
-    assert "evaluation_data_uri: gs://no-such-bucket-of-ours/rows.jsonl does not" in done.stderr
+    assert "evaluation_data_uri: Bucket gs://no-such-bucket-of-ours does not" in done.stderr
     assert jobs("no-rows") == []

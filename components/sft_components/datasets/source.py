@@ -148,7 +148,9 @@ def find(addresses: str | Sequence[str], project: str = "", model: str = "") -> 
     for address in (a.strip() for a in addresses):
         if not address:
             continue
-        found += _objects(address, project) if address.startswith("gs://") else _files(address)
+        found += (
+            _objects(address, project, model) if address.startswith("gs://") else _files(address)
+        )
     if not found:
         raise UserError("No data set is named: give a path or a gs:// address.")
     names = [source.name for source in found]
@@ -247,10 +249,11 @@ def local_file(path: Path, name: str) -> Source:
     return Source(name, found.st_size, path=path, modified_ns=found.st_mtime_ns)
 
 
-def _objects(address: str, project: str) -> list[Source]:
+def _objects(address: str, project: str, model: str) -> list[Source]:
     # Importing the library of Cloud Storage takes longer than checking 100 MB of local rows.
     from sft_components.vertex.storage import (
         REFUSALS,
+        look_for_bucket,
         missing,
         split_uri,
         storage_client,
@@ -272,7 +275,14 @@ def _objects(address: str, project: str) -> list[Source]:
         else:
             blob = client.bucket(bucket_name).get_blob(name) if name else None
             if blob is None:
-                raise missing(f"{address} does not exist. Check the bucket and the name.")
+                look_for_bucket(client, bucket_name)
+                rows = name and not name.lower().endswith(TABLES)
+                where = address if rows else f"gs://{bucket_name}/rows.jsonl"
+                making = shlex.join(["vertex-sft", "convert", "IN", where])
+                raise missing(
+                    f"{address} does not exist. Check its name, or write rows there: "
+                    f"`{making} --model {model or 'MODEL'}`."
+                )
             blobs = [blob]
     except REFUSALS as error:
         raise storage_fault(error, bucket_name, role=_ROLE) from error

@@ -75,7 +75,16 @@ class _Object(Writer):
 
     def __init__(self, address: str, replace: bool, project: str) -> None:
         # Importing the library of Cloud Storage takes longer than converting 100 MB of rows.
-        from sft_components.vertex.storage import REFUSALS, split_uri, storage_client, storage_fault
+        from google.api_core import exceptions as api
+
+        from sft_components.vertex.storage import (
+            REFUSALS,
+            asked_here,
+            look_for_bucket,
+            split_uri,
+            storage_client,
+            storage_fault,
+        )
 
         bucket, name = split_uri(address)
         if not name or name.endswith("/"):
@@ -83,9 +92,16 @@ class _Object(Writer):
                 f"{address} is a folder. Name an object: gs://{bucket}/{name}rows.jsonl"
             )
         self._address = address
-        self._blob = storage_client(project).bucket(bucket).blob(name)
+        client = storage_client(project)
+        self._blob = client.bucket(bucket).blob(name)
         try:
             found = self._blob.bucket.get_blob(name)
+            if not found:
+                look_for_bucket(client, bucket)
+        except api.NotFound as error:
+            if not asked_here():  # on this machine a bucket costs nothing
+                raise storage_fault(error, bucket) from error
+            client.create_bucket(bucket)
         except REFUSALS as error:
             raise storage_fault(error, bucket) from error
         if found and not replace:

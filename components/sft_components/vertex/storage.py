@@ -67,11 +67,13 @@ def asked_here() -> str:
     """Which Cloud Storage is asked, in brackets; empty if it is Google's."""
     if not (host := os.environ.get("STORAGE_EMULATOR_HOST")):
         return ""
-    return (
-        f" (This is the Cloud Storage of this machine, {host}. What is in Google's: download it "
-        "and name the file, or copy it to a bucket here while `vertex-sft local up` runs, as "
-        "docs/local-vertex.md shows.)"
-    )
+    said = f"This is the Cloud Storage of this machine, {host}."
+    return f" ({said} What is in Google's: download it first.)"
+
+
+def look_for_bucket(client: Any, bucket: str) -> None:
+    """Raise NotFound where there is no `bucket`, which an object that is not found does not say."""
+    next(iter(client.list_blobs(bucket, max_results=1)), None)
 
 
 def storage_fault(
@@ -89,10 +91,13 @@ def storage_fault(
         role: What the request needs.
     """
     if isinstance(error, api.NotFound):
-        place = f" --location={location}" if location else ""
+        how = f"`gcloud storage buckets create gs://{bucket}"
+        if asked_here():
+            how += f"`, or by `vertex-sft convert IN gs://{bucket}/rows.jsonl --model MODEL"
+        else:
+            how += f" --location={location or 'REGION'}"
         return missing(
-            f"Bucket gs://{bucket} does not exist. Create it with: "
-            f"gcloud storage buckets create gs://{bucket}{place}"
+            f"Bucket gs://{bucket} does not exist. Check its name, or create it by {how}`."
         )
     message = said(error)
     if isinstance(error, api.Unauthorized | GoogleAuthError):

@@ -56,7 +56,7 @@ def run_on_kfp(
         values = read_values(wanted, request, source, defaults, err)
         check_region(wanted, source.template, values, str(values.get("location") or ""), err)
         root = wanted.pipeline_root or (request.pipeline_root if request else "")
-        check_addresses(values)
+        check_addresses(values, source.template.tunes(values))
         check_values(source.template, values, root, err)
         project = str(values.get("project") or "")
         check_prompts(values, project, err)

@@ -182,8 +182,8 @@ def _same(found: LocalVertex, base_model: str) -> LocalVertex:
     if found.base_model != base_models.find(base_model).name:
         raise UserError(
             f"A local Vertex AI with base model {found.base_model!r} runs already in "
-            f"{found.state_dir}: stop it with `vertex-sft local down`, or set "
-            f"{paths.HOME_VARIABLE} to another folder."
+            f"{found.state_dir}: leave --base-model out to use it, stop it with `vertex-sft local "
+            f"down`, or set {paths.HOME_VARIABLE} to another folder."
         )
     return found
 

@@ -44,6 +44,9 @@ def test_a_gemini_the_whole_way(server: Server):
     chosen = [part for value in values for part in ("-p", value)]
     done = server.run(server.command("run", "tune-gemini-model", "--local", *chosen))
     assert done.returncode == 0, done.stdout + done.stderr
+    first = done.stdout.splitlines()[0]
+    assert first.startswith("Runs already: local Vertex AI at http://127.0.0.1:")
+    assert first.endswith(": tiny stands in, not smollm2: for that, vertex-sft local down first")
     # Evaluated through its endpoint, which shows no less than an evaluation of weights.
     assert re.search(r"exact match [\d.]+ -> [\d.]+ on 6 held-out rows", done.stdout), done.stdout
     assert "gate passed: " in done.stdout

@@ -33,6 +33,7 @@ from sft_pipelines.room import check_room
 
 BUCKET = "vertex-sft-rehearsal"
 DEFAULT_BASE_MODEL = "smollm2"
+NOT_THE_DEFAULT = f", not {DEFAULT_BASE_MODEL}: for that, vertex-sft local down first"
 EXIT_HANDLER = "release-endpoint"
 UNREAD_CONDITION = re.compile(r"The condition of '\S+' cannot be read: .*")
 """What the worker says outside of every step."""
@@ -111,7 +112,11 @@ def rehearse(
             detach=keep,
             on_progress=screen.note,
         )
-        screen.note(f"Local Vertex AI at {local.api_url}: {local.base_model} stands in")
+        runs = "Runs already: local" if found else "Local"
+        screen.note(
+            f"{runs} Vertex AI at {local.api_url}: {local.base_model} stands in"
+            + ("" if base_model or local.base_model == DEFAULT_BASE_MODEL else NOT_THE_DEFAULT)
+        )
         result: Rehearsal | None = None
         owned = Owned.by(parameters, folder / "steps")
         try:

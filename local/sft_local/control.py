@@ -99,8 +99,8 @@ def running(state_dir: Path | None = None) -> LocalVertex | None:
     A state file that a killed server left behind is told from a living server's by asking the
     address in it for the nonce in it.
     """
-    folder = paths.state_dir(state_dir)
     try:
+        folder = paths.state_dir(state_dir)
         facts = json.loads((folder / paths.STATE_FILE).read_bytes())
         answer = httpx.get(f"{facts['api_url']}/healthz", timeout=5, trust_env=False)
         if answer.json().get("nonce") != facts["nonce"]:
@@ -113,7 +113,7 @@ def running(state_dir: Path | None = None) -> LocalVertex | None:
             folder,
             facts["base_model"],
         )
-    except (OSError, ValueError, KeyError, AttributeError, httpx.HTTPError):
+    except (UserError, OSError, ValueError, KeyError, AttributeError, httpx.HTTPError):
         return None
 
 

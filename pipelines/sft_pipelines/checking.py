@@ -244,7 +244,7 @@ def check_buckets(
             if bucket:
                 storage_client(project).get_bucket(bucket, timeout=CALL_TIMEOUT_S)
         except api.NotFound:
-            meant = did_you_mean(bucket, [other for other in read if other != bucket])
+            meant = did_you_mean(bucket, read)
             problems.append(
                 f"{name}: There is no bucket gs://{bucket}{here}.{meant} To make it: "
                 f"gcloud storage buckets create gs://{bucket}{place}"

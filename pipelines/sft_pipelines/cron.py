@@ -4,6 +4,7 @@ import re
 import zoneinfo
 
 from sft_components.errors import UserError
+from sft_pipelines.near import did_you_mean
 
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -36,7 +37,8 @@ def with_zone(cron: str, time_zone: str = "") -> str:
     _check(expression)
     known = zoneinfo.available_timezones()
     if time_zone and known and time_zone not in known:
-        raise UserError(f"Unknown time zone {time_zone!r}: write one such as Europe/Paris.")
+        meant = did_you_mean(time_zone, known) or " Write one such as Europe/Paris."
+        raise UserError(f"Unknown time zone {time_zone!r}.{meant}")
     return f"TZ={time_zone} {expression}" if time_zone else expression
 
 
@@ -50,7 +52,7 @@ def _check(expression: str) -> None:
     fields = expression.split()
     if len(fields) != len(FIELDS):
         raise UserError(
-            f"The cron {expression!r} has {len(fields)} fields: write minute, hour, day of the "
+            f"The cron {expression!r} has {len(fields)} of 5 fields: minute, hour, day of the "
             "month, month, day of the week, for instance 0 3 * * 1."
         )
     for text, (what, lowest, highest, names) in zip(fields, FIELDS, strict=True):

@@ -41,13 +41,13 @@ def _environment(names: tuple[str, ...]) -> str:
 
 def _gcloud(section: str, key: str) -> str:
     """A property of gcloud's active configuration; empty where there is none."""
-    folder = Path(os.environ.get("CLOUDSDK_CONFIG") or Path.home() / ".config" / "gcloud")
     try:
+        folder = Path(os.environ.get("CLOUDSDK_CONFIG") or Path.home() / ".config" / "gcloud")
         active = os.environ.get("CLOUDSDK_ACTIVE_CONFIG_NAME") or (
             (folder / "active_config").read_text(encoding="utf-8").strip()
         )
         parser = configparser.ConfigParser(interpolation=None)
         parser.read(folder / "configurations" / f"config_{active}", encoding="utf-8")
         return parser.get(section, key, fallback="")
-    except (OSError, configparser.Error):
+    except (OSError, RuntimeError, configparser.Error):  # RuntimeError: there is no home folder
         return ""

@@ -8,8 +8,9 @@ SHOWN = 10
 
 
 def nearest(wanted: str, known: Iterable[str]) -> str:
-    """The one of `known` that `wanted` may be a misprint of; empty: none is near."""
-    return "".join(difflib.get_close_matches(wanted, list(known), 1))
+    """The one of `known` that `wanted` may be a misprint of; empty: none, or it is no misprint."""
+    names = list(known)
+    return "" if wanted in names else "".join(difflib.get_close_matches(wanted, names, 1))
 
 
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:

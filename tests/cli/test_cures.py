@@ -1,6 +1,8 @@
 """What the command line says where a call to the service cannot or does not succeed."""
 
+import errno
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import pytest
 from tests.doctor.google_apis import serving
 from typer.testing import CliRunner
 
+from sft_components.errors import UserError
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.failures import explain
 from sft_local import control
@@ -18,6 +21,7 @@ from sft_local.control import LocalVertex
 from sft_pipelines.cli import app as command_line
 from sft_pipelines.cli.app import app
 from sft_pipelines.cli.rehearsal.turns import alone
+from sft_pipelines.cli.saying import of_file
 from sft_pipelines.cli.submit import print_end
 from sft_pipelines.following import Snapshot, Task
 
@@ -165,6 +169,43 @@ def test_doctor_without_a_project_looks_at_the_rest(
     shown = CliRunner().invoke(app, ["doctor"]).stdout.splitlines()
     assert [at for at, line in enumerate(shown) if " kfp 2" in line] == [len(shown) - 2]
     assert shown[-2].startswith("    ok  packages: ")
+
+
+def test_a_folder_that_may_not_be_written_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VERTEX_SFT_HOME", str(tmp_path / "state" / "mine"))
+    monkeypatch.setenv("VERTEX_SFT_CACHE", str(tmp_path / "cache"))
+
+    def told(path: Path, number: int = errno.EACCES) -> str:
+        return of_file(OSError(number, os.strerror(number), str(path)))
+
+    denied = "Permission denied."
+    cure = "Set VERTEX_SFT_{} to a folder that can be written."
+    assert told(tmp_path / "a") == f"{tmp_path / 'a'}: {denied}"
+    state = tmp_path / "state"
+    assert told(state) == f"{state}: {denied} {cure.format('HOME')}"
+    below = tmp_path / "cache" / "templates"
+    assert told(below) == f"{below}: {denied} {cure.format('CACHE')}"
+    assert told(state, errno.ENOSPC) == f"{state}: No space left on device."
+
+
+def test_without_a_home_folder_only_what_needs_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none(name: str) -> str:
+        raise RuntimeError(name)
+
+    monkeypatch.delenv("VERTEX_SFT_HOME", raising=False)
+    monkeypatch.setattr("platformdirs.user_state_dir", none)
+    assert control.running() is None
+    with pytest.raises(UserError, match="set VERTEX_SFT_HOME to a folder"):
+        control.start(detach=False)
+
+
+def test_help_is_as_wide_as_the_screen() -> None:
+    said = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "140"}).stdout
+    assert "cancelled, 2 wrong use, 130 after Ctrl-C." in said
 
 
 def test_a_misspelt_template_gets_its_name() -> None:

@@ -26,7 +26,7 @@ from sft_pipelines.cli import (
     validate,
 )
 from sft_pipelines.cli.examples import add_examples
-from sft_pipelines.cli.saying import explained
+from sft_pipelines.cli.saying import explained, of_file
 
 NO_CREDENTIALS = (
     "Run `gcloud auth application-default login`; without an account, rehearse with "
@@ -82,9 +82,12 @@ def main() -> None:
     try:
         app()
     except (UserError, UnlikeError, OSError) as error:
-        # An OSError names its file; requests' connection errors are OSErrors too.
-        ours = not type(error).__module__.startswith("requests.")
-        typer.echo(f"Error: {error if ours else explained(error)}", err=True)
+        # requests' connection errors are OSErrors too.
+        if type(error).__module__.startswith("requests."):
+            said = explained(error)
+        else:
+            said = of_file(error) if isinstance(error, OSError) else str(error)
+        typer.echo(f"Error: {said}", err=True)
         sys.exit(1)
     except Exception as error:
         if type(error).__module__.startswith("google."):

@@ -1,5 +1,7 @@
 """Examples for the help of every command, which the documentation shows too."""
 
+import inspect
+
 import typer
 
 _RUN = (
@@ -84,8 +86,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 def add_examples(app: typer.Typer, before: str = "") -> None:
-    """Put the examples at the end of each command's help."""
+    """Put the examples at the end of each command's help, whose lines are as wide as the screen."""
     for command in app.registered_commands:
+        if command.callback and command.callback.__doc__:
+            paragraphs = inspect.cleandoc(command.callback.__doc__).split("\n\n")
+            command.help = "\n\n".join(" ".join(part.split()) for part in paragraphs)
         name = command.name or getattr(command.callback, "__name__", "").replace("_", "-")
         found = EXAMPLES.get(f"{before}{name}")
         if found:

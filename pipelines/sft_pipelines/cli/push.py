@@ -52,7 +52,9 @@ def push(
 
     with wrong_use():
         if not registry:
-            raise UserError("No registry is named: give --registry, or set VERTEX_SFT_REGISTRY.")
+            raise UserError(
+                "No registry is named: give --registry, or set VERTEX_SFT_REGISTRY." + _here()
+            )
         repository = registries.parse_repository(registry)
         found = [read_template(Path(find_template(name))) for name in templates or template_names()]
     tags = tuple(tag or ("latest",))
@@ -86,3 +88,15 @@ def push(
                 typer.echo(f"  {name}{moved}")
     if as_json:
         print_json(pushed)
+
+
+def _here() -> str:
+    """The registry of a local Vertex AI that runs, as a sentence."""
+    try:
+        from sft_local import control
+    except ImportError:
+        return ""
+    found = control.running()
+    return (
+        f" The local Vertex AI that runs has one: --registry {found.registry_url}" if found else ""
+    )

@@ -32,7 +32,9 @@ def list_runs(
     from rich.text import Text
 
     from sft_pipelines.cli.jobs_print import STYLES, local_time
+    from sft_pipelines.compiling import template_names
     from sft_pipelines.following import list_jobs
+    from sft_pipelines.near import did_you_mean
     from sft_pipelines.states import state_word
     from sft_pipelines.submitting import TEMPLATE_LABEL
 
@@ -54,7 +56,8 @@ def list_runs(
         return
     if not found:
         typer.echo(
-            "No runs that this command has submitted or scheduled. "
+            f"No runs{f' of {template}' if template else ''} that this command has submitted or "
+            f"scheduled.{did_you_mean(template, template_names())} "
             "Those of `run --local` are in runs/."
         )
         return

@@ -1,4 +1,6 @@
-"""Errors of calls, in words for the person at the terminal."""
+"""Errors of calls and of files, in words for the person at the terminal."""
+
+from sft_components.errors import UserError
 
 
 def explained(error: BaseException) -> str:
@@ -11,15 +13,39 @@ def explained(error: BaseException) -> str:
     return _ended_here(error) or explain(said(error))
 
 
+def of_file(error: OSError) -> str:
+    """What the system says of a file; of one of our own folders, how another is named."""
+    import errno
+    from pathlib import Path
+
+    from sft_local import paths
+
+    if not (error.filename and error.strerror):
+        return str(error)
+    said = f"{error.filename}: {error.strerror}."
+    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return said
+    file = Path(str(error.filename))
+    try:
+        ours = {paths.HOME_VARIABLE: paths.state_dir(), paths.CACHE_VARIABLE: paths.cache_dir()}
+    except UserError:  # there is no home folder
+        return said
+    for variable, folder in ours.items():
+        if file == folder or file in folder.parents or folder in file.parents:
+            return f"{said} Set {variable} to a folder that can be written."
+    return said
+
+
 def _ended_here(error: BaseException) -> str:
     """What to say if the local Vertex AI had listened where `error` found that nobody does."""
     import requests
 
     try:
         from sft_local import control, paths
-    except ImportError:
+
+        log = paths.state_dir() / "server.log"
+    except (ImportError, UserError):
         return ""
-    log = paths.state_dir() / "server.log"
     if not isinstance(error, requests.ConnectionError) or not error.request or not log.is_file():
         return ""
     address = "/".join(str(error.request.url).split("/")[:3])

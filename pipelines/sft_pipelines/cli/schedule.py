@@ -26,7 +26,9 @@ Name = Annotated[
 
 @app.command(cls=options.TakesInputs)
 def create(
-    name: Annotated[str, typer.Argument(help="Name; a schedule that has it is updated.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name; a schedule that has it is updated.")
+    ],
     template: options.TemplateName = "",
     cron: Annotated[
         str, typer.Option(help='Minute, hour, day, month, weekday, for instance "0 3 * * 1".')

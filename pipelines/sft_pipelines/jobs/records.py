@@ -10,6 +10,7 @@ import msgspec
 
 from sft_components.catalog import load_catalog
 from sft_components.errors import UserError
+from sft_pipelines.near import did_you_mean
 from sft_pipelines.states import state_word
 
 COLLECTIONS = {"tuning-job": "tuningJobs", "pipeline-job": "pipelineJobs"}
@@ -193,7 +194,11 @@ def families(wanted: str) -> tuple[str, ...]:
         return GROUPS[wanted]
     if wanted in known:
         return (wanted,)
-    raise UserError(f"Unknown family {wanted!r}: write one of {', '.join([*GROUPS, *known])}.")
+    words = list(dict.fromkeys([*GROUPS, *known]))
+    raise UserError(
+        f"Unknown family {wanted!r}.{did_you_mean(wanted.lower(), words)} "
+        f"Write one of {', '.join(words)}."
+    )
 
 
 def states(wanted: list[str]) -> tuple[str, ...]:
@@ -206,7 +211,10 @@ def states(wanted: list[str]) -> tuple[str, ...]:
     for word in wanted:
         plain = state_word(word)
         if plain not in (*STATES, "active"):
-            raise UserError(f"Unknown state {word!r}: write active or one of {', '.join(STATES)}.")
+            raise UserError(
+                f"Unknown state {word!r}.{did_you_mean(plain, ['active', *STATES])} "
+                f"Write active or one of {', '.join(STATES)}."
+            )
         found += ACTIVE if plain == "active" else [plain]
     return tuple(found)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -157,6 +158,72 @@ def test_the_command_that_is_proposed_makes_utf8_as_it_stands(
     assert done.returncode == 0, done.stderr
     first = json.loads((folder / "out.jsonl").read_text().splitlines()[0])
     assert first == messages(("user", "größe 0"), ("assistant", "“schön”"))
+
+
+PAIR = {"prompt": "Hello, you", "completion": "b"}
+LINE = json.dumps(PAIR).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("my array.jsonl", json.dumps([PAIR, PAIR]).encode()),
+        ("array.jsonl.gz", gzip.compress(json.dumps([PAIR, PAIR], indent=1).encode())),
+        ("pretty.json", 2 * json.dumps(PAIR, indent=2).encode()),
+        ("commas.jsonl", 2 * LINE.replace(b"\n", b",\r\n")),
+        ("returns.jsonl", 2 * LINE.replace(b"\n", b"\r")),
+        ("returns.jsonl.gz", gzip.compress(2 * LINE.replace(b"\n", b"\r"))),
+        ("table.csv.gz", gzip.compress(b'prompt,completion\n"Hello, you",b\n"Hello, you",b\n')),
+    ],
+)
+def test_the_command_that_is_proposed_mends_the_file(folder: Path, name: str, data: bytes) -> None:
+    (folder / name).write_bytes(data)
+    form = ("--to", "prompt-completion")
+    said = [
+        run(folder, *command).stderr
+        for command in (("validate", name, "-m", LLAMA), ("convert", name, "out.jsonl", *form))
+    ]
+    (told,) = {
+        text.split("cure:" if "cure:" in text else "Error:")[-1].split("`")[1] for text in said
+    }
+    subprocess.run(["/bin/sh", "-c", told], cwd=folder, check=True)
+    done = run(folder, "convert", shlex.split(told)[-1], "out.jsonl", *form)
+    assert done.returncode == 0, done.stderr
+    rows = (folder / "out.jsonl").read_bytes().splitlines()
+    assert list(map(json.loads, rows)) == [PAIR, PAIR]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        (
+            "table.txt",
+            b"prompt,completion\na,b\n",
+            "A table has a name that ends with .csv, .tsv or",
+        ),
+        ("old.xls", b"\xd0\xcf\x11\xe0\xa1\xb1", "old.xls is an Excel file; save it as CSV"),
+        (
+            "nul.jsonl",
+            b'{"prompt": "a\x00", "completion": "b"}\n',
+            "1:14  invalid control character",
+        ),
+        ("C:\\rows.jsonl", None, r"In WSL C:\ is /mnt/c, and \ is written /."),
+        ("folder.csv", None, "folder.csv is a folder"),
+        ("none.parquet", {"prompt": [], "completion": []}, "none.parquet  no rows"),
+        ("null.parquet", {"prompt": ["a"], "completion": [None]}, "Fill the cell, or remove the"),
+        ("cut.parquet", b"PAR1\0\0\0\0", "cannot be read as Parquet"),
+    ],
+)
+def test_odd_files_are_told_as_what_they_are(folder: Path, name: str, data: Any, said: str) -> None:
+    if isinstance(data, dict):
+        pandas.DataFrame(data).to_parquet(folder / name)
+    elif data:
+        (folder / name).write_bytes(data)
+    (folder / "folder.csv").mkdir()
+    done = run(folder, "convert", name, "out.jsonl", "--to", "messages")
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -208,14 +208,18 @@ def test_tables_become_rows(tmp_path: Path) -> None:
     ("header", "columns"),
     [
         ("prompt, completion\n", {}),
+        (" \n , \nprompt,completion,,\n", {}),
+        ("prompt|completion\n", {}),
         ('"asked,\nof whom";"answered"\n', {"prompt": "asked,\nof whom", "completion": "answered"}),
     ],
 )
 def test_headers_are_read_as_they_are_meant(
     tmp_path: Path, header: str, columns: dict[str, str]
 ) -> None:
-    table, cells = tmp_path / "a.csv", "q;a" if ";" in header else "q,a"
-    table.write_text(header + cells)
+    table, last = tmp_path / "a.csv", header.splitlines()[-1]
+    separator = next(one for one in ";|," if one in last)
+    cells = ["q", "a", *[""] * (last.count(separator) - 1)]
+    table.write_text(header + separator.join(cells))
     convert_set(str(table), "messages", tmp_path / "out.jsonl", Findings(), columns=columns)
     assert written(tmp_path) == [messages(("user", "q"), ("assistant", "a"))]
 
@@ -319,7 +323,13 @@ def test_nested_columns_of_every_kind_of_frame(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
-        ("a.csv", b'prompt,completion\n"a,b\n', "quotes"),
+        ("a.csv", b'prompt,completion\n"a,b\n', "a.csv:2: the row has a cell in quotes, which no"),
+        ("a.csv", b'prompt,completion\n"a"b,c\n', "a.csv:2: the row has a quote where none may"),
+        (
+            "a.csv",
+            b" \nprompt,prompt,completion\na,b,c\n",
+            "a.csv:2: the header has 'prompt' twice",
+        ),
         ("a.csv", b"prompt,completion\n\xff,b\n", "a.csv:2:1: byte 0xff is not UTF-8"),
         ("a.csv", "pregunta;solución\nq;a\n".encode("latin-1"), "a.csv:1:16: byte 0xf3 is not"),
         ("a.csv", "prompt\tcompletion\nq\ta\n".encode("utf-16"), "is UTF-16 text"),

@@ -15,7 +15,14 @@ from sft_components.datasets.local_media import LocalMedia
 from sft_components.datasets.naming import TABLES, column_names, columns_for, option
 from sft_components.datasets.output import SetWriter, Splitter, converter, writing
 from sft_components.datasets.rows import FORMATS, NO_SYSTEM
-from sft_components.datasets.source import Source, find, local_file, no_text, read_lines
+from sft_components.datasets.source import (
+    Source,
+    find,
+    local_file,
+    local_files,
+    no_text,
+    read_lines,
+)
 from sft_components.datasets.tabular import read_table, renamed
 from sft_components.datasets.target import open_target
 from sft_components.errors import UserError
@@ -147,9 +154,10 @@ def _sources(
             f"{address}: a table is read from this machine only. Copy it first: "
             f"{shlex.join(['gcloud', 'storage', 'cp', address, '.'])}"
         )
-    if not path.is_file():
-        raise UserError(f"{address} does not exist.")
-    table = local_file(path, address)
+    table, *others = local_files(address)
+    if others:
+        raise UserError(f"{address} names {len(others) + 1} tables: convert them one by one.")
+    path = Path(table.name)
     if what := no_text(table):
         raise UserError(f"{address} is {what}.")
     names = [] if columns else column_names(table)

@@ -62,7 +62,7 @@ def decode(line: bytes, problems: list[Problem]) -> Any:
         return None
     except json.JSONDecodeError as error:
         shown = excerpt(text, error.pos)
-        message = error.msg[0].lower() + error.msg[1:]
+        message = error.msg[0].lower() + error.msg[1:].removesuffix(" at")
         if text[error.pos :].strip() == ",":
             message = "a comma stands after the object"
         elif "\r" in text:

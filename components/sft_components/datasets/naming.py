@@ -45,7 +45,7 @@ def column_names(table: "Source") -> list[str]:
         # The last letter of the head may be cut off, and so may its last line.
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
         lines = io.StringIO(text, newline="")
-        names = next(filter(None, csv.reader(lines, delimiter=separator(table.name, lines))), [])
+        names = next(filter(filled, csv.reader(lines, delimiter=separator(table.name, lines))), [])
         if len(head) == table.size or lines.readline():
             return [name.strip() for name in names]
     return []
@@ -62,8 +62,13 @@ def separator(name: str, text: TextIO) -> str:
     """
     sample = text.read(_SAMPLE)
     text.seek(0)
-    usual = "\t,;" if name.lower().endswith(".tsv") else ",;\t"
+    usual = "\t,;|" if name.lower().endswith(".tsv") else ",;\t|"
     return max(usual, key=lambda one: _likely(one, sample))
+
+
+def filled(cells: Sequence[str]) -> bool:
+    """Whether any cell of a row has more than blanks."""
+    return any(map(str.strip, cells))
 
 
 def _likely(separator: str, sample: str) -> tuple[bool, float, bool, int]:
@@ -72,7 +77,7 @@ def _likely(separator: str, sample: str) -> tuple[bool, float, bool, int]:
     lines = io.StringIO(sample, newline="")
     cut, broken = len(sample) == _SAMPLE, False
     try:
-        for cells in filter(None, csv.reader(lines, delimiter=separator, strict=True)):
+        for cells in filter(filled, csv.reader(lines, delimiter=separator, strict=True)):
             rows.append(cells)
         del rows[len(rows) - cut :]  # the last one
     except csv.Error:
@@ -147,11 +152,21 @@ def utf8_cure(name: str, packed: bool) -> str:
 
 def recoding(name: str, encoding: str, packed: bool = False) -> str:
     """The command that writes the file or object `name`, gzip if `packed`, as UTF-8 beside it."""
+    return remade(name, "-utf8", *["gzip -dc"] * packed, f"iconv -f {encoding} -t UTF-8")
+
+
+def remade(name: str, tag: str, *filters: str) -> str:
+    """The command that writes what `filters` make of a file or object to a file beside it.
+
+    Args:
+        name: Of the file or object.
+        tag: Put behind its stem, and its `.gz` left out, for the new name.
+        filters: Commands, of which the first takes the file as its last argument.
+    """
     stored = name.startswith("gs://")
     path = Path(name.removesuffix(".gz"))
-    new = f"{path.stem}-utf8{path.suffix}"
-    pipe = [*["gcloud storage cat"] * stored, *["gzip -dc"] * packed]
-    pipe.append(f"iconv -f {encoding} -t UTF-8")
+    new = f"{path.stem}{tag}{path.suffix}"
+    pipe = [*["gcloud storage cat"] * stored, *filters]
     pipe[0] += f" {shlex.quote(name)}"
     return f"{' | '.join(pipe)} > {shlex.quote(_new(new if stored else str(path.with_name(new))))}"
 

@@ -13,7 +13,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from sft_components.datasets.naming import TABLES, column_names, recoding, remake, utf8_cure
+from sft_components.datasets.naming import (
+    TABLES,
+    column_names,
+    recoding,
+    remade,
+    remake,
+    utf8_cure,
+)
 from sft_components.errors import MissingError, UserError
 
 MAX_ROW_BYTES = 64 << 20
@@ -24,6 +31,7 @@ _BUFFER = 1 << 17
 _ROLE = "roles/storage.objectViewer"
 _BOM = b"\xef\xbb\xbf"
 _NOT_TEXT = {
+    b"\xd0\xcf\x11\xe0": "an Excel file; save it as CSV",
     b"PK\x03\x04": "a ZIP archive (or an Excel file); unpack it first, or save it as CSV",
     b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it, or pack it with gzip",
     b"BZh": "packed with bzip2; unpack it, or pack it with gzip",
@@ -149,7 +157,9 @@ def find(addresses: str | Sequence[str], project: str = "", model: str = "") -> 
         if not address:
             continue
         found += (
-            _objects(address, project, model) if address.startswith("gs://") else _files(address)
+            _objects(address, project, model)
+            if address.startswith("gs://")
+            else local_files(address)
         )
     if not found:
         raise UserError("No data set is named: give a path or a gs:// address.")
@@ -163,11 +173,16 @@ def find(addresses: str | Sequence[str], project: str = "", model: str = "") -> 
 
 
 def no_text(source: Source) -> str:
-    """What a file is that is no text in UTF-8, as its first bytes say, and the cure; else empty."""
+    """What a file is that holds no text in UTF-8, nor Parquet, with the cure; else empty."""
     head = source.head[:8]
+    if head.startswith(b"PAR1"):
+        return ""
     for magic, what in _NOT_TEXT.items():
         if head.startswith(magic):
             return what
+    if source.is_gzip and source.name.lower().removesuffix(".gz").endswith(TABLES):
+        tag = "-unpacked" * (not source.name.endswith(".gz"))
+        return f"a table packed with gzip; unpack it: `{remade(source.name, tag, 'gzip -dc')}`"
     encoding = "UTF-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
     if not encoding and b"\0" in head and not source.is_gzip:
         if any(head[::2]) == any(head[1::2]):
@@ -217,7 +232,13 @@ def _no_rows(source: Source, model: str) -> str:
     return ""
 
 
-def _files(address: str) -> list[Source]:
+def local_files(address: str) -> list[Source]:
+    """The files that a path names, which may hold wildcards.
+
+    Raises:
+        MissingError: There is none.
+        UserError: It is none, or cannot be read.
+    """
     path = Path(address)
     if has_magic(address) and not path.exists():
         paths = sorted(Path(p) for p in glob(address, recursive=True))  # noqa: PTH207
@@ -229,7 +250,8 @@ def _files(address: str) -> list[Source]:
     elif path.is_dir():
         raise UserError(f"{address} is a folder: name its files, for instance {address}/*.jsonl.")
     elif not path.exists():
-        raise MissingError(f"{address} does not exist.")
+        here = " In WSL C:\\ is /mnt/c, and \\ is written /." if address[1:3] == ":\\" else ""
+        raise MissingError(f"{address} does not exist.{here}")
     else:
         paths = [path]
     for path in paths:

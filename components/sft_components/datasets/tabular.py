@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from sft_components.datasets.findings import Finding, Findings, whole_finding
 from sft_components.datasets.line import excerpt
-from sft_components.datasets.naming import separator
+from sft_components.datasets.naming import filled, separator
 from sft_components.datasets.source import local_file, not_utf8
 from sft_components.errors import UserError
 
@@ -121,14 +121,30 @@ def _csv(path: Path, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any
                         yield line, dict(zip(header, cells, strict=True))
                     else:
                         findings.add(_uneven(cells, header, str(path), line))
-                header = header or [name.strip() for name in cells]
+                if not header and filled(cells):
+                    header = [name.strip() for name in cells]
+                    _refuse_twice(header, f"{path}:{line}")
                 line = reader.line_num + 1
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise UserError(". ".join(not_utf8(local_file(path, str(path))))) from error
     except csv.Error as error:
-        raise UserError(f"{path}:{line}: {error}. Mend the quotes.") from error
+        what = f"a quote where none may be ({error})"
+        if "unexpected end" in str(error):
+            what = "a cell in quotes, which no quote ends"
+        raise UserError(
+            f"{path}:{line}: the row has {what}. Put every cell that holds a quote into quotes, "
+            'and write that quote twice: "…""…".'
+        ) from error
+
+
+def _refuse_twice(header: list[str], place: str) -> None:
+    twice = [name for name in header if name and header.count(name) > 1]
+    if twice:
+        raise UserError(
+            f"{place}: the header has {twice[0]!r} twice. Give one of these columns another name."
+        )
 
 
 def _uneven(cells: list[str], header: list[str], file: str, line: int) -> Finding:
@@ -150,7 +166,9 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
             for batch in file.iter_batches(batch_size=1_000):
                 yield from batch.to_pylist()
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as Parquet: {error}.") from error
+        raise UserError(
+            f"{path} cannot be read as Parquet: {_said(error)}. Write it anew."
+        ) from error
 
 
 def _polars(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -161,7 +179,13 @@ def _polars(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         yield from polars.read_parquet(path).iter_rows(named=True)
     except (OSError, polars.exceptions.PolarsError) as error:
-        raise UserError(f"{path} cannot be read as Parquet: {error}.") from error
+        raise UserError(
+            f"{path} cannot be read as Parquet: {_said(error)}. Write it anew."
+        ) from error
+
+
+def _said(error: Exception) -> str:
+    return str(error).rstrip(".")
 
 
 def _line(

@@ -150,7 +150,9 @@ def convert(
         if validation:
             typer.echo(f"{validation}: {counted(done.validation_rows, 'row')}")
         if left_out:
-            typer.echo(f"Left out of the rows: {', '.join(left_out)}")
+            typer.echo(
+                f"Left out of the rows: {', '.join(name or repr(name) for name in left_out)}"
+            )
 
 
 def _unknown(finding: "Finding") -> dict[str, None]:

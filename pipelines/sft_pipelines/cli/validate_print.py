@@ -26,9 +26,10 @@ from sft_components.datasets.findings import SHOWN, Finding, Findings
 from sft_components.datasets.naming import remake
 from sft_components.datasets.rules import RULES
 from sft_components.datasets.sets import DataSet, Job
-from sft_components.datasets.source import local_file, not_utf8, read_lines
+from sft_components.datasets.source import read_lines
 from sft_components.datasets.summary import figures, spoken
 from sft_components.errors import UserError
+from sft_pipelines.cli.file_cures import file_cure
 from sft_pipelines.cli.output import console
 
 
@@ -58,19 +59,9 @@ def print_findings(
                 err.print(Text(f"    {finding.excerpt}", style="dim"))
             if same:
                 err.print(Text(f"  {same}"))
-        cure = (cures or {}).get(code) or (_recoding(group) if code == "bad-utf8" else "")
+        cure = (cures or {}).get(code) or file_cure(code, [finding for finding, _ in group])
         err.print(Text(f"  cure: {cure or RULES[code].cure}"))
     return all(len(group.shown) == group.number for group in groups)
-
-
-def _recoding(group: Sequence[tuple[Finding, str]]) -> str:
-    """How the file is made UTF-8; empty where there are several."""
-    names = {finding.file for finding, _ in group}
-    if len(names) > 1 or (name := names.pop()).startswith("gs://"):
-        return ""
-    with contextlib.suppress(UserError):
-        return not_utf8(local_file(Path(name), name))[1]
-    return ""
 
 
 def print_sets(sets: list[DataSet], job: Job, findings: Findings) -> None:

@@ -238,6 +238,7 @@ def check_buckets(
     )
     place = f" --location={where}" if (where := values.get("location")) else ""
     place += f" --project={project}" if project else ""
+    model = f" --model {template.tunes(values)}"
     problems = []
     for bucket, name in folders.items():
         try:
@@ -248,6 +249,9 @@ def check_buckets(
             problems.append(
                 f"{name}: There is no bucket gs://{bucket}{here}.{meant} To make it: "
                 f"gcloud storage buckets create gs://{bucket}{place}"
+                # Which makes it on this machine.
+                + f", or: vertex-sft convert IN gs://{bucket}/rows.jsonl{model}"
+                * bool(here)
             )
         except (UserError, api.GoogleAPIError, GoogleAuthError, OSError):
             continue  # the service tells what is wrong, or its account sees more than this one

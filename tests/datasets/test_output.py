@@ -210,6 +210,7 @@ def test_tables_become_rows(tmp_path: Path) -> None:
         ("prompt, completion\n", {}),
         (" \n , \nprompt,completion,,\n", {}),
         ("prompt|completion\n", {}),
+        ("sep=;\nprompt;completion\n", {}),
         ('"asked,\nof whom";"answered"\n', {"prompt": "asked,\nof whom", "completion": "answered"}),
     ],
 )

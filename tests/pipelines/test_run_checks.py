@@ -475,5 +475,6 @@ def test_a_bucket_that_is_not_there_is_refused_and_one_that_may_not_be_seen_is_n
     assert str(refused.value) == (
         "output_uri: There is no bucket gs://buckett in the Cloud Storage of this machine. Did you "
         "mean bucket? To make it: gcloud storage buckets create gs://buckett --location=us-central1"
-        " --project=p"
+        " --project=p, or: vertex-sft convert IN gs://buckett/rows.jsonl --model "
+        "meta/llama3_1@llama-3.1-8b-instruct"
     )

@@ -67,8 +67,9 @@ def separator(name: str, text: TextIO) -> str:
 
 
 def filled(cells: Sequence[str]) -> bool:
-    """Whether any cell of a row has more than blanks."""
-    return any(map(str.strip, cells))
+    """Whether any cell of a row has more than blanks; Excel's line `sep=;` counts as none."""
+    first, *others = cells or [""]
+    return any(map(str.strip, others)) or bool(first.strip()) > first.startswith("sep=")
 
 
 def _likely(separator: str, sample: str) -> tuple[bool, float, bool, int]:

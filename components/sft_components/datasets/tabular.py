@@ -149,8 +149,8 @@ def _refuse_twice(header: list[str], place: str) -> None:
 
 def _uneven(cells: list[str], header: list[str], file: str, line: int) -> Finding:
     number = f"{len(cells)} cell{'' if len(cells) == 1 else 's'}, and the header {len(header)}"
-    surplus = ", ".join(map(repr, header[len(cells) :]))
-    what = f"{number}: none for {surplus}" if surplus else f"{number}: {', '.join(header)}"
+    lacking = ", ".join(map(repr, header[len(cells) :]))
+    what = f"{number}: " + excerpt(f"none for {lacking}" if lacking else ", ".join(header))
     shown = excerpt(" | ".join(cells))
     return replace(whole_finding("cell-count", what, file, line), excerpt=shown)
 
@@ -209,7 +209,10 @@ def _line(
             try:
                 value = msgspec.json.decode(value)
             except (msgspec.MsgspecError, RecursionError) as error:
-                raise UserError(f"{place}: column {key!r} holds no JSON: {error}.") from error
+                raise UserError(
+                    f"{place}: column {key!r} holds no JSON: {error}. Write its cells with "
+                    "json.dumps, or the table as Parquet."
+                ) from error
         row[str(key)] = _plain(value)
     try:
         return msgspec.json.encode(row, enc_hook=str)

@@ -11,7 +11,7 @@ import yaml
 
 from sft_components.errors import UserError
 from sft_pipelines.near import did_you_mean
-from sft_pipelines.template_yaml import load_documents
+from sft_pipelines.template_yaml import load_documents, why_unread
 
 PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "STRING": (str,),
@@ -70,7 +70,7 @@ def read_template(path: Path) -> Template:
     try:
         documents = load_documents(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read as YAML: {error}") from error
+        raise UserError(f"{path} cannot be read as YAML: {why_unread(error)}") from error
     spec = documents[0] if documents else None
     if not isinstance(spec, dict) or "pipelineInfo" not in spec or "root" not in spec:
         raise UserError(
@@ -216,9 +216,11 @@ class _Reader:
             return known[name]
         clean = clean_name(name)
         if clean not in known:
+            advice = did_you_mean(clean, known)
+            if not advice and self._template.path.suffix in (".yaml", ".yml"):  # as kfp writes them
+                advice = f" The first lines of {self._template.path} list what it has."
             self.problems.append(
-                f"{place}{name}: {self._template.name} has no such parameter."
-                f"{did_you_mean(clean, known)}"
+                f"{place}{name}: {self._template.name} has no such parameter.{advice}"
             )
             return None
         if clean in given:
@@ -276,7 +278,7 @@ def _read_file(file: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"There is no parameter file {file}.") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{file} cannot be read as YAML or JSON: {error}") from error
+        raise UserError(f"{file} cannot be read as YAML or JSON: {why_unread(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} does not hold names and values: write lines NAME: VALUE.")
     return content

@@ -12,6 +12,7 @@ from sft_components.errors import UserError
 from sft_pipelines.json_hints import parse_json
 from sft_pipelines.near import did_you_mean
 from sft_pipelines.parameters import clean_name
+from sft_pipelines.template_yaml import why_unread
 
 FIELDS = {
     "displayName": str,
@@ -123,7 +124,7 @@ def read_request(file: Path, warn: Callable[[str], None]) -> PipelineRequest:
     except FileNotFoundError as error:
         raise UserError(f"There is no request file {file}.") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
+        raise UserError(f"{file} cannot be read: {why_unread(error)}") from error
     return parse_request(_load(text, file), str(file), warn)
 
 
@@ -132,7 +133,7 @@ def _load(text: str, file: Path) -> Any:
         try:
             return yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise UserError(f"{file} cannot be read as YAML: {error}") from error
+            raise UserError(f"{file} cannot be read as YAML: {why_unread(error)}") from error
     return parse_json(text, str(file), FIELDS.keys() - {"labels", "network"})
 
 

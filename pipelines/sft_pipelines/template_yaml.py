@@ -18,6 +18,18 @@ def load_documents(text: str) -> list[Any]:
     return list(yaml.load_all(text, Loader=_LOADER))
 
 
+def why_unread(error: Exception) -> str:
+    """What is wrong with a file that cannot be read, as YAML or at all, in one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark and error.problem:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}."
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no UTF-8 text."
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}."
+    return str(error)
+
+
 def dump_documents(documents: Iterable[Any]) -> str:
     """The opposite."""
     return str(yaml.dump_all(documents, Dumper=_DUMPER))

@@ -5,6 +5,7 @@ import yaml
 
 from sft_components.errors import UserError
 from sft_pipelines.parameters import Template, read_parameters, read_template
+from sft_pipelines.request_files import read_request
 
 SPEC = {
     "pipelineInfo": {"name": "demo"},
@@ -77,6 +78,29 @@ def test_files_that_are_no_template_or_no_parameters(
         read_template(file)
     with pytest.raises(UserError, match=r"broken\.yaml"):
         read_parameters(template, ["project=p"], file)
+
+
+def test_broken_yaml_is_told_in_one_line_with_its_place(template: Template, tmp_path: Path):
+    file = tmp_path / "broken.yaml"
+    for content, says in (
+        (b"epochs: 3\n\tstop: no\n", "line 2, column 1: found "),
+        (b"\xff\xfea", "it is no UTF-8 text."),
+    ):
+        file.write_bytes(content)
+        for read in (
+            lambda: read_template(file),
+            lambda: read_parameters(template, [], file),
+            lambda: read_request(file, print),
+        ):
+            with pytest.raises(UserError) as raised:
+                read()
+            assert says in str(raised.value)
+            assert "\n" not in str(raised.value)
+
+
+def test_a_name_that_is_like_none_is_told_where_the_names_are(template: Template):
+    with pytest.raises(UserError, match=f"The first lines of {template.path} list what it has"):
+        read_parameters(template, ["project=p", "zzz=1"])
 
 
 def test_misprints_are_corrected_with_a_word_and_refused_when_ambiguous(template: Template):

@@ -8,11 +8,13 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from glob import has_magic
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any
 
+from sft_components.datasets.naming import TABLES, column_names, columns_for, option
 from sft_components.datasets.rows import FORMATS
 from sft_components.datasets.sets import ON_LONG
+from sft_components.datasets.source import local_file
 from sft_components.errors import MissingError, UserError
 from sft_pipelines.near import did_you_mean
 from sft_pipelines.parameters import Template, declared_parameters
@@ -75,9 +77,14 @@ def _copying(name: str, path: str, values: Mapping[str, Any], model: str) -> str
     bucket = _bucket(str(values.get("output_uri") or "")) or "BUCKET"
     if name not in DATA:  # no rows
         return shlex.join(["gcloud", "storage", "cp", path, f"gs://{bucket}/"])
-    file = "rows" if has_magic(path) else PurePath(path).name.removesuffix(".gz").partition(".")[0]
+    file = "rows" if has_magic(path) else Path(path).name.removesuffix(".gz").partition(".")[0]
     command = ["vertex-sft", "convert", path, f"gs://{bucket}/{file}.jsonl"]
-    return shlex.join([*command, "--model", model or "MODEL"])
+    made = shlex.join([*command, "--model", model or "MODEL"])
+    if path.lower().endswith(TABLES) and Path(path).is_file():
+        names = column_names(local_file(Path(path), path))
+        if names and (columns := columns_for(names)) != {}:
+            made += f" {option(columns)}"
+    return made
 
 
 def check_network(values: Mapping[str, Any], options: JobOptions) -> None:

@@ -202,6 +202,16 @@ def test_what_steps_elsewhere_cannot_read_is_refused(address: str, says: str):
     assert says in refused.stderr
 
 
+def test_the_command_that_brings_a_table_to_cloud_storage_names_its_columns(tmp_path: Path):
+    table = tmp_path / "rows.csv"
+    table.write_text("id;question;answer\n1;q;a\n")
+    given = {**VALUES, "dataset_uri": str(table), "output_uri": "gs://mine/out"}
+    refused = run("tune-llama-model", **given)
+    assert refused.exit_code == 2
+    assert f"convert {table} gs://mine/rows.jsonl --model meta/" in refused.stderr
+    assert " --columns prompt=question,completion=answer` and give that" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

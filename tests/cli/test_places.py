@@ -92,6 +92,16 @@ def test_an_unknown_region_is_told_beside_its_empty_list() -> None:
 
 
 @pytest.mark.parametrize(
+    "words", [("jobs", "list"), ("runs", "list"), ("doctor",), ("prompt", "gemini-2.5-flash", "Hi")]
+)
+def test_an_address_without_its_scheme_is_told(words: tuple[str, ...]) -> None:
+    os.environ["GOOGLE_VERTEX_BASE_URL"] = "127.0.0.1:8080"
+    result, said = told(*words, "--project", "p")
+    assert result.exit_code == 2
+    assert "GOOGLE_VERTEX_BASE_URL is '127.0.0.1:8080': write an address such as http://" in said
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("jobs", "show", f"{THERE}/tuningJobs/1"),

@@ -133,9 +133,11 @@ def _looks_at(wanted: "Wanted", found: bool) -> str:
         found: Whether it is a local Vertex AI that no variable names.
     """
     from sft_components.vertex.connection import Connection
+    from sft_pipelines.cli.places import check_address
     from sft_pipelines.defaults import UNSET_LOCAL
 
     connection = Connection(wanted.project, wanted.location)
+    check_address(connection)
     if not connection.is_local:
         return f"Looks at {connection.base_url}."
     cure = "" if found else f"{UNSET_LOCAL} and "

@@ -33,9 +33,24 @@ def reach(place: "Connection") -> "Connection":
 
     Raises:
         NotReachedError: Nothing listens at the address.
+        UserError: It is none.
     """
+    check_address(place)
     _reach(place.base_url)
     return place
+
+
+def check_address(place: "Connection") -> None:
+    """Refuse what no client can ask.
+
+    Raises:
+        UserError: `GOOGLE_VERTEX_BASE_URL` is no address.
+    """
+    if "://" not in place.base_url:
+        raise UserError(
+            f"GOOGLE_VERTEX_BASE_URL is {place.base_url!r}: write an address such as "
+            "http://127.0.0.1:8080, or unset it."
+        )
 
 
 def reach_storage(*addresses: str) -> None:
@@ -200,11 +215,11 @@ def connections(project: str, locations: list[str]) -> "list[Connection]":
     named = [name for given in locations for name in given.split(",") if name]
     if ALL in named:
         named = known_regions()
+    named = named or [default_region() or DEFAULT_LOCATION]
     for one in named:
         # Google has regions without models; where nothing is, a list is empty.
         if problem := unknown_region(one):
             _say_once(f"Warning: the region is {problem}")
-    named = named or [default_region() or DEFAULT_LOCATION]
     places = [Connection(found, location) for location in dict.fromkeys(named)]
     reach(places[0])
     return places

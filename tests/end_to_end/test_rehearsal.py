@@ -35,6 +35,8 @@ def test_the_whole_way(sandbox: Sandbox):
     assert re.search(r"\nin all +[\d.]+ s\n", done.stdout)
     assert "Its endpoint was taken down; --keep leaves it up." in done.stdout
     assert "google.com" not in done.stdout
+    # It would be dead by now.
+    assert "See http://127.0.0.1" not in done.stdout
     assert wait_until_gone(sandbox, 5) == []
 
 

@@ -68,6 +68,10 @@ def test_ctrl_c_in_the_training_leaves_nothing(sandbox: Sandbox):
     assert process.returncode == 130, output
     assert "cancelling projects/" in output
     assert "launch-sft stopped after" in output
+    assert output.count("There is no endpoint projects/") == 1
+    assert output.index("Ctrl-C again does not wait for steps") < output.index(
+        "launch-sft stopped after"
+    )
     assert "Interrupted. Nothing of this run was left running." in output
     assert wait_until_gone(sandbox, 5) == []
 
@@ -129,6 +133,7 @@ def test_a_run_whose_server_is_taken_down_says_so(sandbox: Sandbox):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1, output
     assert "The local Vertex AI was stopped by `vertex-sft local down`." in output
+    assert "Trying again" not in output
     assert "Run it again, with --base-model tiny." in output
     assert wait_until_gone(sandbox, 5) == []
 

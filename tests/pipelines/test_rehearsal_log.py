@@ -70,8 +70,8 @@ def test_a_failure_is_told_without_a_log(tmp_path: Path) -> None:
 def test_a_failure_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "LITTLE_ROOM", 1 << 60)
     error = run(tmp_path, tmp_path / "log", io.StringIO(), 0).error
-    assert error.startswith("ValueError: nothing to say\nThe disk of /")
-    assert error.endswith(" is full: make room on it.")
+    assert error.startswith("The disk of /")
+    assert error.endswith(" is full: make room on it.\nValueError: nothing to say")
 
 
 @pytest.mark.timeout(100)
@@ -81,7 +81,7 @@ def test_a_run_does_not_wait_for_room(tmp_path: Path, monkeypatch: pytest.Monkey
     result = run(tmp_path, tmp_path / "log", io.StringIO(), 500_000)
     assert not result.succeeded
     assert re.match(
-        r"Nothing could be stored for 0 s on the disk of /.*\nThe disk of /", result.error
+        r"The disk of /.*\nNothing could be stored for 0 s on the disk of /", result.error
     )
 
 

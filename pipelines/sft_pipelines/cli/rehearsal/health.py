@@ -15,6 +15,11 @@ WITHOUT_ROOM_S = 30.0
 """How long a run may wait for room."""
 
 
+def gone(local: LocalVertex) -> bool:
+    """Whether the local Vertex AI has ended, or is about to as somebody wants it so."""
+    return not local.alive() or is_told_to_stop()
+
+
 class Health:
     """Of the local Vertex AI that a rehearsal uses; ask `fault` every second or so.
 
@@ -27,7 +32,7 @@ class Health:
 
     def fault(self) -> str:
         """Why nothing can come of the run any more; empty: nothing is known."""
-        if not self._local.alive():
+        if gone(self._local):
             if is_told_to_stop():
                 return "The local Vertex AI was stopped by `vertex-sft local down`."
             log = self._local.state_dir / "server.log"
@@ -42,8 +47,8 @@ class Health:
 
 
 def want_of_room(*folders: Path) -> str:
-    """What to add to an error where there is none left: a step's own words may not say so."""
+    """What comes before an error where there is none left: a step's own words may not say so."""
     for folder in folders:
         if shutil.disk_usage(folder).free < LITTLE_ROOM:
-            return f"\nThe disk of {folder} is full: make room on it."
+            return f"The disk of {folder} is full: make room on it.\n"
     return ""

@@ -22,7 +22,7 @@ from sft_components.vertex.storage import split_uri
 from sft_local import control
 from sft_local.log_file import LogFile
 from sft_pipelines.cli.rehearsal.events import EventReader
-from sft_pipelines.cli.rehearsal.health import Health, want_of_room
+from sft_pipelines.cli.rehearsal.health import Health, gone, want_of_room
 from sft_pipelines.cli.rehearsal.leftovers import Owned, clear
 from sft_pipelines.cli.rehearsal.results import copy_reports, read_predictions, read_steps
 from sft_pipelines.cli.rehearsal.screen import Screen
@@ -37,6 +37,10 @@ NOT_THE_DEFAULT = f", not {DEFAULT_BASE_MODEL}: for that, vertex-sft local down 
 EXIT_HANDLER = "release-endpoint"
 UNREAD_CONDITION = re.compile(r"The condition of '\S+' cannot be read: .*")
 """What the worker says outside of every step."""
+STOPPING = (
+    "Stopping: the current step is told to end, then what the run made is taken down. Ctrl-C again "
+    "does not wait for steps; a third one leaves the rest to the next rehearsal."
+)
 STOP_S = 45.0
 """How long an interrupted run may take to cancel its job and run its exit handler."""
 
@@ -127,10 +131,11 @@ def rehearse(
                 if str(parameters.get("output_uri", "")).startswith("gs://"):
                     control.ensure_bucket(local, split_uri(parameters["output_uri"])[0])
                 try:
-                    result = _run(template, parameters, folder, screen, local)
+                    stays = keep or found is not None
+                    result = _run(template, parameters, folder, screen, local, stays=stays)
                 finally:
                     if not (keep and result is not None and result.succeeded):
-                        _take_down(owned, local, result, screen, asked_to_keep=keep)
+                        _take_down(owned, local, result, screen)
                     else:
                         owned.forget()
             return result
@@ -144,16 +149,20 @@ def _take_down(
     local: control.LocalVertex,
     result: Rehearsal | None,
     screen: Screen,
-    *,
-    asked_to_keep: bool,
 ) -> None:
     """Also where the server is stopped afterwards: its state folder stays."""
-    if not local.alive() and not (result and result.succeeded):
+
+    def say(line: str) -> None:
+        handler = screen.steps.get(EXIT_HANDLER)
+        if handler is None or line != handler.line:  # it has done the same
+            screen.note(line)
+
+    if gone(local) and not (result and result.succeeded):
         return  # It has been told why; the next rehearsal does it.
-    why = "" if asked_to_keep else ", as --keep is not given"
+    why = ", as --keep is not given" if result is not None and result.succeeded else ""
     screen.note(f"Taking down what the run leaves{why}")
     try:
-        owned.release(local, screen.note)
+        owned.release(local, say)
     except UserError as error:
         if result is None:
             raise
@@ -169,6 +178,8 @@ def _run(
     folder: Path,
     screen: Screen,
     local: control.LocalVertex,
+    *,
+    stays: bool,
 ) -> Rehearsal:
     steps = folder / "steps"
     steps.mkdir(parents=True)
@@ -209,7 +220,7 @@ def _run(
             "OMP_WAIT_POLICY": "PASSIVE",
         },
     )
-    pump = _Pump(worker, result.log, screen, result)
+    pump = _Pump(worker, result.log, screen, result, local, stays=stays)
     began = time.monotonic()
     try:
         pump.start()
@@ -217,14 +228,14 @@ def _run(
         while not pump.done.wait(1.0):
             if fault := health.fault():
                 _end_group(worker)
-                result.error = fault if local.alive() else f"{fault} {_again(local)}"
+                result.error = f"{fault} {_again(local)}" if gone(local) else fault
                 break
         if pump.failure is not None:
             # Nobody reads what the worker prints: it would wait for ever.
             raise pump.failure
         result.succeeded = worker.wait() == 0 and not result.error
     except KeyboardInterrupt:
-        screen.note("Stopping: the current step is told to end, then the exit handler runs.")
+        screen.note(STOPPING)
         pump.stop()
         raise
     finally:
@@ -242,7 +253,8 @@ def _run(
         result.succeeded = False
         result.error = result.error or f"The results in {steps} cannot be read: {error}"
     if not result.succeeded:
-        result.error += want_of_room(local.state_dir, folder, Path(tempfile.gettempdir()))
+        room = want_of_room(local.state_dir, folder, Path(tempfile.gettempdir()))
+        result.error = f"{room}{result.error}"
     result.total_s = time.monotonic() - began
     result.seconds = {s.name: s.seconds for s in screen.steps.values() if s.seconds}
     return result
@@ -257,6 +269,9 @@ class _Pump(threading.Thread):
         log: Path,
         screen: Screen,
         result: Rehearsal,
+        local: control.LocalVertex,
+        *,
+        stays: bool,
     ) -> None:
         super().__init__(daemon=True)
         # Not `join`: interrupted, it takes the thread for ended on Python 3.11 and 3.12.
@@ -268,6 +283,8 @@ class _Pump(threading.Thread):
         self._log = log
         self._screen = screen
         self._result = result
+        self._local = local
+        self._stays = stays
         self._events = EventReader()
         self._error_step = ""
 
@@ -288,7 +305,7 @@ class _Pump(threading.Thread):
                 if match := UNREAD_CONDITION.search(line):
                     self._result.error = match[0]
                 event = self._events.read(line)
-                if event is None:
+                if event is None or (event.kind == "line" and self._is_idle(event.text)):
                     continue
                 self._screen.show(event)
                 if event.kind == "line":
@@ -296,6 +313,15 @@ class _Pump(threading.Thread):
                 elif event.kind == "failed" and not self._result.failed_step:
                     self._result.failed_step = event.step
                     self._result.error = self._result.error or self._screen.steps[event.step].line
+
+    def _is_idle(self, text: str) -> bool:
+        """Whether a step's line is of no use to whoever looks on; the log has it.
+
+        Such are a page that ends with the run, and that a server does not answer which has ended.
+        """
+        if text.startswith(f"See {self._local.api_url}/"):
+            return not self._stays
+        return "does not answer" in text and gone(self._local)
 
     def _read_error(self, text: str) -> None:
         """A step's error is its last words: it may have more than one line."""

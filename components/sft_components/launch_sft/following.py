@@ -30,7 +30,7 @@ def follow(
         on_points: Called when the reader has new points, and at the end.
         log: Called with lines of progress.
     """
-    state = ""
+    state, told = "", -1
     started = time.monotonic()
     waits = backoff(POLL_FIRST_S, POLL_MAX_S, 1.2)
     while True:
@@ -50,7 +50,11 @@ def follow(
         new = reader.read(job)
         if new:
             on_points()
-            log(progress(new, reader.points, route.steps(job)))
+            step = max(point.step for point in new)
+            # What a step has left, read while it was being written, is no news.
+            if step > told or any(point.metric.endswith("loss") for point in new):
+                told = step
+                log(progress(new, reader.points, route.steps(job)))
         if job.outcome:
             on_points()
             return job

@@ -17,6 +17,7 @@ import urllib3.exceptions
 from kfp.client import Client
 
 from sft_components.errors import UserError
+from sft_components.vertex.failures import why_lost
 from sft_pipelines.following import Snapshot, Task, TaskState, settled, with_plan
 from sft_pipelines.parameters import Template
 from sft_pipelines.states import state_word
@@ -185,10 +186,4 @@ def _speaking(host: str) -> Iterator[None]:
             raise _LostError(f"{host} answers {error.status}.") from error
         raise UserError(f"{host} answers {error.status}: {str(error.body)[:300]}") from error
     except (urllib3.exceptions.HTTPError, requests.RequestException, TimeoutError) as error:
-        raise _LostError(f"{host} does not answer: {_why(error)}.") from error
-
-
-def _why(error: Exception) -> str:
-    """The reason of a lost connection, without the address and the names of urllib3's objects."""
-    cause = error.args[0] if isinstance(error, requests.RequestException) else error
-    return str(getattr(cause, "reason", None) or cause).rpartition(": ")[2]
+        raise _LostError(f"{host} does not answer: {why_lost(error)}.") from error

@@ -168,10 +168,13 @@ def said(error: BaseException) -> str:
     while isinstance(error, api.RetryError | GoogleAuthError) and error.__cause__:
         error = error.__cause__
     if isinstance(error, requests.ConnectionError | requests.Timeout) and error.request:
-        # What urllib3 says holds the whole address, and names of its objects.
-        why = re.sub(r"""["']\)*$""", "", _URLLIB3.split(str(error))[-1])
-        return f"{str(error.request.url).split('/')[2]} does not answer: {why}"
+        return f"{str(error.request.url).split('/')[2]} does not answer: {why_lost(error)}"
     return _CALL.sub("", str(getattr(error, "message", error)))
+
+
+def why_lost(error: BaseException) -> str:
+    """Why there is no connection: what urllib3 says without the address and names of objects."""
+    return re.sub(r"""["']\)*$""", "", _URLLIB3.split(str(error))[-1])
 
 
 def find_failure(message: str) -> Failure | None:

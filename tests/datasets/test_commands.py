@@ -92,7 +92,7 @@ CONVERT = ("convert", "good.jsonl", "out.jsonl", "--to", "messages")
         (("convert", "good.jsonl", "no/folder/out.jsonl", "--to", "messages"), ""),
         (
             (*CONVERT, "--columns", "prompt=q,completion=a"),
-            "good.jsonl:1: there is no column 'q'; the columns are: ",
+            "good.jsonl:1: there is no key 'q'; the keys are: ",
         ),
         ((*CONVERT, "--columns", "question=q,answer=a"), "has question, answer, which make no row"),
         (("convert", "good.jsonl", "good.jsonl", "--to", "messages"), "also the input"),
@@ -414,7 +414,7 @@ def test_other_keys_are_told_once_and_renamed(folder: Path) -> None:
     assert "--json has every finding" in told
     named = ("--to", "prompt-completion", "--columns", "prompt=question,completion=answer")
     done = run(folder, "convert", "asked.jsonl", "out.jsonl", *named)
-    assert "asked.jsonl:31: there is no column 'question'" in done.stderr
+    assert "asked.jsonl:31: there is no key 'question'" in done.stderr
     (folder / "asked.jsonl").write_text("\n".join(rows))
     assert run(folder, "convert", "asked.jsonl", "asked.jsonl", *named).returncode == 2
     assert run(folder, "convert", "asked.jsonl", "out.jsonl", *named).returncode == 0

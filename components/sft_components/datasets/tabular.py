@@ -88,7 +88,7 @@ def renamed(
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             row = None
         if isinstance(row, dict):
-            yield _line(row, columns, f"{name}:{number}", left_out)
+            yield _line(row, columns, f"{name}:{number}", left_out, "key")
         else:
             yield line.rstrip(b"\r\n")
 
@@ -193,11 +193,12 @@ def _line(
     columns: Mapping[str, str],
     place: str,
     left_out: dict[str, None] | None,
+    what: str = "column",
 ) -> bytes:
     for column in columns.values():
         if column not in record:
             names = ", ".join(map(str, record))
-            raise UserError(f"{place}: there is no column {column!r}; the columns are: {names}.")
+            raise UserError(f"{place}: there is no {what} {column!r}; the {what}s are: {names}.")
     named = {key: record[column] for key, column in columns.items()} if columns else record
     if columns and left_out is not None:
         left_out |= dict.fromkeys(name for name in record if name not in columns.values())

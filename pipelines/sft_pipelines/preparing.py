@@ -104,7 +104,15 @@ def prepare(wanted: Wanted, say: Callable[[str], None]) -> Prepared:
     check_addresses(values, source.template.tunes(values))
     with _lacking(project):
         check_options(options, say)
-    check_values(source.template, values, options.pipeline_root, say)
+    try:
+        check_values(source.template, values, options.pipeline_root, say)
+    except UserError as error:
+        if location:
+            raise
+        # The step knows the input alone, which nobody has written here.
+        named = "--region" if wanted.region else "this shell's region"
+        text = str(error).replace(f" location {region!r}", f" {named} {region!r}")
+        raise UserError(text) from error
     check_network(values, options)
     check_prompts(values, project, say)
     return Prepared(source, values, options)

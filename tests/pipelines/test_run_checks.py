@@ -154,6 +154,10 @@ def test_a_misspelt_region_is_told_as_it_was_given(
     wrong = run("tune-llama-model", *way, **given, location="us-centrall")
     assert f"Error: location {meant}" in wrong.stderr
     if not way:
+        far = run("tune-llama-model", "--region", "europe-west8", **given)
+        assert "cannot be tuned in --region 'europe-west8'; use one of us-central1" in far.stderr
+        far = run("tune-llama-model", **given, location="europe-west8")
+        assert "cannot be tuned in location 'europe-west8'" in far.stderr
         monkeypatch.setenv("GOOGLE_CLOUD_LOCATION", "us-centrall")
         assert f"shell names {meant}" in run("tune-llama-model", **given).stderr
         # Google has regions without models, where a pipeline may run.

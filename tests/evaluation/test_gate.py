@@ -218,6 +218,9 @@ def test_a_model_with_nothing_right_passes_only_where_any_may() -> None:
     # Of free text exact match says nothing.
     free = {**nothing, "rouge_l": 0.1, "base_rouge_l": 0.1, "improvement": 0.0}
     assert decide(free, "text", 0.0, 0.0)[0]
+    # Nor of answers that have a full stop too many.
+    stopped = {**nothing, "normalized_exact_match": 1.0, "token_f1": 1.0, "improvement": 0.0}
+    assert decide(stopped, "qa", 0.0, 0.0, "token_f1 >= 0.9")[0]
     assert "Not one" not in decide({**nothing, "improvement": 0.0}, "qa", 0.1, 0.0)[1]
     assert "Not one" not in decide({**nothing, "empty": 9.0, "improvement": 0.0}, "qa", 0, 0)[1]
     gate = "exact_match > 0.5"

@@ -30,6 +30,8 @@ MAX_LENGTH = 1_000
 MAX_DEPTH = 50
 MOST_EMPTY = 0.5
 """Share of rows; a model that answers more of them with nothing is broken, whatever it is for."""
+WORDS = ("normalized_exact_match", "token_f1")
+"""What is above 0 where "Paris." was answered for Paris, whose exact match is 0."""
 TOLERANCE = 1e-9
 """Means of decimal fractions miss them by less: 0.3 - 0.1 is not 0.2."""
 
@@ -132,9 +134,8 @@ def decide(
     """Whether the tuned model is good enough, and why: all thresholds and the gate must hold.
 
     `min_improvement` is of the task's primary metric. A model that leaves most rows without an
-    answer is not good enough, whatever the thresholds; nor is one of which no row scores in that
-    metric, unless `min_improvement` is -1: it may be no worse than a base model that is worth
-    nothing.
+    answer is not good enough, whatever the thresholds; nor is one of which no row has even a word
+    right, unless `min_improvement` is -1: it may be no worse than a base model that is worth nothing.
     """
     exact, primary = metrics["exact_match"], PRIMARY[task]
     good = exact >= min_exact_match - TOLERANCE
@@ -160,7 +161,7 @@ def decide(
     if gate.strip():
         held, why = judge_gate(gate, metrics)
         good, said = good and held, f"{why} {said}"
-    if good and metrics[primary] == 0:
+    if good and not any(metrics.get(name) for name in (primary, *WORDS)):
         good = min_improvement == -1
         what = (
             "it passes because min_improvement is -1"

@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import pytest
 from google.cloud.aiplatform_v1beta1.services.model_service import ModelServiceClient
 from tests.serving.conftest import CONNECTION, Command, Serve
 from tests.serving.promoting import aliases
 
 from sft_components.errors import UserError
+from sft_pipelines.endpoints.promoting import check_not_served
+from sft_pipelines.endpoints.remote import get_endpoint
 
 
 def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
@@ -19,6 +23,14 @@ def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "number 1", "completion": "never this"}\n' * 2)
     common = ("endpoints", "promote", "shared", weights, "--parent-model", registered)
+    # One without traffic is there already, too.
+    found = get_endpoint(CONNECTION, endpoint.name)
+    idle = msgspec.structs.replace(
+        found, deployed=[msgspec.structs.replace(found.deployed[0], traffic=0)]
+    )
+    command_of = f"ai endpoints update {endpoint.name} --traffic-split={found.deployed[0].id}=100"
+    with pytest.raises(UserError, match=command_of):
+        check_not_served(f"{registered}@1", idle, CONNECTION, print)
     twice = command("endpoints", "promote", "shared", f"{registered}@champion", "--share", "30")
     assert twice.exit_code == 2, twice.output
     assert f"{endpoint.name} serves {registered}@1 already, with 100 % of the" in twice.stderr
@@ -91,3 +103,8 @@ def test_a_share_is_given_moved_and_taken_back_on_the_command_line(
     assert returned.exit_code == 0, returned.output
     (deployed,) = endpoints.get_endpoint(name=endpoint.name, timeout=60).deployed_models
     assert deployed.model_version_id == "1"
+    # The command is the same, and so is what it does: back again.
+    forth = command(*back, "--settle", "0")
+    assert forth.exit_code == 0, forth.output
+    (deployed,) = endpoints.get_endpoint(name=endpoint.name, timeout=60).deployed_models
+    assert f"{registered}@{deployed.model_version_id}" == result["model"]

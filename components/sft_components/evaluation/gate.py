@@ -134,8 +134,8 @@ def decide(
     """Whether the tuned model is good enough, and why: all thresholds and the gate must hold.
 
     `min_improvement` is of the task's primary metric. A model that leaves most rows without an
-    answer is not good enough, whatever the thresholds; nor is one of which no row has even a word
-    right, unless `min_improvement` is -1: it may be no worse than a base model that is worth nothing.
+    answer is not good enough, whatever the thresholds; nor is one of which no row has a word right,
+    unless `min_improvement` is -1: it may be no worse than a base model that is worth nothing.
     """
     exact, primary = metrics["exact_match"], PRIMARY[task]
     good = exact >= min_exact_match - TOLERANCE

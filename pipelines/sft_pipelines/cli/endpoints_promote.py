@@ -145,11 +145,16 @@ def promote(
     from sft_components.promote_model.work import promote_model
     from sft_components.vertex.keys import PROMOTES_LABEL, deployed_id, digest
     from sft_pipelines.cli.output import print_json, wrong_use
-    from sft_pipelines.endpoints.promoting import check_not_served, check_weights
+    from sft_pipelines.endpoints.promoting import check_not_served, check_weights, version_of
 
     weights = model.startswith("gs://")
     settings = Settings(gate=gate, min_improvement=min_improvement)
     place, endpoint = find(name, project, location)
+    if not weights:
+        with wrong_use():
+            _check_model(model, endpoint.name)
+            # Its alias moves on with each promotion, which must not look like the one before.
+            model = version_of(model, place)
     wanted = Promotion(
         endpoint=endpoint.name,
         run_name=run_name or f"promotion-{digest(endpoint.name, model)}",
@@ -172,8 +177,6 @@ def promote(
         max_latency_s=max_latency_s,
     )
     with wrong_use(), _named_as_options():
-        if not weights:
-            _check_model(model, endpoint.name)
         wanted.check()
         if evaluation is None and (gate or min_improvement):
             option = "--gate" if gate else "--min-improvement"

@@ -55,6 +55,18 @@ def check_weights(uri: str, project: str) -> None:
     raise UserError(f"{lack} It holds {_some(sorted(folders) + sorted(names))}: {NAME}")
 
 
+def version_of(model: str, place: Connection) -> str:
+    """The full name, with its version, of a model that is named by an alias or by none.
+
+    Raises:
+        UserError: There is no such model.
+    """
+    try:
+        return versioned(_get(model, place))
+    except api.NotFound as error:
+        raise UserError(f"There is no model {model}.") from error
+
+
 def check_not_served(
     model: str, endpoint: Endpoint, place: Connection, log: Callable[[str], None]
 ) -> None:
@@ -63,23 +75,18 @@ def check_not_served(
     The same weights, which may be for another container, are only told of.
 
     Args:
-        model: Of the registry, or the gs:// folder of weights.
+        model: Version of a model in the registry, or the gs:// folder of weights.
         endpoint: Where it is to go.
         place: Where the endpoint is.
         log: Called with a warning.
 
     Raises:
-        UserError: There is no such model, or it is served there.
+        UserError: It is served there.
     """
-    models = place.client(ModelServiceClient)
-
-    def get(name: str) -> types.Model:
-        return models.get_model(name=name, retry=reading(), timeout=CALL_TIMEOUT_S)
-
-    if model.startswith("gs://"):
-        for deployed in endpoint.deployed:
+    for deployed in endpoint.deployed:
+        if model.startswith("gs://"):
             try:
-                source = get(deployed.model).artifact_uri
+                source = _get(deployed.model, place).artifact_uri
             except api.ClientError:
                 continue
             if source.rstrip("/") == model.rstrip("/"):
@@ -87,18 +94,22 @@ def check_not_served(
                     f"WARNING: {endpoint.name} serves these weights already, as {deployed.model}: "
                     "while both are deployed, two machines are paid for."
                 )
-        return
-    try:
-        version = versioned(get(model))
-    except api.NotFound as error:
-        raise UserError(f"There is no model {model}.") from error
-    for deployed in endpoint.deployed:
-        if same_resource(deployed.model, version):
+        elif same_resource(deployed.model, model):
+            how = (
+                "To have it on another machine, give machine_type."
+                if deployed.traffic
+                else f"To give it all of it: gcloud ai endpoints update {endpoint.name} "
+                f"--traffic-split={deployed.id}=100"
+            )
             raise UserError(
                 f"{endpoint.name} serves {deployed.model} already, with {deployed.traffic} % of "
-                "the traffic: a second copy would be a second machine. To have it on another "
-                "machine, give machine_type."
+                f"the traffic: a second copy would be a second machine. {how}"
             )
+
+
+def _get(model: str, place: Connection) -> types.Model:
+    models = place.client(ModelServiceClient)
+    return models.get_model(name=model, retry=reading(), timeout=CALL_TIMEOUT_S)
 
 
 def _lack(uri: str, names: set[str]) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import socket
 import threading
@@ -187,7 +188,13 @@ def test_a_folder_that_may_not_be_written_names_its_variable(
     assert told(state) == f"{state}: {denied} {cure.format('HOME')}"
     below = tmp_path / "cache" / "templates"
     assert told(below) == f"{below}: {denied} {cure.format('CACHE')}"
-    assert told(state, errno.ENOSPC) == f"{state}: No space left on device."
+    full = "No space left on device: make room on the disk of "
+    assert told(state, errno.ENOSPC) == f"{full}{tmp_path}."
+    # What has no name is written where the disk is full.
+    monkeypatch.setattr("sft_pipelines.cli.saying.NO_ROOM_BYTES", math.inf)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    nameless = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert of_file(nameless) == f"{full}{tmp_path} and of {Path.cwd()}."
 
 
 def test_without_a_home_folder_only_what_needs_one_is_refused(

@@ -2,6 +2,9 @@
 
 from sft_components.errors import UserError
 
+NO_ROOM_BYTES = 1 << 20
+"""A disk with less is called full: what did not fit may have left that much."""
+
 
 def explained(error: BaseException) -> str:
     """What the service says, with cause and cure where it is a known failure.
@@ -20,6 +23,10 @@ def of_file(error: OSError) -> str:
 
     from sft_local import paths
 
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        folder = Path(str(error.filename)).parent if error.filename else ""
+        full = folder or " and of ".join(_full_folders()) or "the files that are written"
+        return f"{error.strerror}: make room on the disk of {full}."
     if not (error.filename and error.strerror):
         return str(error)
     said = f"{error.filename}: {error.strerror}."
@@ -34,6 +41,26 @@ def of_file(error: OSError) -> str:
         if file == folder or file in folder.parents or folder in file.parents:
             return f"{said} Set {variable} to a folder that can be written."
     return said
+
+
+def _full_folders() -> list[str]:
+    """Those of the folders that commands write to whose disks have no room left."""
+    import os
+    import shutil
+    from contextlib import suppress
+    from pathlib import Path
+
+    from sft_local import paths
+
+    folders = [Path(os.environ.get("TMPDIR") or "/tmp"), Path.cwd()]  # noqa: S108
+    with suppress(UserError):  # there is no home folder
+        folders += [paths.state_dir(), paths.cache_dir()]
+    full = []
+    for folder in folders:
+        with suppress(OSError):  # it is not there yet
+            if shutil.disk_usage(folder).free < NO_ROOM_BYTES:
+                full.append(str(folder))
+    return full
 
 
 def _ended_here(error: BaseException) -> str:

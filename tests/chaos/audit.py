@@ -10,6 +10,9 @@ from typing import Any
 import filelock
 from tests.chaos.machine import Machine
 
+# Not where it is used: two threads that import it for the first time disturb each other.
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
 from sft_components.vertex.keys import RUN_LABEL, label_value
 from sft_local.paths import LOCK_FILE, STATE_FILE
 from sft_local.store import Store
@@ -84,8 +87,6 @@ def _records(store: Store, state: Path, submitted: bool, faults: list[str]) -> s
 
 def _checkpoints(storage: Path, faults: list[str]) -> set[str]:
     """Loads every checkpoint; returns the runs' labels."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     runs = set()
     for folder in storage.glob("**/postprocess/node-0/checkpoints/*"):
         runs.add(label_value(folder.parts[-5]))

@@ -233,13 +233,13 @@ def test_an_option_without_effect_is_refused(options: tuple[str, ...], says: str
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (
-            ("--min_improvement", "-0.5"),
-            "--min_improvement is an input",
-        ),
+        (("--min_improvement", "-0.5"), "write -p min_improvement=-0.5"),
         (("--gate=rouge_l > 0.4",), "write -p gate='rouge_l > 0.4'"),
         (("--dataset-uri", "gs://b/r"), "write -p dataset_uri=gs://b/r"),
-        (("--deduplicate", "--local"), "write -p deduplicate=true"),
+        (("--deduplicate", "-p", "epochs=3"), "write -p deduplicate=true"),
+        (("--deduplicate", "False"), "write -p deduplicate=False"),
+        (("--epochs", "-p", "gate=x"), "write -p epochs=VALUE"),
+        (("--json", "epochs=3"), "write -p epochs=3"),
         (("epochs=3",), "epochs is an input of templates, not an option: write -p epochs=3"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from sft_components.errors import UserError
 from sft_pipelines.cli.completing import template_names
@@ -121,10 +121,12 @@ class TakesInputs(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As its base; ends with 2 where an input lacks its `-p`."""
-        own = {option for parameter in self.params for option in parameter.opts}
+        own = [one for one in self.params if isinstance(one, TyperOption)]
+        names = {name for one in own for name in one.opts}
+        followed = {name for one in own if not one.is_flag for name in one.opts}
         words = [] if ctx.resilient_parsing else ["", *args, ""]
         for before, word, after in zip(words, words[1:], words[2:], strict=False):
-            if not {before, word.partition("=")[0]} & own:  # nor the value of an option
+            if before not in followed and word.partition("=")[0] not in names:
                 with wrong_use():
                     _refuse_as_option(word, after)
         return super().parse_args(ctx, args)
@@ -138,11 +140,24 @@ def _refuse_as_option(word: str, after: str) -> None:
     if name not in INPUTS or not (equals or written.startswith("--")):
         return
     if not equals:
-        given = bool(after) and not after.startswith("--")
-        value = after if given else "true" if INPUTS[name].type is bool else "VALUE"
+        kind = INPUTS[name].type
+        value = after if _fits(after, kind) else "true" if kind is bool else "VALUE"
     raise UserError(
         f"{written} is an input of templates, not an option: write -p {name}={shlex.quote(value)}"
     )
+
+
+def _fits(word: str, kind: type) -> bool:
+    """Whether `word` may be a value of an input, and not what comes behind it."""
+    if kind is bool:
+        return word.lower() in ("true", "false")
+    if kind not in (int, float):
+        return bool(word) and not word.startswith("-")
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def err(line: str) -> None:

@@ -230,21 +230,25 @@ def _listing(address: Address) -> Iterator[None]:
     except requests.HTTPError as error:
         if not _is_absence(error):
             raise
-        with suppress(requests.HTTPError):
-            tags = _names(_client(address.host).list_tags(address.package))
+        client, package, version = _client(address.host), address.package, address.version
+        # Who may download may not be let list; then the first answer says more than the refusal.
+        with suppress(requests.RequestException):
+            tags = _names(client.list_tags(package))
             if tags:
-                what = "content" if address.version.startswith(DIGEST) else "tag"
+                what, advice = "tag", did_you_mean(version, tags)
+                if version.startswith(DIGEST):
+                    what, advice = "content", " Name one by a tag."
                 raise UserError(
-                    f"{address.package} has no {what} {address.version} in {address.host}."
-                    f"{did_you_mean(address.version, tags)}{there_are(tags)}"
+                    f"{package} has no {what} {version} in {address.host}.{advice}{there_are(tags)}"
                 ) from error
-        packages = _names(_client(address.host).list_packages())
-        if address.package in packages:
-            raise
-        raise UserError(
-            f"There is no template {address.package} in {address.host}."
-            f"{did_you_mean(address.package, packages)}{there_are(packages)}"
-        ) from error
+        with suppress(requests.RequestException):
+            packages = _names(client.list_packages())
+            if package not in packages:
+                raise UserError(
+                    f"There is no template {package} in {address.host}."
+                    f"{did_you_mean(package, packages)}{there_are(packages)}"
+                ) from error
+        raise
 
 
 def _names(resources: Iterable[dict[str, Any]]) -> list[str]:

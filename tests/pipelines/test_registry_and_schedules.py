@@ -12,6 +12,7 @@ import pytest
 import requests
 from google.cloud import storage
 from google.cloud.aiplatform_v1.services.pipeline_service import PipelineServiceClient
+from kfp.registry import RegistryClient
 from tests.pipelines.conftest import BUCKET
 from tests.pipelines.greetings import compile_greetings
 from tests.pipelines.remembering import compile_remembering
@@ -83,6 +84,20 @@ def test_tags_are_resolved_to_digests_and_a_version_keeps_its_meaning(
         f"no template greeting in {repository}. Did you mean greetings? There is only greetings."
         in misspelt.stderr
     )
+    digest = f"{repository}/greetings/sha256:{'0' * 64}"
+    gone = command("run", digest, "--check-only").stderr
+    assert f"{repository}. Name one by a tag. There are latest, nightly, v1, v2." in gone
+
+    def refuse(*_: Any, **__: Any) -> None:
+        response = requests.Response()
+        response.status_code = 403
+        raise requests.HTTPError(response=response)
+
+    for name in ("list_tags", "list_packages"):
+        monkeypatch.setattr(RegistryClient, name, refuse)
+    for address in (digest, f"{repository}/greetings/v9"):
+        told = command("run", address, "--check-only")
+        assert (told.exit_code, f"{address} is not in the registry." in told.stderr) == (2, True)
 
 
 def test_a_run_by_tag_says_which_content_it_runs(

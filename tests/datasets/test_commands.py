@@ -162,6 +162,8 @@ def test_the_command_that_is_proposed_makes_utf8_as_it_stands(
 
 PAIR = {"prompt": "Hello, you", "completion": "b"}
 LINE = json.dumps(PAIR).encode() + b"\n"
+SAME = "prompt=prompt,completion=completion"
+FIRST_IDS = ", ".join([*(f"id{i}" for i in range(30)), "…"])
 
 
 @pytest.mark.parametrize(
@@ -212,6 +214,7 @@ def test_the_command_that_is_proposed_mends_the_file(folder: Path, name: str, da
         ("none.parquet", {"prompt": [], "completion": []}, "none.parquet  no rows"),
         ("null.parquet", {"prompt": ["a"], "completion": [None]}, "Fill the cell, or remove the"),
         ("cut.parquet", b"PAR1\0\0\0\0", "cannot be read as Parquet"),
+        ("no.csv", b"PAR1\0\xff", "no.csv is a Parquet file; name it so (.parquet)"),
     ],
 )
 def test_odd_files_are_told_as_what_they_are(folder: Path, name: str, data: Any, said: str) -> None:
@@ -234,6 +237,8 @@ def test_odd_files_are_told_as_what_they_are(folder: Path, name: str, data: Any,
         ([text_to_text(0) | dict.fromkeys("abcdef", 1)], "", "a, b, c, d, e, …"),
         ([{"messages": [m | {"name": "x"} for m in chat(1)["messages"]]}], "", "messages[].name"),
         ([chat(1)], "", ""),
+        ([{"prompt": f"{i}", "completion": "a", f"id{i}": 1} for i in range(99)], "", FIRST_IDS),
+        ([{"prompt": f"{i}", "completion": "a", f"id{i}": 1} for i in range(99)], SAME, FIRST_IDS),
     ],
 )  # fmt: skip
 def test_what_is_left_out_is_told_in_one_line(

@@ -321,6 +321,17 @@ def test_nested_columns_of_every_kind_of_frame(tmp_path: Path) -> None:
     assert [json.loads(line) for line in from_dataframe(as_text)] == rows
 
 
+@pytest.mark.parametrize("columns", [{}, {"prompt": "prompt", "completion": "completion"}])
+def test_a_column_may_be_there_twice_that_is_not_used(tmp_path: Path, columns) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,completion,note,note\na,b,c,d\n")
+    done = convert_set(str(path), "messages", tmp_path / "out.jsonl", Findings(), columns=columns)
+    assert (done.rows, done.left_out) == (1, ("note",) if columns else ())
+    used = {"prompt": "note", "completion": "completion"}
+    with pytest.raises(UserError, match="has 'note' twice"):
+        convert_set(str(path), "messages", tmp_path / "x.jsonl", Findings(), columns=used)
+
+
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [

@@ -36,8 +36,8 @@ class Converted:
     rows: int
     validation_rows: int
     left_out: tuple[str, ...] = ()
-    """Keys or columns that `columns` does not name; others that rows have no place for are told as
-    `unknown-key`."""
+    """The first keys or columns that `columns` does not name, as `naming.note`; others that rows
+    have no place for are told as `unknown-key`."""
 
 
 def convert_set(

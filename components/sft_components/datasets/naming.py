@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -170,6 +170,14 @@ def remade(name: str, tag: str, *filters: str) -> str:
     pipe = [*["gcloud storage cat"] * stored, *filters]
     pipe[0] += f" {shlex.quote(name)}"
     return f"{' | '.join(pipe)} > {shlex.quote(_new(new if stored else str(path.with_name(new))))}"
+
+
+def note(names: dict[str, None], more: Iterable[str]) -> None:
+    """Add `more` to `names`, of which the first are kept; an ellipsis stands for the others."""
+    for name in more:
+        if "…" in names:
+            return
+        names["…" if len(names) == _LISTED and name not in names else name] = None
 
 
 def _new(output: str) -> str:

@@ -173,10 +173,12 @@ def find(addresses: str | Sequence[str], project: str = "", model: str = "") -> 
 
 
 def no_text(source: Source) -> str:
-    """What a file is that holds no text in UTF-8, nor Parquet, with the cure; else empty."""
+    """What a file is that holds no text in UTF-8, nor Parquet as named, with the cure; or empty."""
     head = source.head[:8]
     if head.startswith(b"PAR1"):
-        return ""
+        if source.name.lower().endswith(".parquet"):
+            return ""
+        return "a Parquet file; name it so (.parquet), and give it to `vertex-sft convert`"
     for magic, what in _NOT_TEXT.items():
         if head.startswith(magic):
             return what
@@ -227,8 +229,6 @@ def _no_rows(source: Source, model: str) -> str:
         if source.path is None:
             how = how.replace("`", f"`gcloud storage cp {shlex.quote(source.name)} . && ", 1)
         return f"a table; {how}"
-    if head.startswith(b"PAR1"):
-        return "a Parquet file; name it so (.parquet), and give it to `vertex-sft convert`"
     return ""
 
 

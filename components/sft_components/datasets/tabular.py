@@ -2,7 +2,8 @@
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ from msgspec.structs import replace
 
 from sft_components.datasets.findings import Finding, Findings, whole_finding
 from sft_components.datasets.line import excerpt
-from sft_components.datasets.naming import filled, separator
+from sft_components.datasets.naming import filled, note, separator
+from sft_components.datasets.rows import PAIRS
 from sft_components.datasets.source import local_file, not_utf8
 from sft_components.errors import UserError
 
 _NESTED = ("messages", "contents", "systemInstruction", "system_instruction")
 """Columns that hold lists or objects; in a CSV file their cells are JSON."""
+
+_KEYS = (*_NESTED, "context", *chain(*PAIRS.values()))
+"""What columns hold whose names are keys."""
 
 
 def from_dataframe(frame: Any, columns: Mapping[str, str] | None = None) -> Iterator[bytes]:
@@ -50,7 +55,7 @@ def read_table(
         path: The file; its ending tells what it is.
         findings: Takes the rows that have not as many cells as the header; they are left out.
         columns: As for `from_dataframe`.
-        left_out: Takes the names of columns that `columns` does not have.
+        left_out: Takes the first names of columns that `columns` does not have, as `naming.note`.
 
     Returns:
         The line on which a row begins, of a file that has none its number; and the line of JSON.
@@ -58,7 +63,8 @@ def read_table(
     Raises:
         UserError: The file cannot be read, or as for `from_dataframe`.
     """
-    records, place = _csv(path, findings), f"{path}:"
+    used = (columns or {}).values() or _KEYS
+    records, place = _csv(path, findings, used), f"{path}:"
     if path.suffix.lower() == ".parquet":
         records, place = iter(enumerate(_parquet(path), 1)), f"{path} row "
     for number, record in records:
@@ -77,7 +83,7 @@ def renamed(
         lines: Of a JSON Lines file.
         columns: As for `from_dataframe`, of the rows' keys.
         name: Of the file.
-        left_out: Takes the keys that `columns` does not have.
+        left_out: Takes the first keys that `columns` does not have, as `naming.note`.
 
     Raises:
         UserError: As for `from_dataframe`.
@@ -107,7 +113,9 @@ def _records(frame: Any) -> Iterator[Mapping[str, Any]]:
         yield from frame
 
 
-def _csv(path: Path, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _csv(
+    path: Path, findings: Findings, used: Collection[str]
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Rows, and the line on which each begins: a cell in quotes may go over several."""
     csv.field_size_limit(1 << 30)
     line = 1
@@ -123,7 +131,7 @@ def _csv(path: Path, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any
                         findings.add(_uneven(cells, header, str(path), line))
                 if not header and filled(cells):
                     header = [name.strip() for name in cells]
-                    _refuse_twice(header, f"{path}:{line}")
+                    _refuse_twice(header, used, f"{path}:{line}")
                 line = reader.line_num + 1
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
@@ -139,8 +147,8 @@ def _csv(path: Path, findings: Findings) -> Iterator[tuple[int, Mapping[str, Any
         ) from error
 
 
-def _refuse_twice(header: list[str], place: str) -> None:
-    twice = [name for name in header if name and header.count(name) > 1]
+def _refuse_twice(header: list[str], used: Collection[str], place: str) -> None:
+    twice = [name for name in header if name in used and header.count(name) > 1]
     if twice:
         raise UserError(
             f"{place}: the header has {twice[0]!r} twice. Give one of these columns another name."
@@ -201,7 +209,7 @@ def _line(
             raise UserError(f"{place}: there is no {what} {column!r}; the {what}s are: {names}.")
     named = {key: record[column] for key, column in columns.items()} if columns else record
     if columns and left_out is not None:
-        left_out |= dict.fromkeys(name for name in record if name not in columns.values())
+        note(left_out, (name for name in record if name not in columns.values()))
     row: dict[str, Any] = {}
     for key, value in named.items():
         if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -1,6 +1,7 @@
 """`vertex-sft convert`: rows of any format, or a table, to the format that a model takes."""
 
 import re
+from functools import lru_cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,6 +89,7 @@ def convert(
     from sft_components.datasets import limits
     from sft_components.datasets.convert import convert_set
     from sft_components.datasets.findings import Findings
+    from sft_components.datasets.naming import note
     from sft_pipelines.cli.output import counted, print_json, wrong_use
     from sft_pipelines.cli.places import reach_storage
     from sft_pipelines.cli.validate_print import print_findings
@@ -109,7 +111,7 @@ def convert(
             validation = split_to or output.removesuffix(name.name) + beside
         target = to or (spec.formats[0] if spec else "")
         unknown: dict[str, None] = {}
-        findings = Findings(lambda finding: unknown.update(_unknown(finding)))
+        findings = Findings(lambda finding: _note_unknown(unknown, finding))
         reach_storage(source, output, validation, media_to)
         done = convert_set(
             source,
@@ -127,7 +129,8 @@ def convert(
             force=force,
             project=project,
         )
-    left_out = [*done.left_out, *unknown]
+    left_out = dict.fromkeys(done.left_out)
+    note(left_out, unknown)
     # Where rows are written these are told in one line.
     print_findings(findings, "warning", hidden=() if findings.errors else ("unknown-key",))
     print_findings(findings, "error")
@@ -139,7 +142,7 @@ def convert(
                 "format": target,
                 "rows": 0 if findings.errors else done.rows,
                 "validation_rows": 0 if findings.errors else done.validation_rows,
-                "left_out": left_out,
+                "left_out": [*left_out],
             }
         )
     if findings.errors:
@@ -155,13 +158,19 @@ def convert(
             )
 
 
-def _unknown(finding: "Finding") -> dict[str, None]:
+def _note_unknown(unknown: dict[str, None], finding: "Finding") -> None:
+    from sft_components.datasets.naming import note
+
+    if finding.code == "unknown-key" and "…" not in unknown:
+        note(unknown, _unknown(finding.path, finding.message))
+
+
+@lru_cache  # most rows say the same
+def _unknown(path: str, message: str) -> tuple[str, ...]:
     """Which keys a finding is of that rows have no place for, as `id` and `messages[].name`."""
-    if finding.code != "unknown-key":
-        return {}
-    inside = re.sub(r"\[\d+\]", "[]", f"{finding.path}.").removeprefix("$.")
-    keys = [key for _, key in re.findall(r"""(['"])(.+?)\1""", finding.message)]
-    return dict.fromkeys([*(inside + key for key in keys), *["…"] * finding.message.endswith("…")])
+    inside = re.sub(r"\[\d+\]", "[]", f"{path}.").removeprefix("$.")
+    keys = [key for _, key in re.findall(r"""(['"])(.+?)\1""", message)]
+    return *(inside + key for key in keys), *["…"] * message.endswith("…")
 
 
 def _columns(text: str) -> dict[str, str]:

@@ -331,7 +331,7 @@ def _next_run(schedule: "types.Schedule") -> str:
     zone = zone_of(schedule.cron)
     try:
         there = schedule.next_run_time.astimezone(zoneinfo.ZoneInfo(zone))
-    except zoneinfo.ZoneInfoNotFoundError:  # not every machine has the zones
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):  # not every machine has the zones
         return here
     if there.utcoffset() == there.astimezone().utcoffset():
         return here

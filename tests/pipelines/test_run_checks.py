@@ -1,6 +1,7 @@
 """`vertex-sft run` refuses what would fail later, before anything is sent."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -422,6 +423,24 @@ def test_a_rehearsal_looks_for_its_rows_before_it_starts_anything(tmp_path: Path
         assert done.exit_code == 2
         assert f"dataset_uri: {path} " in done.stderr
         assert says in done.stderr
+
+
+def test_a_rehearsal_looks_at_its_folder_before_it_starts_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n' * 20)
+    words = ("tune-llama-model", "--local", "--output-dir")
+    given = {"dataset_uri": rows, "evaluation_data_uri": rows}
+    assert run(*words, str(tmp_path / "new" / "runs"), **given).exit_code == 0
+    inside = run(*words, str(rows / "runs"), **given)
+    assert inside.exit_code == 2
+    assert f"{rows} is no folder. Name another folder with --output-dir." in inside.stderr
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)
+    refused = run(*words, str(tmp_path / "new" / "runs"), **given)
+    assert refused.exit_code == 2
+    assert f"{tmp_path} may not be written. Name another folder" in refused.stderr
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_rehearsal_tells_which_options_it_has_no_use_for(tmp_path: Path):

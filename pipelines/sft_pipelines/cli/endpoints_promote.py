@@ -144,7 +144,7 @@ def promote(
     from sft_components.promote_model.shares import check_first
     from sft_components.promote_model.work import promote_model
     from sft_components.vertex.keys import PROMOTES_LABEL, deployed_id, digest
-    from sft_pipelines.cli.output import print_json, wrong_use
+    from sft_pipelines.cli.output import check_output_dir, print_json, wrong_use
     from sft_pipelines.endpoints.promoting import check_not_served, check_weights, version_of
 
     weights = model.startswith("gs://")
@@ -195,6 +195,7 @@ def promote(
                 )
         old = endpoint.name if endpoint.deployed else ""
         if evaluation is not None:
+            check_output_dir(output_dir)
             check_evaluation(
                 project=endpoint.name.split("/")[1],
                 base_model=base_model,

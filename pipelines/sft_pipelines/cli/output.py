@@ -10,6 +10,8 @@ import typer
 from sft_components.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
     from rich.text import Text
 
@@ -96,6 +98,25 @@ def printable(text: str) -> str:
     What a pipeline of somebody else gives could change what stands on a terminal.
     """
     return "".join(c if c.isprintable() or c in "\t\n" else "\ufffd" for c in text)
+
+
+def check_output_dir(folder: "Path") -> None:
+    """Refuse a folder that cannot be made or written, before anything is started for it.
+
+    Raises:
+        UserError: Names --output-dir.
+    """
+    import os
+
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "may not be written" if there.is_dir() else "is no folder"
+        raise UserError(
+            f"{folder} cannot take files: {there} {why}. Name another folder with "
+            "--output-dir."
+        )
 
 
 def counted(number: int, thing: str) -> str:

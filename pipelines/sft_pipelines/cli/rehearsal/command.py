@@ -13,7 +13,14 @@ import typer
 
 from sft_components.errors import UserError
 from sft_pipelines.cli.outcome import how_to_delete, made, next_commands
-from sft_pipelines.cli.output import console, print_checked, print_json, printable, wrong_use
+from sft_pipelines.cli.output import (
+    check_output_dir,
+    console,
+    print_checked,
+    print_json,
+    printable,
+    wrong_use,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +79,7 @@ def rehearse_command(
         check_data(found, {k: v for k, v in values.items() if "gs://" not in str(v)}, "")
         if "gs://" not in str(values.get("dataset_uri")):
             say_cost(found, values, "", only_limited=True)
+        check_output_dir(output_dir)
         if check_only:
             if running := control.running():
                 check_room(found, values, running.api_url, warn, alone=not under_way())

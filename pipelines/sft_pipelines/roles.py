@@ -224,6 +224,14 @@ COMMANDS = (
     ),
     Need("run, schedule", "service account", ACT_AS, ("iam.serviceAccounts.actAs",)),
     Need("run, schedule, validate, estimate", "data bucket", OBJECT_VIEWER, _READ, "for gs://"),
+    Need("convert", "data bucket", OBJECT_VIEWER, _READ, "with rows in gs://"),
+    Need(
+        "convert",
+        "data bucket",
+        OBJECT_USER,
+        _WRITE,
+        "to gs://, or with --media-to; it deletes only with --force",
+    ),
     Need(
         "schedule",
         "project",
@@ -255,6 +263,13 @@ COMMANDS = (
         "project",
         AIPLATFORM_USER,
         (*_DEPLOY, "aiplatform.endpoints.predict"),
+    ),
+    Need(
+        "endpoints promote",
+        "output bucket",
+        OBJECT_VIEWER,
+        _READ,
+        "with weights in gs://; the service reads them as this account",
     ),
     Need(
         "push",

@@ -5,12 +5,14 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from google.cloud import storage
+from google.cloud.aiplatform_v1 import types
 from google.cloud.aiplatform_v1.services.pipeline_service import PipelineServiceClient
 from kfp.registry import RegistryClient
 from tests.pipelines.conftest import BUCKET
@@ -21,6 +23,7 @@ from typer.testing import CliRunner
 from sft_components.vertex.connection import Connection
 from sft_local.control import LocalVertex
 from sft_pipelines.cli.app import app
+from sft_pipelines.cli.schedule import _next_run as next_run
 
 ROOT = f"gs://{BUCKET}/root"
 
@@ -130,6 +133,13 @@ def new_york() -> Iterator[None]:
         time.tzset()
         yield
     time.tzset()
+
+
+def test_a_schedule_made_elsewhere_may_have_a_zone_that_is_none():
+    at = datetime.fromisoformat("2030-01-07T02:00:00+00:00")
+    for zone in ("../x", "No/Where"):
+        made = types.Schedule(cron=f"TZ={zone} 0 3 * * 1", state="ACTIVE", next_run_time=at)
+        assert next_run(made).startswith("2030-01-0")
 
 
 def test_a_schedule_keeps_its_content_until_it_is_updated(

@@ -12,8 +12,10 @@ import yaml
 from google.cloud.aiplatform_v1beta1 import types
 from google.cloud.aiplatform_v1beta1.services.endpoint_service import EndpointServiceClient
 from tests.steps.launching import LLAMA, launch_settings
+from typer.testing import CliRunner
 
 from sft_components.deploy_model.work import deploy_model
+from sft_components.errors import UserError
 from sft_components.launch_sft.records import Records
 from sft_components.launch_sft.work import launch_sft
 from sft_components.promote_model.settings import Promotion
@@ -24,12 +26,15 @@ from sft_components.upload_to_gcs.work import UploadResult
 from sft_components.vertex.connection import Connection
 from sft_components.vertex.endpoints import delete_endpoint
 from sft_pipelines import roles
+from sft_pipelines.cli.app import app
+from sft_pipelines.endpoints.promoting import check_weights
 
 COMPILED = Path(__file__).parents[2] / "compiled"
 PROJECT = "least-privilege"
 LOCATION = "us-central1"
 RUN = "least-privilege-run"
 PLACE = re.compile(r"/v1(?:beta1)?/projects/[^/]+/locations/[^/:]+[/:](?P<rest>[^?]*)")
+OBJECTS = re.compile(r"/storage/v1/b/[^/]+/o(?P<name>/[^?]+)?(\?|$)")
 VERBS = {
     "deployModel": "deploy",
     "undeployModel": "undeploy",
@@ -45,7 +50,11 @@ METHODS = {"GET": "get", "PATCH": "update", "DELETE": "delete"}
 
 
 def called(method: str, url: str) -> set[str]:
-    """The permissions that a request to Vertex AI takes."""
+    """The permissions that a request to Vertex AI, or for an object, takes."""
+    if found := OBJECTS.search(url):
+        if method == "POST" or not found["name"]:
+            return {f"storage.objects.{'create' if method == 'POST' else 'list'}"}
+        return {f"storage.objects.{METHODS[method]}"}
     found = PLACE.search(url)
     if found is None:
         return set()
@@ -165,12 +174,32 @@ def test_the_steps_call_what_their_rows_name(
         # No run deletes it, and there are places for two models only.
         delete_endpoint(endpoints, production, print)
     assert all(used.values())
-    named = {
-        step: set(roles.permissions(tuple(n for n in roles.STEPS if n.who == step), "project"))
-        for step in used
-    }
-    missing = {step: sorted(used[step] - named[step]) for step in used}
-    assert not any(missing.values()), missing
+    assert not (missing := lacking(used, roles.STEPS)), missing
+
+
+def lacking(used: dict[str, set[str]], needs: tuple[roles.Need, ...]) -> dict[str, set[str]]:
+    """By step or command what it uses that none of its rows has."""
+    named = {who: {p for n in needs if n.who == who for p in n.permissions} for who in used}
+    return {who: used[who] - named[who] for who in used if used[who] - named[who]}
+
+
+def test_commands_call_of_storage_what_their_rows_name(
+    vertex, output_uri: str, tmp_path: Path, watched
+):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n')
+    folder, copy = f"{output_uri}/converted", str(tmp_path / "copy.jsonl")
+    written = f"{folder}/rows.jsonl"
+    used: dict[str, set[str]] = {}
+    with watched() as used["convert"]:
+        for words in ([str(rows), written], [str(rows), written, "--force"], [written, copy]):
+            done = CliRunner().invoke(app, ["convert", *words, "--to", "messages"])
+            assert done.exit_code == 0, done.stderr
+    with watched() as used["endpoints promote"], pytest.raises(UserError, match=r"rows\.jsonl"):
+        check_weights(folder, PROJECT)
+    assert {f"storage.objects.{name}" for name in ("get", "list", "create")} == used["convert"]
+    assert used["endpoints promote"] == {"storage.objects.list"}
+    assert not (missing := lacking(used, roles.COMMANDS)), missing
 
 
 def test_every_compiled_step_has_a_row():

@@ -114,8 +114,7 @@ def check_output_dir(folder: "Path") -> None:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         why = "may not be written" if there.is_dir() else "is no folder"
         raise UserError(
-            f"{folder} cannot take files: {there} {why}. Name another folder with "
-            "--output-dir."
+            f"{folder} cannot take files: {there} {why}. Name another folder with --output-dir."
         )
 
 

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from glob import has_magic
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sft_components.datasets.rows import FORMATS
 from sft_components.datasets.sets import ON_LONG
 from sft_components.datasets.source import local_file
 from sft_components.errors import MissingError, UserError
+from sft_components.vertex.storage import split_uri
 from sft_pipelines.near import did_you_mean
 from sft_pipelines.parameters import Template, declared_parameters
 from sft_pipelines.submitting import JobOptions
@@ -42,44 +44,80 @@ ADDRESSES = (
     "output_uri",
 )
 """Parameters that name something in Cloud Storage."""
+_ENDINGS = re.compile(r"(\.(jsonl|ndjson|json|txt|csv|tsv|parquet))?(\.gz)?$", re.IGNORECASE)
+"""Of files of rows, as `convert` reads them."""
+BUCKET_TIMEOUT_S = 10.0
+"""How long a bucket is looked for: one that is not found so is left to the run."""
 
 
-def check_addresses(values: Mapping[str, Any], model: str = "") -> None:
+def check_addresses(template: Template, values: Mapping[str, Any], pipeline_root: str) -> None:
     """Refuse what steps on other machines cannot read.
 
     Args:
+        template: What is to run.
         values: By parameter.
-        model: What is tuned, as `convert --model` takes it; may be empty.
+        pipeline_root: Folder for what the steps write; may be empty, or not in Cloud Storage.
 
     Raises:
         UserError: A parameter names a path of this machine, or a bucket that cannot exist.
     """
+    named = [
+        (name, part)
+        for name in ADDRESSES
+        for part in map(str.strip, str(values.get(name) or "").split(","))
+        if part
+    ]
     problems = []
-    for name in ADDRESSES:
-        for part in filter(None, map(str.strip, str(values.get(name) or "").split(","))):
-            bucket = part.removeprefix("gs://").partition("/")[0]
-            if not part.startswith("gs://") and name == "output_uri":
-                problems.append(f"{name} is {part!r}: write gs://BUCKET/FOLDER.")
-            elif not part.startswith("gs://"):
-                problems.append(
-                    f"{name} is {part!r}, but the steps read Cloud Storage: copy it there with "
-                    f"`{_copying(name, part, values, model)}` and give that address, or rehearse "
-                    "with --local."
-                )
-            elif bucket != bucket.lower():
-                problems.append(f"{name} is {part!r}: write your bucket in place of {bucket}.")
+    taken = {part for _, part in named}
+    for name, part in named:
+        if part.startswith("gs://"):
+            problems += _no_bucket(name, part)
+        elif name == "output_uri":
+            problems.append(f"{name} is {part!r}: write gs://BUCKET/FOLDER.")
+        else:
+            command = _copying(name, part, template, values, taken)
+            problems.append(
+                f"{name} is {part!r}, but the steps read Cloud Storage: copy it there with "
+                f"`{command}` and give that address, or rehearse with --local."
+            )
+    # It is made of output_uri where none is given.
+    if not problems and pipeline_root.startswith("gs://"):
+        problems += _no_bucket("The pipeline root", pipeline_root)
     if problems:
         raise UserError("\n".join(problems))
 
 
-def _copying(name: str, path: str, values: Mapping[str, Any], model: str) -> str:
-    """The command that brings what a parameter names to Cloud Storage, to the outputs' bucket."""
+def _no_bucket(name: str, uri: str) -> list[str]:
+    """What is wrong with the name of the bucket in `uri`, which is called `name`."""
+    try:
+        split_uri(uri)
+    except UserError as error:
+        return [f"{name}: {error}"]
+    return []
+
+
+def _copying(
+    name: str, path: str, template: Template, values: Mapping[str, Any], taken: set[str]
+) -> str:
+    """The command that brings what a parameter names to Cloud Storage, to the outputs' bucket.
+
+    Where it brings it is none of `taken`, and put there: training rows must not come out as those
+    that are held out.
+    """
     bucket = _bucket(str(values.get("output_uri") or "")) or "BUCKET"
+    path = os.path.expanduser(path)  # noqa: PTH111 - a shell leaves alone what is quoted
+    file = Path(path).name
+    stem, ending = Path(path).stem, Path(path).suffix
+    if name in DATA:
+        stem, ending = _ENDINGS.sub("", file), ".jsonl"
+    stem = "rows" if has_magic(path) else stem.lstrip(".") or "rows"
+    stems = (f"{stem}-{number}" if number > 1 else stem for number in count(1))
+    address = next(a for s in stems if (a := f"gs://{bucket}/{s}{ending}") not in taken)
+    taken.add(address)
     if name not in DATA:  # no rows
-        return shlex.join(["gcloud", "storage", "cp", path, f"gs://{bucket}/"])
-    file = "rows" if has_magic(path) else Path(path).name.removesuffix(".gz").partition(".")[0]
-    command = ["vertex-sft", "convert", path, f"gs://{bucket}/{file}.jsonl"]
-    made = shlex.join([*command, "--model", model or "MODEL"])
+        return shlex.join(["gcloud", "storage", "cp", path, address])
+    command = ["vertex-sft", "convert", path, address]
+    made = f"{shlex.join(command)} --model {template.model_option(values) or 'MODEL'}"
     if path.lower().endswith(TABLES) and Path(path).is_file():
         names = column_names(local_file(Path(path), path))
         if names and (columns := columns_for(names)) != {}:
@@ -198,7 +236,7 @@ def check_data(template: Template, values: Mapping[str, Any], project: str) -> N
             continue
         here = "gs://" not in str(values[name])
         try:
-            found = find(str(values[name]), project, template.tunes(values))
+            found = find(str(values[name]), project, template.model_option(values))
             if here and not any(source.size for source in found):
                 problems.append(f"{name}: {values[name]} is empty.")
         except MissingError as error:
@@ -232,8 +270,8 @@ def check_buckets(
     from google.api_core import exceptions as api
     from google.auth.exceptions import GoogleAuthError
 
-    from sft_components.vertex.retrying import CALL_TIMEOUT_S
-    from sft_components.vertex.storage import storage_client
+    from sft_components.vertex.retrying import reading
+    from sft_components.vertex.storage import look_for_bucket, place_for, storage_client
 
     ours = FIRST_STEP in template.spec["root"]["dag"]["tasks"]
     output = str(values.get("output_uri") or "") if ours else ""
@@ -243,22 +281,25 @@ def check_buckets(
     here = (
         " in the Cloud Storage of this machine" if os.environ.get("STORAGE_EMULATOR_HOST") else ""
     )
-    place = f" --location={where}" if (where := values.get("location")) else ""
+    place = f" --location={place_for(where)}" if (where := values.get("location")) else ""
     place += f" --project={project}" if project else ""
-    model = f" --model {template.tunes(values)}"
+    model = template.model_option(values)
     problems = []
+    client = None
     for bucket, name in folders.items():
         try:
             if bucket:
-                storage_client(project).get_bucket(bucket, timeout=CALL_TIMEOUT_S)
+                client = client or storage_client(project)
+                waiting = {"retry": reading(BUCKET_TIMEOUT_S), "timeout": BUCKET_TIMEOUT_S}
+                look_for_bucket(client, bucket, **waiting)
         except api.NotFound:
             meant = did_you_mean(bucket, read)
             problems.append(
                 f"{name}: There is no bucket gs://{bucket}{here}.{meant} To make it: "
                 f"gcloud storage buckets create gs://{bucket}{place}"
                 # Which makes it on this machine.
-                + f", or: vertex-sft convert IN gs://{bucket}/rows.jsonl{model}"
-                * bool(here)
+                + f", or: vertex-sft convert IN gs://{bucket}/rows.jsonl --model {model}"
+                * bool(here and model)
             )
         except (UserError, api.GoogleAPIError, GoogleAuthError, OSError):
             continue  # the service tells what is wrong, or its account sees more than this one
@@ -267,8 +308,11 @@ def check_buckets(
 
 
 def _bucket(uri: str) -> str:
-    """The bucket of an address; empty where it is not in Cloud Storage."""
-    return uri.removeprefix("gs://").partition("/")[0] if uri.startswith("gs://") else ""
+    """The bucket of an address; empty where it is not in Cloud Storage, or can be none."""
+    try:
+        return split_uri(uri)[0]
+    except UserError:
+        return ""
 
 
 def _not_allowed(template: Template, values: Mapping[str, Any]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from sft_components.catalog import load_catalog
 from sft_components.errors import UserError
 from sft_pipelines.near import did_you_mean
 from sft_pipelines.template_yaml import load_documents, why_unread
@@ -59,6 +60,14 @@ class Template:
         declared = self.parameters.get("large_model_reference")
         default = declared.default if declared else ""
         return str(values.get("large_model_reference") or default or "")
+
+    def model_option(self, values: Mapping[str, Any]) -> str:
+        """What stands behind `--model` in a command on the rows of such a run; empty as above."""
+        reference = self.tunes(values)
+        try:
+            return load_catalog().find(reference, bool(values.get("allow_unlisted"))).as_option
+        except UserError:  # the run is refused, for this or for something else
+            return reference
 
 
 def read_template(path: Path) -> Template:

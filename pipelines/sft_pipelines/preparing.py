@@ -101,7 +101,7 @@ def prepare(wanted: Wanted, say: Callable[[str], None]) -> Prepared:
         failure_policy=wanted.failure_policy or (request.failure_policy if request else ""),
         others=request.others if request else {},
     )
-    check_addresses(values, source.template.tunes(values))
+    check_addresses(source.template, values, options.pipeline_root)
     with _lacking(project):
         check_options(options, say)
     try:

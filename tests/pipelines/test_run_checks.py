@@ -2,8 +2,11 @@
 
 import json
 import os
+import shlex
+import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from sft_pipelines.checking import check_buckets, check_data, check_network
 from sft_pipelines.cli.app import app
 from sft_pipelines.following import planned_tasks, read_snapshot
 from sft_pipelines.open_source import for_kubernetes
-from sft_pipelines.parameters import read_template
+from sft_pipelines.parameters import make_template, read_template
 from sft_pipelines.sources import Source
 from sft_pipelines.submitting import JobOptions, build_job
 
@@ -204,6 +207,48 @@ def test_a_file_of_prompts_that_cannot_be_read_from_here_is_left_to_the_first_st
 def test_what_steps_elsewhere_cannot_read_is_refused(address: str, says: str):
     refused = run("tune-llama-model", **{**VALUES, "dataset_uri": address})
     assert refused.exit_code == 2
+    assert says in refused.stderr
+
+
+def test_rows_with_one_name_are_brought_to_different_objects():
+    given = {
+        "output_uri": "gs://mine/out",
+        "dataset_uri": "train/rows.jsonl,rows.train.jsonl.gz,gs://mine/rows-2.jsonl",
+        "validation_data_uri": "~/rows.jsonl",
+        "evaluation_data_uri": "test/rows.JSONL,rows.eval.jsonl,.jsonl",
+        "smoke_test_prompts_uri": "prompts/rows.jsonl",
+        "large_model_reference": "meta/llama4@llama-4.1-9b-instruct",
+        "allow_unlisted": "true",
+    }
+    refused = run("tune-llama-model", **{**VALUES, **given})
+    assert refused.exit_code == 2
+    commands = [shlex.split(command) for command in refused.stderr.split("`")[1::2]]
+    *converts, copy = commands
+    assert copy == "gcloud storage cp prompts/rows.jsonl gs://mine/rows-6.jsonl".split()
+    assert {command[3]: command[2] for command in converts} == {
+        "gs://mine/rows.jsonl": "train/rows.jsonl",
+        "gs://mine/rows.train.jsonl": "rows.train.jsonl.gz",
+        "gs://mine/rows-3.jsonl": str(Path.home() / "rows.jsonl"),
+        "gs://mine/rows-4.jsonl": "test/rows.JSONL",
+        "gs://mine/rows.eval.jsonl": "rows.eval.jsonl",
+        "gs://mine/rows-5.jsonl": ".jsonl",
+    }
+    model = ["--model", "meta/llama4@llama-4.1-9b-instruct", "--allow-unlisted"]
+    assert all(command[4:] == model for command in converts)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"output_uri": "gs://fresh_/o"}, "output_uri: 'gs://fresh_/o': write your bucket"),
+        ({}, "The pipeline root: 'gs://-x/o': write your bucket in place of -x"),
+    ],
+)
+def test_a_name_that_no_bucket_can_have_is_refused(given: dict[str, str], says: str):
+    root = () if given else ("--pipeline-root", "gs://-x/o")
+    refused = run("tune-llama-model", *root, **{**VALUES, **given})
+    assert refused.exit_code == 2
+    assert refused.stderr.count("A bucket's name has") == 1
     assert says in refused.stderr
 
 
@@ -494,17 +539,31 @@ def test_a_bucket_that_is_not_there_is_refused_and_one_that_may_not_be_seen_is_n
     template = read_template(COMPILED / "tune-llama-model.yaml")
     values = {**VALUES, "output_uri": "gs://buckett/tuned"}
     root = "gs://buckett/tuned/pipeline-root"
-    for answer in ((403, {}), (401, {}), (200, {"name": "buckett"})):
-        with serving({"storage/v1/b/buckett": answer}) as url:
+    for answer in ((403, {}), (401, {}), (200, {})):
+        # To list what is in it is all that the documented roles allow.
+        with serving({"storage/v1/b/buckett/o": answer}) as url:
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
             check_buckets(template, values, root, "p")
-    with serving({"storage/v1/b/bucket": {"name": "bucket"}}) as url:
+    other = make_template(
+        Path("other.yaml"), {"pipelineInfo": {"name": "o"}, "root": {"dag": {"tasks": {}}}}
+    )
+    with serving({"storage/v1/b/bucket/o": {}}) as url:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
         check_buckets(template, VALUES, "gs://bucket/root", "p")
         with pytest.raises(UserError) as refused:
             check_buckets(template, values, root, "p")
         with pytest.raises(UserError, match="The pipeline root: There is no bucket gs://elsewhere"):
             check_buckets(template, VALUES, "gs://elsewhere/root", "p")
+        with pytest.raises(UserError) as others:
+            check_buckets(other, {"location": "global"}, "gs://elsewhere/root", "p")
+    # `convert` needs a model, which nothing names here.
+    assert str(others.value).endswith("create gs://elsewhere --location=us --project=p")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    begun = time.monotonic()
+    check_buckets(template, values, root, "p")  # one that cannot be asked is left to the run
+    assert time.monotonic() - begun < 30
     assert str(refused.value) == (
         "output_uri: There is no bucket gs://buckett in the Cloud Storage of this machine. Did you "
         "mean bucket? To make it: gcloud storage buckets create gs://buckett --location=us-central1"

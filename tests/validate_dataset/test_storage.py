@@ -37,6 +37,7 @@ def test_rows_come_from_cloud_storage(step: Step, bucket: Any) -> None:
     [
         ("gs://rows/none.jsonl", "does not exist.*the Cloud Storage of this machine"),
         ("gs://rows/none.jsonl", "convert IN gs://rows/none.jsonl --model"),
+        ("gs://rows/d/e/", "convert IN gs://rows/d/e/rows.jsonl --model"),
         ("gs://none/a.jsonl", "Bucket gs://none does not exist"),
         ("gs://none/*.jsonl", "gs://none does not exist.*the Cloud Storage of this machine"),
         ("gs://rows/*.jsonl", "No object matches.*the Cloud Storage of this machine"),

@@ -160,6 +160,11 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         """Whether the tuning deploys the model, on machines that are not ours to choose."""
         return self.family == "gemini" or self.route == "pipeline-job"
 
+    @property
+    def as_option(self) -> str:
+        """What stands behind `--model` in a command."""
+        return self.name + " --allow-unlisted" * self.unlisted
+
     def mode(self, tuning_mode: str) -> ModeSpec:
         """The settings of `tuning_mode`.
 

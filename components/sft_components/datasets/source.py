@@ -298,8 +298,9 @@ def _objects(address: str, project: str, model: str) -> list[Source]:
             blob = client.bucket(bucket_name).get_blob(name) if name else None
             if blob is None:
                 look_for_bucket(client, bucket_name)
-                rows = name and not name.lower().endswith(TABLES)
-                where = address if rows else f"gs://{bucket_name}/rows.jsonl"
+                folder, slash, last = name.rpartition("/")
+                rows = last and not last.lower().endswith(TABLES)
+                where = address if rows else f"gs://{bucket_name}/{folder}{slash}rows.jsonl"
                 making = shlex.join(["vertex-sft", "convert", "IN", where])
                 raise missing(
                     f"{address} does not exist. Check its name, or write rows there: "

@@ -116,7 +116,7 @@ def validate_dataset(
         )
     if not dataset_uri:
         raise UserError("No training set is named: give dataset_uri a path or a gs:// address.")
-    sets = open_sets(named, dataset_format, project, base_model)
+    sets = open_sets(named, dataset_format, project, job.model.as_option)
     files = _Files(training_path, validation_path, evaluation_path)
     splits = validation_split and not validation_dataset_uri and limits.takes_validation(job.model)
     shared: Counter[str] = Counter()

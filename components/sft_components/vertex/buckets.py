@@ -5,7 +5,12 @@ from collections.abc import Callable
 from google.api_core import exceptions as api
 
 from sft_components.vertex.retrying import CALL_TIMEOUT_S, reading
-from sft_components.vertex.storage import split_uri, storage_client, storage_fault
+from sft_components.vertex.storage import (
+    look_for_bucket,
+    split_uri,
+    storage_client,
+    storage_fault,
+)
 
 MULTI_REGIONS = {"US": "us-", "EU": "europe-", "ASIA": "asia-"}
 """The regions that a multi-region lies in, by their beginning."""
@@ -22,9 +27,8 @@ def check_bucket(project: str, uri: str, region: str, log: Callable[[str], None]
     try:
         bucket = client.get_bucket(bucket_name, retry=reading(), timeout=CALL_TIMEOUT_S)
     except api.Forbidden:
-        # To look at the bucket itself takes a wider role than to use what is in it.
         try:
-            next(iter(client.list_blobs(bucket_name, max_results=1, retry=reading())), None)
+            look_for_bucket(client, bucket_name, retry=reading(), timeout=CALL_TIMEOUT_S)
         except api.ClientError as error:
             raise storage_fault(error, bucket_name, region) from None
         log(f"gs://{bucket_name} is reachable; where it lies may not be read.")

@@ -1,6 +1,7 @@
 """Cloud Storage: addresses, client, bucket."""
 
 import os
+import re
 from typing import Any
 
 from google.api_core import exceptions as api
@@ -45,11 +46,16 @@ def split_uri(uri: str) -> tuple[str, str]:
     """Bucket and object name (or prefix) of a `gs://` address.
 
     Raises:
-        UserError: `uri` is not `gs://bucket[/name]`.
+        UserError: `uri` is not `gs://bucket[/name]`, or no bucket can have that name.
     """
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     if not uri.startswith("gs://") or not bucket:
         raise UserError(f"{uri!r} is not a Cloud Storage address: write gs://BUCKET/FOLDER.")
+    if not re.fullmatch("[a-z0-9]([a-z0-9._-]*[a-z0-9])?", bucket):
+        raise UserError(
+            f"{uri!r}: write your bucket in place of {bucket}. A bucket's name has lower-case "
+            "letters, digits, -, _ and . only, and a letter or digit first and last."
+        )
     return bucket, name
 
 
@@ -71,9 +77,22 @@ def asked_here() -> str:
     return f" ({said} What is in Google's: download it first.)"
 
 
-def look_for_bucket(client: Any, bucket: str) -> None:
-    """Raise NotFound where there is no `bucket`, which an object that is not found does not say."""
-    next(iter(client.list_blobs(bucket, max_results=1)), None)
+def look_for_bucket(client: Any, bucket: str, **options: Any) -> None:
+    """Raise NotFound where there is no `bucket`, which an object that is not found does not say.
+
+    To look at the bucket itself takes a wider role than to use what is in it.
+
+    Args:
+        client: Of Cloud Storage.
+        bucket: Its name.
+        options: `retry` and `timeout`, as the library takes them.
+    """
+    next(iter(client.list_blobs(bucket, max_results=1, **options)), None)
+
+
+def place_for(region: str) -> str:
+    """Where to make a bucket for what is done in `region`: `global` is no bucket's location."""
+    return "us" if region == "global" else region
 
 
 def storage_fault(
@@ -95,7 +114,7 @@ def storage_fault(
         if asked_here():
             how += f"`, or by `vertex-sft convert IN gs://{bucket}/rows.jsonl --model MODEL"
         else:
-            how += f" --location={location or 'REGION'}"
+            how += f" --location={place_for(location) or 'REGION'}"
         return missing(
             f"Bucket gs://{bucket} does not exist. Check its name, or create it by {how}`."
         )

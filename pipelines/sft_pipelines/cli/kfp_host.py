@@ -40,6 +40,7 @@ def run_on_kfp(
         check_values,
     )
     from sft_pipelines.cli.job_screen import JobScreen
+    from sft_pipelines.cli.places import reach_storage
     from sft_pipelines.defaults import default_project, default_region
     from sft_pipelines.following import planned_tasks
     from sft_pipelines.open_source import KfpHost
@@ -56,11 +57,12 @@ def run_on_kfp(
         values = read_values(wanted, request, source, defaults, err)
         check_region(wanted, source.template, values, str(values.get("location") or ""), err)
         root = wanted.pipeline_root or (request.pipeline_root if request else "")
-        check_addresses(values, source.template.tunes(values))
+        check_addresses(source.template, values, root)
         check_values(source.template, values, root, err)
         project = str(values.get("project") or "")
         check_prompts(values, project, err)
         if not check_only:
+            reach_storage(root, *map(str, values.values()))
             check_data(source.template, values, project)
             check_buckets(source.template, values, root, project)
         say_cost(source.template, values, project, only_limited=check_only)

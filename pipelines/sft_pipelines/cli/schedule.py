@@ -9,7 +9,7 @@ from sft_pipelines.cli import job_options as options
 from sft_pipelines.cli.costs import say_cost
 from sft_pipelines.cli.job_options import err
 from sft_pipelines.cli.output import ask, print_json, print_table, wrong_use
-from sft_pipelines.cli.places import hinting_at_local, place, reach
+from sft_pipelines.cli.places import hinting_at_local, place, reach, reach_storage
 from sft_pipelines.states import state_word
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def create(
         job = build_job(prepared.source, prepared.values, prepared.options)
     schedules = Schedules(reach(prepared.connection))
     run = (prepared.source.template, prepared.values, prepared.options.project)
+    reach_storage(prepared.options.pipeline_root, *map(str, prepared.values.values()))
     with wrong_use():
         check_buckets(*run[:2], prepared.options.pipeline_root, prepared.options.project)
     try:

@@ -49,7 +49,7 @@ def run_on_vertex(
         as_json: Print JSON at the end.
     """
     from sft_pipelines.checking import check_buckets, check_data
-    from sft_pipelines.cli.places import hinting_at_local, reach
+    from sft_pipelines.cli.places import hinting_at_local, reach, reach_storage
     from sft_pipelines.experiments import check_name
     from sft_pipelines.following import planned_tasks
     from sft_pipelines.preparing import prepare
@@ -76,6 +76,7 @@ def run_on_vertex(
         print_checked(prepared.source.describe(), _described(prepared), as_json)
         return
     reach(connection)
+    reach_storage(prepared.options.pipeline_root, *map(str, values.values()))
     with wrong_use():
         check_data(template, values, prepared.options.project)
         check_buckets(template, values, prepared.options.pipeline_root, prepared.options.project)

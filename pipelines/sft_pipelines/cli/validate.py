@@ -135,8 +135,7 @@ def validate(
         if evaluation:
             named["evaluation"] = evaluation
         reach_storage(*paths, validation, evaluation)
-        chosen = spec.name + " --allow-unlisted" * spec.unlisted
-        sets = open_sets(named, dataset_format, project, chosen)
+        sets = open_sets(named, dataset_format, project, spec.as_option)
         stream = JsonStream() if as_json else None
         findings = Findings(stream.finding if stream else None)
         size = sum(source.size for one in sets for source in one.sources)

@@ -94,8 +94,7 @@ def _renaming(sets: list[DataSet], job: Job, findings: Findings) -> str:
         # Of objects, a file where one stands.
         folder = first.parent if one.sources[0].path else PurePath()
         output = str(folder / f"{stem}.renamed.jsonl")
-        model = job.model.name + " --allow-unlisted" * job.model.unlisted
-        how = remake(",".join(names), output, model, list(keys), "keys")
+        how = remake(",".join(names), output, job.model.as_option, list(keys), "keys")
         return f"{how[0].upper()}{how[1:]}."
     return ""
 

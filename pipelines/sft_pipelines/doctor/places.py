@@ -7,6 +7,7 @@ from sft_components.catalog import Catalog, ModelSpec
 from sft_components.catalog.machines import EVALUATED_ON, evaluation_accelerators, gpu_quota
 from sft_components.vertex.buckets import is_near
 from sft_components.vertex.names import KMS_KEY
+from sft_components.vertex.storage import place_for
 from sft_pipelines import roles
 from sft_pipelines.doctor.access import Project
 from sft_pipelines.doctor.asking import Absent, Asker, NotAskedError
@@ -28,14 +29,14 @@ def look_at_bucket(asker: Asker, project: Project, bucket: str, location: str) -
                 name,
                 f"is in {place}, far from {location}: what is sent between them takes time and "
                 "costs money",
-                f"gcloud storage buckets create gs://NEW --location={location} "
+                f"gcloud storage buckets create gs://NEW --location={place_for(location)} "
                 f"--project={project.id}",
             )
     except Absent:
         yield bad(
             name,
             "does not exist",
-            f"gcloud storage buckets create gs://{bucket} --location={location} "
+            f"gcloud storage buckets create gs://{bucket} --location={place_for(location)} "
             f"--project={project.id}",
         )
         return

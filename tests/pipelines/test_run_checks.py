@@ -224,7 +224,7 @@ def test_rows_with_one_name_are_brought_to_different_objects():
     assert refused.exit_code == 2
     commands = [shlex.split(command) for command in refused.stderr.split("`")[1::2]]
     *converts, copy = commands
-    assert copy == "gcloud storage cp prompts/rows.jsonl gs://mine/rows-6.jsonl".split()
+    assert copy == ["gcloud", "storage", "cp", "prompts/rows.jsonl", "gs://mine/rows-6.jsonl"]
     assert {command[3]: command[2] for command in converts} == {
         "gs://mine/rows.jsonl": "train/rows.jsonl",
         "gs://mine/rows.train.jsonl": "rows.train.jsonl.gz",

@@ -133,7 +133,7 @@ def promote(
     Whatever fails before, the traffic is as it was. At an endpoint that serves nothing yet it is
     the first, and whatever fails leaves that empty.
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from sft_components.evaluate_endpoint.work import check_evaluation
     from sft_components.evaluation.gate import needs_base
@@ -150,14 +150,9 @@ def promote(
     weights = model.startswith("gs://")
     settings = Settings(gate=gate, min_improvement=min_improvement)
     place, endpoint = find(name, project, location)
-    if not weights:
-        with wrong_use():
-            _check_model(model, endpoint.name)
-            # Its alias moves on with each promotion, which must not look like the one before.
-            model = version_of(model, place)
     wanted = Promotion(
         endpoint=endpoint.name,
-        run_name=run_name or f"promotion-{digest(endpoint.name, model)}",
+        run_name=run_name or "promotion",
         model="" if weights else model,
         checkpoint_uri=model if weights else "",
         base_model=base_model,
@@ -177,6 +172,8 @@ def promote(
         max_latency_s=max_latency_s,
     )
     with wrong_use(), _named_as_options():
+        if not weights:
+            _check_model(model, endpoint.name)
         wanted.check()
         if evaluation is None and (gate or min_improvement):
             option = "--gate" if gate else "--min-improvement"
@@ -203,6 +200,12 @@ def promote(
                 evaluation_path=evaluation,
                 settings=settings,
             )
+        if not weights:
+            # An alias moves on with each promotion, which must not look like the one before.
+            model = version_of(model, place)
+            wanted = replace(wanted, model=model)
+        if not run_name:
+            wanted = replace(wanted, run_name=f"promotion-{digest(endpoint.name, model)}")
         begun = deployed_id(wanted.run_name, endpoint.name)
         if PROMOTES_LABEL not in endpoint.labels and begun not in {d.id for d in endpoint.deployed}:
             if weights:

@@ -47,12 +47,15 @@ def _full_folders() -> list[str]:
     """Those of the folders that commands write to whose disks have no room left."""
     import os
     import shutil
+    import tempfile
     from contextlib import suppress
     from pathlib import Path
 
     from sft_local import paths
 
-    folders = [Path(os.environ.get("TMPDIR") or "/tmp"), Path.cwd()]  # noqa: S108
+    folders = [Path.cwd()]
+    with suppress(OSError):  # where a disk is full there may be no folder for temporary files
+        folders.insert(0, Path(os.environ.get("TMPDIR") or tempfile.gettempdir()))
     with suppress(UserError):  # there is no home folder
         folders += [paths.state_dir(), paths.cache_dir()]
     full = []

@@ -256,7 +256,7 @@ def test_a_known_refusal_is_told_with_cause_and_cure(
     refused = (403, {"error": {"code": 403, "message": DENIED, "status": "PERMISSION_DENIED"}})
     parent = "v1/projects/p/locations/us-central1"
     rows = {"storage/v1/b/b/o/rows.jsonl": {"name": "rows.jsonl", "bucket": "b", "size": "0"}}
-    rows["storage/v1/b/b"] = {"name": "b"}
+    rows["storage/v1/b/b/o"] = {"kind": "storage#objects"}
     answers = {**rows, f"{parent}/pipelineJobs": refused, f"{parent}/schedules": refused}
     with serving(answers) as url:
         for name in ("GOOGLE_VERTEX_BASE_URL", "STORAGE_EMULATOR_HOST"):

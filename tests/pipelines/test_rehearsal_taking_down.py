@@ -29,7 +29,7 @@ def test_a_run_that_succeeded_before_its_server_ended_has_not_been_taken_down(
     owned = Owned.by({}, steps)
     owned.note()
     result = Rehearsal(steps.parent, "tiny", succeeded=True)
-    _take_down(owned, ended, result, Screen(Console(quiet=True), []), asked_to_keep=False)
+    _take_down(owned, ended, result, Screen(Console(quiet=True), []))
     assert not result.succeeded
     assert "The local Vertex AI has ended" in result.error
     assert owned.noted.exists()

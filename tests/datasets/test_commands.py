@@ -181,16 +181,17 @@ FIRST_IDS = ", ".join([*(f"id{i}" for i in range(30)), "…"])
     ("name", "data"),
     [
         ("my array.jsonl", json.dumps([PAIR, PAIR]).encode()),
-        ("array.jsonl.gz", gzip.compress(json.dumps([PAIR, PAIR], indent=1).encode())),
+        ("array.jsonl.gz", json.dumps([PAIR, PAIR], indent=1).encode()),
         ("pretty.json", 2 * json.dumps(PAIR, indent=2).encode()),
         ("commas.jsonl", 2 * LINE.replace(b"\n", b",\r\n")),
         ("returns.jsonl", 2 * LINE.replace(b"\n", b"\r")),
-        ("returns.jsonl.gz", gzip.compress(2 * LINE.replace(b"\n", b"\r"))),
-        ("table.csv.gz", gzip.compress(b'prompt,completion\n"Hello, you",b\n"Hello, you",b\n')),
+        ("returns.jsonl.gz", 2 * LINE.replace(b"\n", b"\r")),
+        ("table.csv.gz", b'prompt,completion\n"Hello, you",b\n"Hello, you",b\n'),
     ],
 )
 def test_the_command_that_is_proposed_mends_the_file(folder: Path, name: str, data: bytes) -> None:
-    (folder / name).write_bytes(data)
+    # Not among the parameters: gzip writes the time, and a test's name must not have it.
+    (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     form = ("--to", "prompt-completion")
     said = [
         run(folder, *command).stderr

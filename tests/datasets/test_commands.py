@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -200,6 +201,8 @@ def test_the_command_that_is_proposed_mends_the_file(folder: Path, name: str, da
     (told,) = {
         text.split("cure:" if "cure:" in text else "Error:")[-1].split("`")[1] for text in said
     }
+    if "jq -c " in told and not shutil.which("jq"):
+        pytest.skip("jq is not installed")  # the command is told all the same, as seen above
     subprocess.run(["/bin/sh", "-c", told], cwd=folder, check=True)
     done = run(folder, "convert", shlex.split(told)[-1], "out.jsonl", *form)
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,6 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -561,9 +560,7 @@ def test_a_bucket_that_is_not_there_is_refused_and_one_that_may_not_be_seen_is_n
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-    begun = time.monotonic()
     check_buckets(template, values, root, "p")  # one that cannot be asked is left to the run
-    assert time.monotonic() - begun < 30
     assert str(refused.value) == (
         "output_uri: There is no bucket gs://buckett in the Cloud Storage of this machine. Did you "
         "mean bucket? To make it: gcloud storage buckets create gs://buckett --location=us-central1"

@@ -21,6 +21,7 @@ from sft_pipelines.defaults import (
 
 if TYPE_CHECKING:
     from sft_components.vertex.connection import Connection
+    from sft_local.control import LocalVertex
 
 DEFAULT_LOCATION = "us-central1"
 ALL = "all"
@@ -138,6 +139,15 @@ def point_at_local(project: str, *names: str) -> bool:
     return True
 
 
+def running_here() -> "LocalVertex | None":
+    """The local Vertex AI that runs; None also where what it needs is not installed."""
+    try:
+        from sft_local import control
+    except ImportError:
+        return None
+    return control.running()
+
+
 @contextmanager
 def hinting_at_local() -> Iterator[None]:
     """Where no project is named for what is to be sent, name a local Vertex AI that runs.
@@ -149,11 +159,7 @@ def hinting_at_local() -> Iterator[None]:
     except NoProjectError as error:
         if os.environ.get("GOOGLE_VERTEX_BASE_URL"):
             raise
-        try:
-            from sft_local import control
-        except ImportError:
-            raise error from None
-        if not (found := control.running()):
+        if not (found := running_here()):
             raise
         raise UserError(
             f"{error}\nNo project is named, and a local Vertex AI runs at {found.api_url}: to send "

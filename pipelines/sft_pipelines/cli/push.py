@@ -9,6 +9,7 @@ from sft_components import __version__
 from sft_components.errors import UserError
 from sft_pipelines.cli import completing
 from sft_pipelines.cli.output import print_json, wrong_use
+from sft_pipelines.cli.places import running_here
 
 
 def register(app: typer.Typer) -> None:
@@ -92,11 +93,7 @@ def push(
 
 def _here() -> str:
     """The registry of a local Vertex AI that runs, as a sentence."""
-    try:
-        from sft_local import control
-    except ImportError:
-        return ""
-    found = control.running()
+    found = running_here()
     return (
         f" The local Vertex AI that runs has one: --registry {found.registry_url}" if found else ""
     )

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sft_pipelines.cli.places import running_here
+
 if TYPE_CHECKING:
     from sft_components.vertex.connection import Connection
     from sft_local.control import LocalVertex
@@ -50,11 +52,7 @@ def _local(connection: "Connection") -> "LocalVertex | None":
     """The local Vertex AI of this user, if `connection` is to that."""
     if not connection.is_local:
         return None
-    try:
-        from sft_local import control
-    except ImportError:
-        return None
-    found = control.running()
+    found = running_here()
     return found if found is not None and found.api_url == connection.base_url else None
 
 
